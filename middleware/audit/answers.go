@@ -73,10 +73,10 @@ func (r *Report) AnythingSealed() (Answer, []string) {
 // plaintextDoubts are reasons why something may be plaintext although none was found.
 func (r *Report) plaintextDoubts() []string {
 	doubts := notes(slices.Concat(r.scanDoubts(), r.emptyDoubts(), r.databaseDoubts()))
-	doubts.count(r.Total.Unreadable.Values, "values do not open (give all namespaces and keys; if they still do not open, they were altered)")
+	doubts.count(r.Total.Unreadable.Values, "values do not open (give all namespaces and encryption keys; values that still do not open were altered)")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
 	doubts.count(r.Total.Fernet.Values, "values look like Fernet tokens (of django-secure-redis), which this audit cannot open")
-	doubts.count(r.KeyChecks.Unreadable, "entries sealcache.key-check do not open with the given keys (give the application's keys)")
+	doubts.count(r.KeyChecks.Unreadable, "key checks (entries sealcache.key-check) do not open with the given keys (give the application's keys)")
 	return slices.Concat(doubts, r.unparsedDoubts(), r.typeDoubts())
 }
 
@@ -87,7 +87,7 @@ func (r *Report) scanDoubts() []string {
 		doubts = append(doubts, "the scan did not complete (run the audit again)")
 	}
 	if r.Unwatched {
-		doubts = append(doubts, "the audit cannot notice restarts of Redis, because its user may not call INFO (allow it with \"ACL SETUSER NAME +info\")")
+		doubts = append(doubts, "the audit cannot notice restarts of Redis, because the Redis user may not call INFO (allow it with \"ACL SETUSER NAME +info\")")
 	}
 	if r.Moved {
 		doubts = append(doubts, "SWAPDB, MOVE or CONFIG RESETSTAT was called during the scan, so entries may be missing (audit again without these calls)")
@@ -272,8 +272,8 @@ func (r *Report) keyDoubts(keys []aead.KeyInfo) []string {
 	}
 	var doubts notes
 	doubts.count(held, "asynq tasks contain group members that did not open, perhaps under this key (let these tasks run, or delete them)")
-	doubts.count(uncounted, "values name further keys, which the report does not list; this key may be one (delete values that an attacker wrote)")
-	doubts.count(unnamed, "values do not show the key that sealed them, so it may be this key")
+	doubts.count(uncounted, "values name further encryption keys, which the report does not list; this key may be one of them (delete values that an attacker wrote)")
+	doubts.count(unnamed, "values do not show the key that sealed them, so this key may have sealed them")
 	doubts.count(outside, "values seem to be under keys that the given keyset lacks (leave out the names of other applications)")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
 	return slices.Concat(doubts, r.unparsedDoubts())

@@ -137,7 +137,7 @@ func (a *auditor) examine(ctx context.Context) error {
 	// After a restart, the databases that were scanned first may hold other entries.
 	now, err := selected.RunID(ctx, selected.Client)
 	if err == nil && now != a.scans[0].walk.Tracks[0].RunID {
-		err = errors.New("audit: the server restarted between the scans of two databases (audit again)")
+		err = errors.New("audit: the server restarted between the scans of two databases (run the audit again)")
 	}
 	return err
 }

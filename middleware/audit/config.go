@@ -131,7 +131,7 @@ func (a *auditor) check() (errs []error) {
 		}
 	}
 	if !(a.Rate >= 0) || !(a.BytesPerSecond >= 0) || a.MaxLatency < 0 || a.Samples < 0 {
-		bad("Rate, BytesPerSecond, MaxLatency and Samples must not be negative")
+		bad("the settings Rate, BytesPerSecond, MaxLatency and Samples must not be negative")
 	}
 	for _, t := range a.IgnoreTypes {
 		if err := rediscmd.CheckType(t); err != nil {
@@ -139,7 +139,7 @@ func (a *auditor) check() (errs []error) {
 		}
 	}
 	if slices.ContainsFunc(a.Keys, func(k tink.AEADWithContext) bool { return nilcheck.IsNil(k) }) {
-		bad("Keys contains a nil key")
+		bad("the setting Keys contains a nil key")
 	}
 	errs = append(errs, a.checkHidden()...)
 	prefix := ""
@@ -149,7 +149,7 @@ func (a *auditor) check() (errs []error) {
 	a.scope = prefix + a.Prefix
 	if a.Stored && a.Prefix != "" {
 		if a.scope = a.Prefix; !strings.HasPrefix(a.Prefix, prefix) {
-			bad("Prefix must start with the namespace, because Stored is set")
+			bad("the setting Prefix must start with the namespace, because Stored is set")
 		}
 	}
 	if a.pattern = a.scope; a.opensNames() { // a hidden name does not start with the prefix of its key

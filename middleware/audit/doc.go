@@ -4,8 +4,8 @@
 //	report, err := audit.Run(ctx, client, audit.Config{Namespace: "shop"})
 //	answer, reasons := report.AnythingPlaintext()
 //
-// An audit needs no keys. If you set Config.Keys, it also counts the sealed values that these keys do not open. Without
-// Config.Namespace and Config.Prefix, it also examines the data of asynq, a job queue.
+// An audit needs no encryption keys. If you set Config.Keys, it also counts the sealed values that these keys do not
+// open. Without Config.Namespace and Config.Prefix, it also examines the data of asynq, a job queue.
 //
 // Begin with [Run]. The [Report] answers three questions:
 //

@@ -187,7 +187,7 @@ func Pseudonyms(namespace, key string, set *prf.Set) ([]string, error) {
 	for i := range all {
 		p, err := names.AppendKey(nil, i, key)
 		if err != nil {
-			return nil, fmt.Errorf("audit: hide the name of the entry: %w", err)
+			return nil, fmt.Errorf("audit: cannot hide the name of the entry: %w", err)
 		}
 		all[i] = string(p)
 	}
@@ -217,11 +217,11 @@ func (a *auditor) checkHidden() (errs []error) {
 	}
 	switch {
 	case a.HiddenKeys != nil && a.OneWayKeys != nil:
-		errs = append(errs, errors.New("settings HiddenKeys and OneWayKeys cannot be combined"))
+		errs = append(errs, errors.New("the settings HiddenKeys and OneWayKeys cannot be combined"))
 	case a.OneWayKeys != nil && a.filtersNames():
-		errs = append(errs, errors.New("OneWayKeys cannot be combined with Prefix, Exclude, GroupBy or OtherApplications"))
+		errs = append(errs, errors.New("the setting OneWayKeys cannot be combined with Prefix, Exclude, GroupBy or OtherApplications"))
 	case a.HiddenKeys != nil && a.filtersNames() && len(a.Keys) == 0:
-		errs = append(errs, errors.New("HiddenKeys with Prefix, Exclude, GroupBy or OtherApplications needs Keys, which open the names"))
+		errs = append(errs, errors.New("the setting Keys is missing (only these keys can decrypt hidden names, to match prefixes with them)"))
 	}
 	a.names = make(map[string]*pseudonym.Set)
 	for _, ns := range append([]string{""}, a.Namespaces...) {
@@ -297,7 +297,7 @@ func (a *auditor) plainNameOf(name string, h wire.Header, plaintext []byte) (pla
 	return strings.TrimSuffix(name, key) + labels.Key, posed, nil
 }
 
-var errOneWayFilters = fmt.Errorf("%w: Prefix, Exclude and GroupBy do not work for names that WithOneWayKeys hides", ErrConfig)
+var errOneWayFilters = fmt.Errorf("%w: Prefix, Exclude and GroupBy cannot match names that WithOneWayKeys hides (remove these settings)", ErrConfig)
 
 func (n *HiddenNames) writeText(b *strings.Builder) {
 	if n.Values > 0 {

@@ -149,7 +149,7 @@ func Open(ctx context.Context, client redis.UniversalClient, namespace, key stri
 	case err != nil:
 		return Value{}, fmt.Errorf("%w: %w", ErrConfig, err)
 	case len(by) < len(keys):
-		return Value{}, fmt.Errorf("%w: one of the given keys is nil", ErrConfig)
+		return Value{}, fmt.Errorf("%w: one of the given encryption keys is nil", ErrConfig)
 	}
 	b, err := s.Client.Get(ctx, name).Bytes()
 	switch {
@@ -160,7 +160,7 @@ func Open(ctx context.Context, client redis.UniversalClient, namespace, key stri
 	case !wire.IsSealed(b):
 		return Value{Type: "plaintext", Text: b}, nil
 	case len(by) == 0:
-		return Value{}, fmt.Errorf("audit: open the entry: %w: no keys were given", aead.ErrUnknownKey)
+		return Value{}, fmt.Errorf("audit: open the entry: %w: no encryption keys were given", aead.ErrUnknownKey)
 	}
 	h, n, err := wire.Parse(b)
 	if err != nil {

@@ -400,7 +400,7 @@ func TestRestartBetweenDatabases(t *testing.T) {
 		},
 	})
 	require.NoError(t, <-failed)
-	require.ErrorContains(t, err, "between the scans of two databases (audit again)")
+	require.ErrorContains(t, err, "between the scans of two databases (run the audit again)")
 	require.False(t, r.Complete)
 	require.Equal(t, []int{0, 7}, r.Databases)
 	answer, why := r.AnythingPlaintext()

@@ -311,7 +311,7 @@ func (a *auditor) open(ctx context.Context, group []peeked, f *findings) error {
 		}
 		plaintext, err := open(ctx, i, n)
 		if err != nil && !box.Refused(err) {
-			return fmt.Errorf("audit: examine a value: %w", err)
+			return fmt.Errorf("audit: cannot examine a value: %w", err)
 		}
 		as := sealedAs{name: now.name, unreadable: err != nil}
 		if err == nil {
@@ -342,14 +342,14 @@ func (a *auditor) keyCheck(ctx context.Context, v peeked, f *findings) (bool, er
 	for _, k := range a.Keys {
 		c, err := keycheck.New(k, namespace)
 		if err != nil {
-			return false, fmt.Errorf("audit: open an entry sealcache.key-check: %w", err)
+			return false, fmt.Errorf("audit: open a key check (entry sealcache.key-check): %w", err)
 		}
 		if err = cachevalue.Ask(ctx, func(ctx context.Context) error { return c.Open(ctx, v.start) }); err == nil {
 			refused = false
 			break
 		}
 		if !box.Refused(err) && !errors.Is(err, wire.ErrUnsupportedFormat) {
-			return false, fmt.Errorf("audit: open an entry sealcache.key-check: %w", err)
+			return false, fmt.Errorf("audit: open a key check (entry sealcache.key-check): %w", err)
 		}
 	}
 	if refused {

@@ -27,7 +27,7 @@ import (
 // It is out of date if it is older than a week, the data was flushed, or its run is complete. It is also out of date if a run
 // with other settings has changed the same names since. Give another file, or remove it to begin again. To begin again is
 // safe, and takes the time of a whole run.
-var ErrCheckpoint = errors.New("migrate: the checkpoint file cannot be used to resume this run")
+var ErrCheckpoint = errors.New("migrate: the checkpoint file cannot be used to resume this run (give a new file to begin again)")
 
 // checkpoint is the state that a run saves for the next one. The file holds it sealed under Config.Keys, so that it
 // cannot be edited, and opens only under the keys of the job.
@@ -100,19 +100,19 @@ func (m *migration) readCheckpoint(ctx context.Context, job string) (*checkpoint
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("migrate: read the checkpoint: %w", err)
+		return nil, fmt.Errorf("migrate: cannot read the checkpoint: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("migrate: read the checkpoint: %w", err)
+		return nil, fmt.Errorf("migrate: cannot read the checkpoint: %w", err)
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%w: the path is not a regular file", ErrCheckpoint)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxCheckpoint+1))
 	if err != nil {
-		return nil, fmt.Errorf("migrate: read the checkpoint: %w", err)
+		return nil, fmt.Errorf("migrate: cannot read the checkpoint: %w", err)
 	}
 	sealed, err := parseFile(data)
 	if err != nil {
@@ -131,7 +131,7 @@ func parseFile(data []byte) (sealed []byte, err error) {
 	case len(data) > maxCheckpoint:
 		return nil, fmt.Errorf("%w: the file is too large", ErrCheckpoint)
 	case err != nil:
-		return nil, fmt.Errorf("%w: the file is not JSON of a checkpoint: %w", ErrCheckpoint, err)
+		return nil, fmt.Errorf("%w: the file does not contain a checkpoint in JSON: %w", ErrCheckpoint, err)
 	case file.Format != checkpointFormat:
 		return nil, fmt.Errorf("%w: the file has format %d, but this release reads format %d", ErrCheckpoint, file.Format, checkpointFormat)
 	}
@@ -158,9 +158,9 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	case errors.Is(err, wire.ErrNotSealed), errors.Is(err, wire.ErrUnsupportedFormat):
 		return nil, fmt.Errorf("%w: the content of the file is not sealed", ErrCheckpoint)
 	case box.Refused(err):
-		return nil, fmt.Errorf("%w: the file was altered, or the keys or the namespace differ", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the file was altered, or the run of the file had other encryption keys or another namespace", ErrCheckpoint)
 	case err != nil:
-		return nil, fmt.Errorf("migrate: open the checkpoint: %w", err)
+		return nil, fmt.Errorf("migrate: cannot decrypt the checkpoint: %w", err)
 	}
 	c := new(checkpoint)
 	if err := decodeOne(plaintext, c); err != nil {
@@ -168,7 +168,7 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	}
 	// Vault shows the version of its key. Work under another version has to be repeated.
 	if was := wire.KeyOf(sealed[n:]); was.Version != m.present.Version {
-		return nil, fmt.Errorf("%w: the key service has rotated its key since the file was written", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the key service has rotated the key since the file was written", ErrCheckpoint)
 	}
 	return c, nil
 }
@@ -193,7 +193,7 @@ func (m *migration) ownBox(a tink.AEADWithContext) (*box.Box, error) {
 // checkCheckpoint refuses a checkpoint of another job, and one that is out of date.
 func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job string) error {
 	if c.Job != job {
-		return fmt.Errorf("%w: the file was written with another operation, namespace, option, database or primary key", ErrCheckpoint)
+		return fmt.Errorf("%w: the run of the file had another operation, setting, database or primary encryption key", ErrCheckpoint)
 	}
 	if age := time.Since(c.Updated); age > maxCheckpointAge || age < -time.Hour {
 		return fmt.Errorf("%w: the file is older than %v, or the clock has changed", ErrCheckpoint, maxCheckpointAge)
@@ -201,13 +201,13 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 	if len(c.OldKeys) > 0 && m.OldKeys != nil {
 		b, err := m.ownBox(m.OldKeys)
 		if err != nil {
-			return fmt.Errorf("migrate: compare the old keys with those of the checkpoint: %w", err)
+			return fmt.Errorf("migrate: cannot compare the old encryption keys with those of the checkpoint: %w", err)
 		}
 		switch _, _, err := m.openOwn(ctx, b, c.OldKeys); {
 		case box.Refused(err):
-			return fmt.Errorf("%w: the checkpoint was written with other old keys", ErrCheckpoint)
+			return fmt.Errorf("%w: the run of the file had other old encryption keys (give the same OldKeys)", ErrCheckpoint)
 		case err != nil:
-			return fmt.Errorf("migrate: compare the old keys with those of the checkpoint: %w", err)
+			return fmt.Errorf("migrate: cannot compare the old encryption keys with those of the checkpoint: %w", err)
 		}
 	}
 	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error { return m.servers.CheckRun(ctx, c.Run) })
@@ -215,7 +215,7 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 	case errors.Is(err, rediswalk.ErrRunUndone):
 		return fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	case err != nil:
-		return fmt.Errorf("migrate: look up the run that wrote the checkpoint: %w", err)
+		return fmt.Errorf("migrate: cannot look up the run that wrote the checkpoint: %w", err)
 	}
 	return nil
 }
@@ -241,18 +241,18 @@ func (m *migration) writeCheckpoint(ctx context.Context) error {
 	c := m.snapshot()
 	plaintext, err := json.Marshal(c)
 	if err != nil {
-		return fmt.Errorf("migrate: write the checkpoint: %w", err)
+		return fmt.Errorf("migrate: cannot write the checkpoint: %w", err)
 	}
 	sealed, err := m.own.Seal(ctx, nil, wire.Header{Type: wire.JSON}, plaintext, checkpointName)
 	if err != nil {
-		return fmt.Errorf("migrate: write the checkpoint: %w", err)
+		return fmt.Errorf("migrate: cannot write the checkpoint: %w", err)
 	}
 	data, err := json.Marshal(checkpointFile{checkpointFormat, sealed})
 	if err != nil {
-		return fmt.Errorf("migrate: write the checkpoint: %w", err)
+		return fmt.Errorf("migrate: cannot write the checkpoint: %w", err)
 	}
 	if err := replaceFile(m.Checkpoint, append(data, '\n')); err != nil {
-		return fmt.Errorf("migrate: write the checkpoint: %w", err)
+		return fmt.Errorf("migrate: cannot write the checkpoint: %w", err)
 	}
 	return nil
 }
@@ -292,7 +292,7 @@ func removeCheckpoint(path string) error {
 		}
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("migrate: remove the checkpoint: %w", err)
+		return fmt.Errorf("migrate: cannot remove the checkpoint: %w", err)
 	}
 	return nil
 }

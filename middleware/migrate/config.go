@@ -222,7 +222,7 @@ func (c Config) withDefaults() (Config, error) {
 	var errs []error
 	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
 	if c.Operation < Seal || c.Operation > Unseal {
-		bad("Operation is missing (Seal, Reseal or Unseal)")
+		bad("the setting Operation is missing (Seal, Reseal or Unseal)")
 	}
 	if err := c.From.check(); err != nil {
 		bad("From: %w", err)
@@ -234,7 +234,7 @@ func (c Config) withDefaults() (Config, error) {
 			bad("To: %w", err)
 		}
 		if to == c.From {
-			bad("To equals From (leave To out to change values in place)")
+			bad("the settings To and From are equal (leave To out to change values in place)")
 		}
 	}
 	if strings.HasPrefix(c.From.stored(), asynqwire.KeyPrefix) || c.To != nil && strings.HasPrefix(c.To.stored(), asynqwire.KeyPrefix) {
@@ -244,10 +244,10 @@ func (c Config) withDefaults() (Config, error) {
 	if _, err := c.As.wire(); err != nil {
 		bad("As: %w", err)
 	} else if c.As != "" && c.Operation != Seal {
-		bad("As applies to Seal only")
+		bad("the setting As applies to the operation Seal only")
 	}
 	if c.LeaveNumbers && c.Operation != Seal {
-		bad("LeaveNumbers applies to Seal only")
+		bad("the setting LeaveNumbers applies to the operation Seal only")
 	}
 	if _, err := c.excluded(); err != nil {
 		errs = append(errs, err)
@@ -256,19 +256,19 @@ func (c Config) withDefaults() (Config, error) {
 	if c.hides() {
 		c.DeleteOld = c.Operation != Reseal // the old name would be shown
 	} else if c.DeleteOld && c.inPlace() {
-		bad("DeleteOld needs a To that gives the entries other names in Redis")
+		bad("the setting DeleteOld needs the setting To, with which the entries get other names in Redis")
 	}
 	switch {
 	case c.MaxValueBytes == 0:
 		c.MaxValueBytes = defaultMaxValueBytes
 	case c.MaxValueBytes < 0:
-		bad("MaxValueBytes must not be negative")
+		bad("the setting MaxValueBytes must not be negative")
 	}
 	if !(c.Rate >= 0) || !(c.BytesPerSecond >= 0) { // NaN too
-		bad("Rate and BytesPerSecond must not be negative")
+		bad("the settings Rate and BytesPerSecond must not be negative")
 	}
 	if c.MaxLatency < 0 || c.MaxLagBytes < 0 {
-		bad("MaxLatency and MaxLagBytes must not be negative")
+		bad("the settings MaxLatency and MaxLagBytes must not be negative")
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -284,10 +284,10 @@ func (c *Config) checkKeys() (errs []error) {
 		errs = append(errs, errors.New("the setting Keys is missing (set it to an aead.Envelope or aead.Keyring)"))
 	}
 	if c.OldKeys != nil && nilcheck.IsNil(c.OldKeys) {
-		errs = append(errs, errors.New("the setting OldKeys is a nil pointer (leave it unset)"))
+		errs = append(errs, errors.New("the setting OldKeys holds a nil pointer (leave OldKeys unset)"))
 	}
 	if c.Proof != "" && c.AllowUnproven {
-		errs = append(errs, errors.New("settings Proof and AllowUnproven cannot be combined"))
+		errs = append(errs, errors.New("the settings Proof and AllowUnproven cannot be combined"))
 	}
 	return errs
 }

@@ -141,7 +141,7 @@ func (m *migration) confirmDeletions(ctx context.Context, moves []renamed, delet
 		defer cancel()
 		var err error
 		if stored, err = m.copies.Read(ctx, names, nil); err != nil {
-			return fmt.Errorf("migrate: confirm that the old entries are deleted: %w", err)
+			return fmt.Errorf("migrate: cannot confirm that the old entries are deleted: %w", err)
 		}
 	}
 	for j, i := range deleted {
@@ -189,7 +189,7 @@ func originalCalls(moves []renamed) []*rediswalk.Call {
 func failure(err error, calls []*rediswalk.Call) error {
 	for _, call := range calls {
 		if failed := call.Cmd.Err(); failed != nil && err == nil {
-			err = fmt.Errorf("migrate: rename entries: %w", rediserr.Wrap(failed))
+			err = fmt.Errorf("migrate: cannot rename entries: %w", rediserr.Wrap(failed))
 		}
 	}
 	return err

@@ -23,21 +23,23 @@
 //
 // A run scans every master in batches. It writes an entry only if the application has not changed it since the run read
 // it. So a run never overwrites a newer value. Entries keep their expiration and their tags. Tags are the labels by which
-// gocache invalidates several entries at once.
+// gocache deletes several entries at once.
 //
 // A run does not change the following:
 //
 //   - entries of other Redis types than string
-//   - keys of asynq, a job queue
+//   - the Redis keys of asynq, a job queue
 //   - values that do not open, and values in a format that this release does not know
 //
-// Report.NotChanged counts the entries that the run should have changed but did not change.
+// Report.NotChanged counts the entries that the run should have changed but could not change, such as values that do not
+// open. The Report counts them by reason.
 //
 // Every run can be repeated. To resume a run that was killed, set Config.Checkpoint. At the end, a run waits until the
 // replicas have its writes. If a replica does not confirm them, Run returns [ErrUnconfirmed]. Then call Run again.
 //
 // Before a run that changes names, read the comments of Config.To and Config.HiddenKeys, because some processes must
-// stop. Such a run needs Redis 7.0 or newer, and so does a run that changes sets of tags. All other runs need Redis 6.2.
+// stop. gocache keeps a set in Redis for each tag, with the names of the entries of this tag. A run that changes names or
+// these sets needs Redis 7.0 or newer. All other runs need Redis 6.2.
 //
 // No error or log line contains a value or the name of an entry.
 package migrate

@@ -332,10 +332,10 @@ func (m *migration) write(ctx context.Context, writes []swap, c *Counts) ([]entr
 	for _, call := range calls {
 		results, err := call.Cmd.Int64Slice()
 		if err != nil {
-			return nil, fmt.Errorf("migrate: write entries: %w", rediserr.Wrap(err))
+			return nil, fmt.Errorf("migrate: cannot write entries: %w", rediserr.Wrap(err))
 		}
 		if len(results) != len(call.Keys) {
-			return nil, fmt.Errorf("migrate: write entries: Redis returned %d results for %d entries", len(results), len(call.Keys))
+			return nil, fmt.Errorf("migrate: cannot write entries: Redis returned %d results for %d entries", len(results), len(call.Keys))
 		}
 		for _, r := range results {
 			w := &writes[i]

@@ -31,13 +31,13 @@ func (c *Config) checkHidden() (errs []error) {
 	}
 	bad := func(text string) { errs = append(errs, errors.New(text)) }
 	if c.HiddenKeys != nil && c.OneWayKeys != nil {
-		bad("settings HiddenKeys and OneWayKeys cannot be combined")
+		bad("the settings HiddenKeys and OneWayKeys cannot be combined")
 	}
 	if _, err := pseudonym.New("", c.prfSet()); err != nil {
 		bad(err.Error())
 	}
 	if c.To != nil && c.To.Namespace == c.From.Namespace {
-		bad("with HiddenKeys or OneWayKeys, the namespace of To must differ from that of From")
+		bad("with the setting HiddenKeys or OneWayKeys, the namespaces of To and From must differ")
 	}
 	if c.OneWayKeys == nil {
 		if c.To != nil && c.HiddenKeys != nil && len(c.HiddenKeys.PRFs) > 1 { // an entry under each could get the same name
@@ -46,10 +46,10 @@ func (c *Config) checkHidden() (errs []error) {
 		return errs
 	}
 	if c.Operation == Unseal {
-		bad("Unseal cannot restore names that OneWayKeys hides, because they are not stored")
+		bad("Unseal cannot restore names that OneWayKeys hides, because Redis does not hold these names")
 	}
 	if c.filters() {
-		bad("Prefix and Exclude cannot match names that OneWayKeys hides (leave them out)")
+		bad("Prefix and Exclude cannot match names that OneWayKeys hides (remove these settings)")
 	}
 	return errs
 }
@@ -186,7 +186,7 @@ func (m *migration) plainTag(stored string) (string, bool) {
 func (m *migration) tagSet(names *pseudonym.Set, namespace string, i int, tag string) (string, error) {
 	set, err := names.AppendTag([]byte(tagPrefix+namespace), i, tag)
 	if err != nil {
-		return "", fmt.Errorf("migrate: hide the name of a tag: %w", err)
+		return "", fmt.Errorf("migrate: cannot hide the name of a tag: %w", err)
 	}
 	return string(set), nil
 }

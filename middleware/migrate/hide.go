@@ -177,7 +177,7 @@ func (m *migration) hideAgain(ctx context.Context, sc *scratch, v *renamed, h wi
 	}
 	hidden, err := m.names.from.AppendKey(nil, v.prfKey, v.appKey)
 	if err != nil {
-		return 0, fmt.Errorf("migrate: hide the name of an entry: %w", err)
+		return 0, fmt.Errorf("migrate: cannot hide the name of an entry: %w", err)
 	}
 	if string(hidden) != v.key {
 		return unknownPRFKey, nil // another key of the same id
@@ -209,7 +209,7 @@ func (m *migration) hideOneWay(ctx context.Context, sc *scratch, v *renamed, h w
 	return m.resealHidden(ctx, sc, v, h, n, o)
 }
 
-var errOneWayFilters = fmt.Errorf("%w: Prefix and Exclude cannot match names that WithOneWayKeys hides (leave them out)", ErrConfig)
+var errOneWayFilters = fmt.Errorf("%w: Prefix and Exclude cannot match names that WithOneWayKeys hides (remove these settings)", ErrConfig)
 
 // resealHidden seals a value again under its name, if Reseal has to.
 func (m *migration) resealHidden(ctx context.Context, sc *scratch, v *renamed, h wire.Header, n int, o opened) (verdict, error) {
@@ -252,7 +252,7 @@ func (m *migration) openLabelled(ctx context.Context, v *renamed, h wire.Header,
 		c.refused(err)
 		return o, unreadable, nil
 	case err != nil:
-		return o, 0, fmt.Errorf("migrate: seal or open a value: %w", err)
+		return o, 0, fmt.Errorf("migrate: cannot seal or open a value: %w", err)
 	}
 	c.Opened++
 	if o.underKeys = index == 0; o.underKeys {

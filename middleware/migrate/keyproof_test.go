@@ -170,7 +170,7 @@ func TestFirstSealedValuesMustOpen(t *testing.T) {
 		for _, config.Operation = range []migrate.Operation{migrate.Seal, migrate.Reseal} {
 			r, err := migrate.Run(ctx, rdb, config)
 			require.ErrorIs(t, err, migrate.ErrWrongKeys)
-			require.ErrorContains(t, err, "these keys open none of the first 3 sealed values")
+			require.ErrorContains(t, err, "the given encryption keys open none of the first 3 sealed values")
 			require.Zero(t, r.Written)
 		}
 		for i := range 100 {
@@ -182,7 +182,7 @@ func TestFirstSealedValuesMustOpen(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualValues(t, 3, r.Unreadable+r.UnknownKey)
 		require.False(t, r.Done())
-		require.Contains(t, strings.Join(r.Warnings, "\n"), "the real run would refuse to start: these keys open none of the first 3 sealed values")
+		require.Contains(t, strings.Join(r.Warnings, "\n"), "the real run would refuse to start: the given encryption keys open none of the first 3 sealed values")
 
 		config.DryRun, config.IgnoreUnreadable = false, true
 		r, err = migrate.Run(ctx, rdb, config)
@@ -242,7 +242,7 @@ func TestUnprovenRunEndsAtTheFirstRefusal(t *testing.T) {
 				Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, To: to, Keys: keys,
 			})
 			require.ErrorIs(t, err, migrate.ErrWrongKeys, what)
-			require.Contains(t, err.Error(), fmt.Sprint("entries written before: ", r.Written), what)
+			require.Contains(t, err.Error(), fmt.Sprint("entries written before the error: ", r.Written), what)
 			require.Equal(t, err.Error(), r.Error, what)
 			require.Less(t, r.Unreadable+r.UnknownKey, int64(batch), what)
 			require.Greater(t, r.Written, int64(0), what)

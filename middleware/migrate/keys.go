@@ -27,14 +27,14 @@ import (
 //
 // Report.Written says how many entries were written before. They are sealed under the wrong keys: unseal them with the
 // same keys, or delete them.
-var ErrWrongKeys = errors.New("migrate: the keys are not those of the application")
+var ErrWrongKeys = errors.New("migrate: the given encryption or PRF keys are not those of the application")
 
 // ErrUnproven reports that nothing proves Config.Keys, or that nothing proves the PRF keys by which Seal hides names.
 //
 // Keys are proven by the key check of the namespace, which Store.Check of the application makes. PRF keys are proven by an
 // entry whose hidden name one of them gives. A one-way name proves nothing without its key. Without these, give
 // Config.Proof, or set Config.AllowUnproven.
-var ErrUnproven = errors.New("migrate: nothing proves that the keys are those of the application (give Proof or AllowUnproven)")
+var ErrUnproven = errors.New("migrate: nothing proves that the given keys are the application's (set Proof or AllowUnproven)")
 
 // The proofs of Config.Keys that a Report names.
 const (
@@ -66,7 +66,7 @@ func (m *migration) proveKeys(ctx context.Context) error {
 		}
 	}
 	if m.provenBy == "" && !m.AllowUnproven {
-		return fmt.Errorf("%w: the namespace has no entry %s, which Store.Check would have made", ErrUnproven, keycheck.Name)
+		return fmt.Errorf("%w: the namespace has no key check (entry %s, which the application writes by Store.Check)", ErrUnproven, keycheck.Name)
 	}
 	return nil
 }
@@ -86,7 +86,7 @@ func (m *migration) proveNames(c *first) error {
 	case m.AllowUnproven:
 		return nil
 	default:
-		return fmt.Errorf("%w: no entry of the namespace has a name that was hidden with the given PRF keys", ErrUnproven)
+		return fmt.Errorf("%w: no hidden name in the namespace was made with the given PRF keys", ErrUnproven)
 	}
 }
 
@@ -99,16 +99,16 @@ func (m *migration) openKeyCheck(ctx context.Context, namespace string) (underKe
 	for i, a := range m.allKeys() {
 		c, err := keycheck.New(a, namespace)
 		if err != nil {
-			return false, fmt.Errorf("migrate: open the entry sealcache.key-check: %w", err)
+			return false, fmt.Errorf("migrate: cannot open the key check (entry sealcache.key-check): %w", err)
 		}
 		switch err := m.ask(ctx, func(ctx context.Context) error { return c.Open(ctx, stored) }); {
 		case err == nil:
 			return i == 0, nil
 		case !box.Refused(err) && !errors.Is(err, wire.ErrNotSealed) && !errors.Is(err, wire.ErrUnsupportedFormat):
-			return false, fmt.Errorf("migrate: open the entry sealcache.key-check: %w", err)
+			return false, fmt.Errorf("migrate: cannot open the key check (entry sealcache.key-check): %w", err)
 		}
 	}
-	return false, fmt.Errorf("%w: these keys do not open the entry %s of the namespace", ErrWrongKeys, keycheck.Name)
+	return false, fmt.Errorf("%w: the given encryption keys do not open the key check of the namespace (entry %s)", ErrWrongKeys, keycheck.Name)
 }
 
 // openProof opens the entry of Config.Proof under Keys. An entry with a hidden name proves the PRF keys, too.
@@ -121,14 +121,14 @@ func (m *migration) openProof(ctx context.Context) error {
 	if m.Stored {
 		var ok bool
 		if key, ok = strings.CutPrefix(m.Proof, space.namespace()); !ok {
-			return fmt.Errorf("%w: Proof does not start with the namespace (give the name as Redis has it)", ErrConfig)
+			return fmt.Errorf("%w: the setting Proof must be a full Redis key, which starts with the namespace", ErrConfig)
 		}
 	}
 	var hidden []string
 	if m.names != nil && !m.Stored {
 		var err error
 		if hidden, err = m.names.all(space.Namespace == m.target().Namespace, key); err != nil {
-			return fmt.Errorf("%w: hide the name of Proof: %w", ErrConfig, err)
+			return fmt.Errorf("%w: cannot hide the name in the setting Proof: %w", ErrConfig, err)
 		}
 	}
 	for i, key := range append(hidden, key) {
@@ -148,14 +148,14 @@ func (m *migration) openProof(ctx context.Context) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%w: the entry of Proof is missing or not sealed (name one that the application has sealed)", ErrConfig)
+	return fmt.Errorf("%w: the entry that the setting Proof names is missing or not sealed (name a sealed entry)", ErrConfig)
 }
 
 // openUnderKeys opens the value of the entry of Config.Proof.
 func (m *migration) openUnderKeys(ctx context.Context, namespace, key string, stored []byte, n int) error {
 	keys, err := cachevalue.NewKeys(namespace, m.Keys)
 	if err != nil {
-		return fmt.Errorf("migrate: open the entry of Proof: %w", err)
+		return fmt.Errorf("migrate: cannot open the entry that the setting Proof names: %w", err)
 	}
 	err = m.ask(ctx, func(ctx context.Context) error {
 		_, _, err := keys.Open(ctx, false, key, stored, n)
@@ -163,9 +163,9 @@ func (m *migration) openUnderKeys(ctx context.Context, namespace, key string, st
 	})
 	switch {
 	case box.Refused(err):
-		return fmt.Errorf("%w: these keys do not open the entry of Proof", ErrWrongKeys)
+		return fmt.Errorf("%w: the given encryption keys do not open the entry that the setting Proof names", ErrWrongKeys)
 	case err != nil:
-		return fmt.Errorf("migrate: open the entry of Proof: %w", err)
+		return fmt.Errorf("migrate: cannot open the entry that the setting Proof names: %w", err)
 	}
 	return nil
 }
@@ -199,7 +199,7 @@ func (m *migration) get(ctx context.Context, name string) ([]byte, error) {
 	case rediserr.Code(err) == "WRONGTYPE":
 		return []byte{}, nil
 	case err != nil:
-		return nil, fmt.Errorf("migrate: read an entry: %w", rediserr.Wrap(err))
+		return nil, fmt.Errorf("migrate: cannot read an entry: %w", rediserr.Wrap(err))
 	default:
 		return value, nil
 	}
@@ -227,7 +227,7 @@ func (m *migration) tryFirst(ctx context.Context) error {
 	})
 	switch {
 	case err != nil:
-		return fmt.Errorf("migrate: read the first sealed values: %w", rediserr.Wrap(err))
+		return fmt.Errorf("migrate: cannot read the first sealed values: %w", rediserr.Wrap(err))
 	case m.IgnoreUnreadable:
 	case c.Opened > 0 || c.unopened() == 0:
 		m.opened.Store(c.Opened > 0)
@@ -248,7 +248,7 @@ type first struct {
 }
 
 func refusedText(c *Counts) string {
-	return fmt.Sprintf("these keys open none of the first %d sealed values (%d unreadable, %d under unknown keys)", c.unopened(), c.Unreadable, c.UnknownKey)
+	return fmt.Sprintf("the given encryption keys open none of the first %d sealed values (%d unreadable, %d under unknown keys)", c.unopened(), c.Unreadable, c.UnknownKey)
 }
 
 // tryMaster counts in c the sealed values that open and those that do not.
@@ -346,7 +346,7 @@ func (m *migration) tryName(h wire.Header, stored string, plaintext []byte, c *f
 	hidden, err := m.names.from.AppendKey(nil, i, labels.Key)
 	switch {
 	case err != nil:
-		return fmt.Errorf("migrate: hide the name of an entry: %w", err)
+		return fmt.Errorf("migrate: cannot hide the name of an entry: %w", err)
 	case string(hidden) == stored:
 		m.namesProven.Store(true)
 	default:

@@ -105,10 +105,10 @@ func (m *migration) readWithExpiry(ctx context.Context, group []entry, c *Counts
 			continue
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("migrate: read an entry to move: %w", rediserr.Wrap(err))
+			return nil, nil, fmt.Errorf("migrate: cannot read an entry to move: %w", rediserr.Wrap(err))
 		}
 		if len(reply) != 2 {
-			return nil, nil, fmt.Errorf("migrate: read an entry to move: Redis returned %d values instead of 2", len(reply))
+			return nil, nil, fmt.Errorf("migrate: cannot read an entry to move: Redis returned %d values instead of 2", len(reply))
 		}
 		text, ok := reply[0].(string)
 		at, known := reply[1].(int64)
@@ -198,7 +198,7 @@ func (m *migration) writeNew(ctx context.Context, moves []moved) error {
 			m.wrote.Add(1)
 		}
 		if failed != nil && err == nil {
-			err = fmt.Errorf("migrate: write entries under new names: %w", rediserr.Wrap(failed))
+			err = fmt.Errorf("migrate: cannot write entries under new names: %w", rediserr.Wrap(failed))
 		}
 	}
 	return err
@@ -275,7 +275,7 @@ func (m *migration) expiries(ctx context.Context, moves []moved) ([]int64, error
 			continue
 		}
 		if at[i], err = cmd.Int64(); err != nil {
-			return nil, fmt.Errorf("migrate: read the expiry of entries: %w", rediserr.Wrap(err))
+			return nil, fmt.Errorf("migrate: cannot read the expiry of entries: %w", rediserr.Wrap(err))
 		}
 	}
 	return at, nil
@@ -301,7 +301,7 @@ func (m *migration) makeCopies(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("migrate: ask the Redis masters for their replicas: %w", err)
+		return fmt.Errorf("migrate: cannot ask the Redis masters for their replicas: %w", err)
 	}
 	return nil
 }
@@ -336,7 +336,7 @@ func (m *migration) dropOld(ctx context.Context, moves []moved, c *Counts) error
 	for i, call := range calls {
 		n, err := call.Cmd.Int64()
 		if err != nil {
-			return fmt.Errorf("migrate: delete old entries: %w", rediserr.Wrap(err))
+			return fmt.Errorf("migrate: cannot delete old entries: %w", rediserr.Wrap(err))
 		}
 		switch n {
 		case 1:

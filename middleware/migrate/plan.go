@@ -129,7 +129,7 @@ func Plan(ctx context.Context, client redis.UniversalClient, c PlanConfig) (*Inv
 	config := Config{From: c.From, Exclude: c.Exclude, Stored: c.Stored}
 	exclude, err := config.excluded()
 	if !(c.Rate >= 0) || c.MaxLatency < 0 || c.MaxValueBytes < 0 || c.Overhead < 0 || c.Largest < 0 { // NaN too
-		err = errors.Join(err, errors.New("settings Rate, MaxLatency, MaxValueBytes, Overhead and Largest must not be negative"))
+		err = errors.Join(err, errors.New("the settings Rate, MaxLatency, MaxValueBytes, Overhead and Largest must not be negative"))
 	}
 	if err = errors.Join(err, c.From.check()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)

@@ -27,7 +27,7 @@ const maxDataKeys = 1024
 func presentOf(ctx context.Context, b *box.Box) (*present, error) {
 	ct, err := b.Probe(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("migrate: test the keys: %w", err)
+		return nil, fmt.Errorf("migrate: the test of the encryption keys failed: %w", err)
 	}
 	p := &present{Key: wire.KeyOf(ct), dataKeys: make(map[string]bool)}
 	p.note(ct)

@@ -14,7 +14,7 @@ import (
 // ErrOpposed reports that Seal and Unseal changed the same names at the same time. The run has scanned everything, but the
 // opposite run may have changed entries after this scan had passed them. Run it again, alone. Both runs return ErrOpposed,
 // unless one of them was killed or ended before the other.
-var ErrOpposed = errors.New("migrate: a run that seals and one that unseals changed the same names (repeat the one you want)")
+var ErrOpposed = errors.New("migrate: two runs changed the same entries: one sealed, one unsealed (repeat only the one you want)")
 
 // accessRuns names an operation on the records of runs in the log.
 const accessRuns = "access the records of runs"
@@ -45,10 +45,10 @@ func (m *migration) register(ctx context.Context, job string) error {
 	case full:
 		return ErrMemory
 	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
-		m.warn("the Redis user may not write the key " + rediswalk.RunsName + " (allow it), so this run does not invalidate older checkpoints")
+		m.warn("the Redis user may not write the key " + rediswalk.RunsName + " (allow the key in the ACL of the user), so this run does not invalidate older checkpoints")
 		return nil
 	case err != nil:
-		return fmt.Errorf("migrate: record the run under the key sealcache.runs: %w", err)
+		return fmt.Errorf("migrate: cannot record the run (Redis key sealcache.runs): %w", err)
 	}
 	return nil
 }
@@ -81,7 +81,7 @@ func (m *migration) recordRefusal(ctx context.Context) {
 	if m.Operation == Unseal || m.DryRun {
 		return
 	}
-	const lost = "Redis could not store that these keys are wrong (do not repeat the run with them: its own entries would pass as proof)"
+	const lost = "Redis could not store that the given keys are wrong (do not repeat the run with these keys: entries of this run would pass as proof)"
 	if m.before.Run == "" { // nothing was written, or the user may not write the records
 		if m.wrote.Load() > 0 {
 			m.warn(lost)
@@ -105,7 +105,7 @@ func (m *migration) recordRefusal(ctx context.Context) {
 func (m *migration) expectReplicas(ctx context.Context) error {
 	masters, err := m.states(ctx)
 	if err != nil {
-		return fmt.Errorf("migrate: ask the Redis masters for their state: %w", err)
+		return fmt.Errorf("migrate: cannot ask the Redis masters for their state: %w", err)
 	}
 	m.replicas = rediswalk.Replicas(masters)
 	for _, s := range masters {
@@ -120,7 +120,7 @@ func (m *migration) expectReplicas(ctx context.Context) error {
 		return err
 	})
 	if err != nil && !errors.Is(err, rediswalk.ErrRunsRefused) { // see register
-		return fmt.Errorf("migrate: read the records of runs (key sealcache.runs): %w", err)
+		return fmt.Errorf("migrate: cannot read the records of runs (Redis key sealcache.runs): %w", err)
 	}
 	for id, n := range m.replicas {
 		m.replicas[id] = max(n, unconfirmed[id])
@@ -132,7 +132,7 @@ func (m *migration) expectReplicas(ctx context.Context) error {
 		return m.servers.ExpectReplicas(ctx, m.before.Run, m.replicas)
 	})
 	if err != nil {
-		return fmt.Errorf("migrate: write the records of runs (key sealcache.runs): %w", err)
+		return fmt.Errorf("migrate: cannot write the records of runs (Redis key sealcache.runs): %w", err)
 	}
 	return nil
 }
@@ -147,7 +147,7 @@ func (m *migration) confirmed(ctx context.Context) error {
 	case errors.Is(err, rediswalk.ErrUnconfirmed):
 		return ErrUnconfirmed
 	case err != nil:
-		return fmt.Errorf("migrate: wait for the replicas: %w", err)
+		return fmt.Errorf("migrate: cannot learn whether the replicas have the last writes: %w", err)
 	}
 	return nil
 }
@@ -166,12 +166,12 @@ func (m *migration) checkRefusals(ctx context.Context) error {
 	case errors.Is(err, rediswalk.ErrRunsRefused):
 		return nil // see register
 	case err != nil:
-		return fmt.Errorf("migrate: read the records of runs (key sealcache.runs): %w", err)
+		return fmt.Errorf("migrate: cannot read the records of runs (Redis key sealcache.runs): %w", err)
 	case refused && m.DryRun:
-		m.warn("the real run would refuse to start: an earlier run stopped because these keys opened no value")
+		m.warn("the real run would refuse to start: the given keys opened no value in an earlier run")
 		return nil
 	case refused:
-		return fmt.Errorf("%w: an earlier run stopped because these keys opened no value (give Proof if they are right)", ErrWrongKeys)
+		return fmt.Errorf("%w: the given keys opened no value in an earlier run (set Proof if the keys are right)", ErrWrongKeys)
 	}
 	return nil
 }
@@ -188,7 +188,7 @@ func (m *migration) checkEnd(ctx context.Context) error {
 	case errors.Is(err, rediswalk.ErrOpposed):
 		return ErrOpposed
 	case err != nil:
-		return fmt.Errorf("migrate: read the records of runs (key sealcache.runs): %w", err)
+		return fmt.Errorf("migrate: cannot read the records of runs (Redis key sealcache.runs): %w", err)
 	}
 	return nil
 }

@@ -193,7 +193,7 @@ func (m *migration) results(ctx context.Context, script rediswalk.Script, calls 
 	for i, call := range calls {
 		var err error
 		if results[i], err = call.Cmd.Int64(); err != nil {
-			return nil, fmt.Errorf("migrate: rename entries: %w", rediserr.Wrap(err))
+			return nil, fmt.Errorf("migrate: cannot rename entries: %w", rediserr.Wrap(err))
 		}
 	}
 	return results, nil

@@ -28,7 +28,7 @@ func (m *migration) tag(ctx context.Context, moves []renamed) error {
 	}
 	for _, call := range calls {
 		if err := call.Cmd.Err(); err != nil {
-			return m.tagError("add entries to the sets of their tags in Redis", err)
+			return m.tagError("cannot add entries to the sets of their tags in Redis", err)
 		}
 	}
 	return nil

@@ -60,7 +60,7 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 	r := m.report(err == nil)
 	if errors.Is(err, ErrWrongKeys) && !m.DryRun {
 		if r.Written = max(r.Written, m.wrote.Load()); r.Written > 0 {
-			err = fmt.Errorf("%w (entries written before: %d)", err, r.Written)
+			err = fmt.Errorf("%w (entries written before the error: %d)", err, r.Written)
 		}
 	}
 	if err != nil {
@@ -148,7 +148,7 @@ func (m *migration) prepareRun(ctx context.Context) error {
 			m.resume(old)
 		}
 		if m.before.Refused && !m.IgnoreUnreadable && m.provenBy == "" {
-			return fmt.Errorf("%w: in the run of this checkpoint, these keys opened no value (give Proof if they are right)", ErrWrongKeys)
+			return fmt.Errorf("%w: the given keys opened no value in the run of this checkpoint (set Proof if the keys are right)", ErrWrongKeys)
 		}
 		m.before.Refused = false
 	}
@@ -321,7 +321,7 @@ func (m *migration) copyTags(ctx context.Context) (on []string, err error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("migrate: ask the Redis masters for their run ids: %w", err)
+		return nil, fmt.Errorf("migrate: cannot ask the Redis masters for their run ids: %w", err)
 	}
 	m.enter(phaseTags)
 	return on, m.moveTags(ctx)

@@ -145,7 +145,7 @@ func (m *migration) takeOver(ctx context.Context, copies []copyOf) (taken []rena
 			if !rediserr.IsReply(failed) {
 				unanswered = append(unanswered, copies[i].renamed)
 			}
-			err = errors.Join(err, fmt.Errorf("migrate: rename entries: %w", rediserr.Wrap(failed)))
+			err = errors.Join(err, fmt.Errorf("migrate: cannot rename entries: %w", rediserr.Wrap(failed)))
 		case len(results) == 1 && results[0] == 1:
 			m.renaming.answered(&copies[i].renamed, true)
 			taken = append(taken, copies[i].renamed)
@@ -189,7 +189,7 @@ func (m *migration) compare(ctx context.Context, v *renamed, stored []byte) (sup
 	case box.Refused(err):
 		return false, false, nil
 	case err != nil:
-		return false, false, fmt.Errorf("migrate: open a value under its new name: %w", err)
+		return false, false, fmt.Errorf("migrate: cannot open a value under its new name: %w", err)
 	}
 	labels, err := content.Labels(h, plaintext)
 	if err != nil || h.Flags&wire.Named != 0 && labels.Key != v.appKey {

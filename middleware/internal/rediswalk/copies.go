@@ -69,7 +69,7 @@ func (c *Copies) Read(ctx context.Context, names []string, members []Member) ([]
 	of := func(name string) (*portion, error) {
 		node, err := c.servers.cluster.MasterForKey(ctx, name)
 		if err != nil {
-			return nil, fmt.Errorf("rediswalk: read back the new entries: %w", rediserr.Wrap(err))
+			return nil, fmt.Errorf("rediswalk: cannot read back the new entries: %w", rediserr.Wrap(err))
 		}
 		if portions[node] == nil {
 			portions[node] = &portion{node: node}
@@ -251,7 +251,7 @@ func (c *Copies) markOn(ctx context.Context, node *redis.Client) (string, error)
 		name := c.mark + rand.Text()
 		owner, err := c.servers.cluster.MasterForKey(ctx, name)
 		if err != nil {
-			return "", fmt.Errorf("rediswalk: read back the new entries: %w", rediserr.Wrap(err))
+			return "", fmt.Errorf("rediswalk: cannot read back the new entries: %w", rediserr.Wrap(err))
 		}
 		if owner == node {
 			return name, nil
@@ -271,7 +271,7 @@ func (c *Copies) failed(ctx context.Context, err error) error {
 	if err == nil {
 		return errUnmarked
 	}
-	return fmt.Errorf("rediswalk: read back the new entries: %w", rediserr.Wrap(err))
+	return fmt.Errorf("rediswalk: cannot read back the new entries: %w", rediserr.Wrap(err))
 }
 
 func stateOf(info *redis.StringCmd) (State, error) {

@@ -19,16 +19,16 @@ func NewFilter(what string, prefixes []string, namespace string, stored bool, sc
 	f := &Filter{matched: make([]atomic.Bool, len(prefixes))}
 	for i, p := range prefixes {
 		if p == "" {
-			return nil, fmt.Errorf("%s[%d] is an empty prefix, so it matches every name of the run", what, i)
+			return nil, fmt.Errorf("%s[%d] is an empty prefix, which matches every key name (remove the prefix)", what, i)
 		}
 		if !stored && namespace != "" {
 			p = namespace + ":" + p
 		}
 		switch {
 		case strings.HasPrefix(scope, p):
-			return nil, fmt.Errorf("%s[%d] matches every name of the run, so nothing would be left", what, i)
+			return nil, fmt.Errorf("%s[%d] matches every key name in the given namespace and prefix, so no entry would remain", what, i)
 		case !strings.HasPrefix(p, scope):
-			return nil, fmt.Errorf("%s[%d] matches no name of the namespace or prefix (give %s)", what, i, system(namespace, stored))
+			return nil, fmt.Errorf("%s[%d] cannot match any key name in the given namespace and prefix (give %s)", what, i, system(namespace, stored))
 		}
 		f.prefixes = append(f.prefixes, p)
 	}
@@ -38,11 +38,11 @@ func NewFilter(what string, prefixes []string, namespace string, stored bool, sc
 func system(namespace string, stored bool) string {
 	switch {
 	case stored:
-		return "names as Redis has them, because Stored is set"
+		return "key names as Redis has them, because Stored is set"
 	case namespace != "":
-		return "keys without the namespace"
+		return "key names without the namespace"
 	default:
-		return "names as Redis has them, because no namespace is given"
+		return "key names as Redis has them, because no namespace is given"
 	}
 }
 

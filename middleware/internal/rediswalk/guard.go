@@ -117,7 +117,7 @@ type State struct {
 }
 
 // ErrNoState reports that the server does not offer INFO.
-var ErrNoState = errors.New("rediswalk: the Redis user may not call INFO, or the server does not have it")
+var ErrNoState = errors.New("rediswalk: the Redis user may not call INFO, or the server does not have this command")
 
 // States returns the state of each master.
 func (s *Servers) States(ctx context.Context) ([]State, error) {
@@ -128,7 +128,7 @@ func (s *Servers) States(ctx context.Context) ([]State, error) {
 		case rediserr.NotOffered(err):
 			return ErrNoState
 		case err != nil:
-			return fmt.Errorf("rediswalk: call INFO: %w", rediserr.Wrap(err))
+			return fmt.Errorf("rediswalk: cannot call INFO: %w", rediserr.Wrap(err))
 		}
 		all = append(all, parseState(info))
 		return nil

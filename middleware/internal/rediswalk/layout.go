@@ -57,7 +57,7 @@ func viewOf(ctx context.Context, node *redis.Client) (view, error) {
 		return view{}, errNoClusterNodes
 	}
 	if err != nil {
-		return view{}, fmt.Errorf("call CLUSTER NODES: %w", rediserr.Wrap(err))
+		return view{}, fmt.Errorf("cannot call CLUSTER NODES: %w", rediserr.Wrap(err))
 	}
 	v := parseView(nodes)
 	stats, err := node.Info(ctx, "commandstats").Result()
@@ -65,7 +65,7 @@ func viewOf(ctx context.Context, node *redis.Client) (view, error) {
 	case rediserr.NotOffered(err):
 		return v, nil
 	case err != nil:
-		return view{}, fmt.Errorf("call INFO: %w", rediserr.Wrap(err))
+		return view{}, fmt.Errorf("cannot call INFO: %w", rediserr.Wrap(err))
 	}
 	v.counted = strings.Contains(stats, "cmdstat_")
 	for _, name := range []string{"migrate", "restore-asking"} {

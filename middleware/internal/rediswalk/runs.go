@@ -50,13 +50,13 @@ type Run struct {
 
 // ErrRunUndone reports that a checkpoint is out of date. Either the record of its run is gone, as after a flush, or
 // the run is complete. Or another run with other settings has changed the same names since.
-var ErrRunUndone = errors.New("the run of this checkpoint is complete, Redis was flushed, or another run changed entries")
+var ErrRunUndone = errors.New("Redis has no record of the earlier run, that run is complete, or a later run changed the entries")
 
 // ErrOpposed reports that an opposite run changed the same names during a run: one of them seals, and the other unseals.
-var ErrOpposed = errors.New("another run worked on the same entries at the same time: one sealed, the other unsealed")
+var ErrOpposed = errors.New("two runs worked on the same entries at the same time: one sealed them, the other unsealed them")
 
 // ErrRunsRefused reports that the user may not write the records.
-var ErrRunsRefused = errors.New("rediswalk: the Redis user may not write the key " + RunsName + " (allow the key in its ACL)")
+var ErrRunsRefused = errors.New("rediswalk: the Redis user may not write the key " + RunsName + " (allow the key in the ACL of the user)")
 
 // RegisterRun records a run and returns its id.
 func (s *Servers) RegisterRun(ctx context.Context, r Run) (id string, err error) {
@@ -218,7 +218,7 @@ func (s *Servers) writeRun(ctx context.Context, id string, r Run) error {
 	r.From, r.To, r.Replicas = validStart(r.From), validStart(r.To), knownReplicas(r.Replicas)
 	text, err := json.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("rediswalk: write the list of runs (key sealcache.runs): %w", err)
+		return fmt.Errorf("rediswalk: cannot read or write the list of runs (Redis key sealcache.runs): %w", err)
 	}
 	if err := s.Client.HSet(ctx, RunsName, id, text).Err(); err != nil {
 		return runsError(err)
@@ -233,7 +233,7 @@ func runsError(err error) error {
 	if rediserr.Denied(err) {
 		return ErrRunsRefused
 	}
-	return fmt.Errorf("rediswalk: write the list of runs (key sealcache.runs): %w", rediserr.Wrap(err))
+	return fmt.Errorf("rediswalk: cannot read or write the list of runs (Redis key sealcache.runs): %w", rediserr.Wrap(err))
 }
 
 func (s *Servers) runs(ctx context.Context) (map[string]Run, error) {

@@ -49,7 +49,7 @@ func New(client redis.UniversalClient) (*Servers, error) {
 	}
 	if c, ok := client.(interface{ Options() *redis.ClusterOptions }); ok {
 		if o := c.Options(); o != nil && (o.ReadOnly || o.RouteByLatency || o.RouteRandomly) {
-			return nil, fmt.Errorf("%w: the client reads from replicas (unset ReadOnly, RouteByLatency and RouteRandomly)", ErrUnsuitable)
+			return nil, fmt.Errorf("%w: the client reads from replicas (unset its options ReadOnly, RouteByLatency and RouteRandomly)", ErrUnsuitable)
 		}
 	}
 	s := &Servers{Client: client}
@@ -63,7 +63,7 @@ func New(client redis.UniversalClient) (*Servers, error) {
 	if _, shards := client.(interface {
 		ForEachShard(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
 	}); shards {
-		return nil, fmt.Errorf("%w: the type %T is not supported (use a client of a single node, Sentinel or Cluster)", ErrUnsuitable, client)
+		return nil, fmt.Errorf("%w: clients of type %T are not supported (use a client of a single node, Sentinel or Cluster)", ErrUnsuitable, client)
 	}
 	return s, nil
 }
@@ -108,10 +108,10 @@ func (s *Servers) masters(ctx context.Context) ([]master, layout, error) {
 		return nil
 	})
 	if err == nil && len(all) == 0 {
-		err = errors.New("the Redis Cluster has no master that the client knows")
+		err = errors.New("the client found no master (check the addresses that the client has)")
 	}
 	if err != nil {
-		return nil, layout{}, fmt.Errorf("rediswalk: find the masters of the Redis Cluster: %w", err)
+		return nil, layout{}, fmt.Errorf("rediswalk: cannot query the masters of the Redis Cluster: %w", err)
 	}
 	return all, layoutOf(views), nil
 }
@@ -168,7 +168,7 @@ func (s *Servers) OtherDatabases(ctx context.Context) ([]int, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("rediswalk: call INFO: %w", rediserr.Wrap(err))
+		return nil, fmt.Errorf("rediswalk: cannot call INFO: %w", rediserr.Wrap(err))
 	}
 	var others []int
 	for line := range strings.Lines(info) {
@@ -207,7 +207,7 @@ func (s *Servers) DatabaseMoves(ctx context.Context) (DatabaseMoves, error) {
 		return DatabaseMoves{}, nil
 	}
 	if err != nil {
-		return DatabaseMoves{}, fmt.Errorf("rediswalk: call INFO: %w", rediserr.Wrap(err))
+		return DatabaseMoves{}, fmt.Errorf("rediswalk: cannot call INFO: %w", rediserr.Wrap(err))
 	}
 	calls := func(command string) (n int64) {
 		_, _ = fmt.Sscanf(rediscmd.InfoField(info, "cmdstat_"+command), "calls=%d,", &n) // 0 if it was never called
@@ -229,7 +229,7 @@ func (s *Servers) At(ctx context.Context, database int) (*Servers, error) {
 		if rediserr.NotOffered(err) { // SELECT: the other client was allowed INFO
 			return nil, nil
 		}
-		return nil, fmt.Errorf("rediswalk: call INFO: %w", rediserr.Wrap(err))
+		return nil, fmt.Errorf("rediswalk: cannot call INFO: %w", rediserr.Wrap(err))
 	}
 	return other, nil
 }
@@ -259,7 +259,7 @@ func (s *Servers) RunID(ctx context.Context, node redis.Cmdable) (string, error)
 	case rediserr.NotOffered(err):
 		return "", errNoInfo
 	case err != nil:
-		return "", fmt.Errorf("rediswalk: call INFO: %w", rediserr.Wrap(err))
+		return "", fmt.Errorf("rediswalk: cannot call INFO: %w", rediserr.Wrap(err))
 	}
 	if cluster, known := rediscmd.ClusterMode(info); s.cluster == nil && cluster {
 		return "", ErrClusterNode
@@ -273,7 +273,7 @@ func (s *Servers) RunID(ctx context.Context, node redis.Cmdable) (string, error)
 		case !s.AllowReplica:
 			return "", errReplica
 		case rediscmd.InfoField(info, "master_link_status") != "up":
-			return "", errors.New("rediswalk: the replica is not connected to its master, so its data may be old")
+			return "", errors.New("rediswalk: the replica is not connected to its master, so the replica may hold old data")
 		}
 	}
 	run, history := rediscmd.InfoField(info, "run_id"), rediscmd.InfoField(info, "master_replid")

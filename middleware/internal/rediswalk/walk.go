@@ -84,7 +84,7 @@ const (
 var errMoved = errors.New("rediswalk: Cluster slots moved or masters restarted during the scan (run the command again)")
 
 // errUnowned reports that some slots stay without exactly one master.
-var errUnowned = errors.New("rediswalk: some Cluster slots have no master, or two (run redis-cli --cluster check)")
+var errUnowned = errors.New("rediswalk: some Cluster slots have no master, or two masters (run \"redis-cli --cluster check\")")
 
 // Run scans to the end. resume holds positions by the run id of a master, in the layout with the digest since; another
 // layout makes them useless. Nil starts from the beginning.
@@ -327,7 +327,7 @@ func (w *Walk[C]) scanOnce(ctx context.Context, t *Track[C], at layout, batches 
 			return w.orMoved(ctx, at, err)
 		})
 		if err != nil {
-			return fmt.Errorf("rediswalk: call SCAN: %w", rediserr.Wrap(err))
+			return fmt.Errorf("rediswalk: cannot call SCAN: %w", rediserr.Wrap(err))
 		}
 		if err := w.Throttle.Entries(ctx, max(len(more), (w.Tuning.BatchSize+OthersPerName-1)/OthersPerName)); err != nil {
 			return err
