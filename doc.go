@@ -2,7 +2,7 @@
 // caches, job queues and HTTP sessions. To seal is to encrypt so that altered data is detected.
 //
 // Each value is sealed before it leaves the process, with Tink, Google's cryptography library. An operator of Redis, or an
-// attacker with a dump, cannot read it. Without the encryption keys, an attacker cannot forge a value, or move it to
+// attacker with a dump, cannot read a value. Without the encryption keys, an attacker cannot forge a value, or move it to
 // another cache key. SECURITY.md states the limits. FORMAT.md specifies the stored bytes.
 //
 // # Where to begin
@@ -23,14 +23,17 @@
 // # Packages
 //
 //   - aead: encryption keys. Most applications use its Envelope.
-//   - aead/awskms, aead/gcpkms, aead/gocloud and aead/hcvault: keys in AWS KMS, Google Cloud KMS, Azure Key Vault and
-//     HashiCorp Vault. Each is a separate module.
+//   - aead/awskms: keys in AWS KMS, a separate module.
+//   - aead/gcpkms: keys in Google Cloud KMS, a separate module.
+//   - aead/gocloud: keys in Azure Key Vault, a separate module.
+//   - aead/hcvault: keys in HashiCorp Vault, a separate module.
 //   - middleware: Store seals the values of a gocache store. Sealer seals values for any other store.
 //   - middleware/jobs: seals the data of jobs for any queue. Package asynqjobs is for asynq.
 //   - middleware/sessions: seals HTTP sessions for scs. Package gorillasessions is for gorilla/sessions.
 //   - middleware/migrate: seals existing data in Redis.
 //   - middleware/audit: counts sealed and plaintext values in Redis.
-//   - stores: redisstore and memorystore are gocache stores with additional methods. storetest is their test suite.
+//   - stores: packages redisstore and memorystore are gocache stores with additional methods. Package storetest is a test
+//     suite for gocache stores.
 //   - fxmodule: sealed caches for fx, from one Config. Package fxjobs adds jobs on asynq.
 //   - cmd/sealcache: the command for existing data and for keys, a separate module.
 package sealcache

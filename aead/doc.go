@@ -15,9 +15,10 @@
 // only a few times per day. The KEK is a file, a passphrase, or a key in a key service (such as a cloud KMS): see
 // [OpenKEK].
 //
-// A [Keyring] is a set of keys (a Tink keyset). One of them, the primary key, seals, and all of them open. Its keyset is
-// stored encrypted under a KEK: see [CreateKeyset] and [OpenKeyring]. You can give a Keyring to NewEnvelope in the place of
-// a KEK. You can also seal with it directly, if the application writes few messages: [Keyring] gives the limit.
+// A [Keyring] is a set of keys (a Tink keyset). One key of the set, the primary key, seals new messages. All keys of the
+// set open messages. A keyset is stored encrypted under a KEK: see [CreateKeyset] and [OpenKeyring]. You can
+// give a Keyring to NewEnvelope in the place of a KEK. You can also seal with a Keyring directly, if the application
+// writes few messages: the comment of [Keyring] gives the limit.
 //
 // Other functions: [NewKEKSet] replaces a KEK without downtime. [OpenPRF] opens the keys with which an application replaces
 // names by pseudonyms. [WithTenants] gives each tenant of an application its own KEK.
@@ -28,8 +29,8 @@
 // bytes or age. If the KEK does not answer, the Envelope uses the old data key up to its limit. From then on, sealing fails
 // with [ErrKeyServiceUnavailable], until the KEK answers.
 //
-// An Envelope keeps a data key in memory for the time of [WithDataKeyTTL], and then asks the KEK again. So if you destroy
-// a KEK, the values under its data keys become unreadable after this time.
+// An Envelope keeps a data key in memory for the time of [WithDataKeyTTL], and then asks the KEK again. So if you
+// destroy a KEK, the values under the data keys of this KEK become unreadable after this time.
 //
 // Keys are in the memory of the process while they are in use. No error, log line or formatted value contains key
 // material.
@@ -44,7 +45,7 @@
 //
 // # Formats and compatibility
 //
-// By default, Keyring and Envelope write the formats of Tink. Tink opens them in any language, with the same keys.
-// Passphrase KEKs, tenants and [WithWrapContext] have formats of this package, which FORMAT.md specifies. Each
-// release from v1 on opens the values of all earlier releases from v1 on.
+// By default, Keyring and Envelope write the formats of Tink. The Tink libraries of all languages open these formats
+// with the same keys. Passphrase KEKs, tenants and [WithWrapContext] have formats of this package, which FORMAT.md
+// specifies. Each release from v1 on opens the values of all earlier releases from v1 on.
 package aead

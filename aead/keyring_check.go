@@ -18,7 +18,7 @@ var (
 	// them.
 	errKeysetRefused = fmt.Errorf("%w: the key-encryption key refuses to decrypt the keyset (check that the key is enabled)", ErrKeyServiceUnavailable)
 
-	errUnrelatedKeyset = errors.New("aead: the reloaded keyset has none of the previous keys (check that it is the right file)")
+	errUnrelatedKeyset = errors.New("aead: the reloaded keyset has none of the previous keys (restore the right keyset)")
 )
 
 // KeyringStats counts what happened to a Keyring since it was made.

@@ -3,19 +3,20 @@
 //
 //	go run ./benchmarks
 //
-// A ratio can have a budget, which is the limit that the ratio should keep. The command prints the budget next to the
-// ratio. If the ratio does not keep it, the command also prints MISSED. The exit status is still 0, because the speed of the
-// machine changes. With -strict it is 1.
+// A ratio can have a budget. The budget is the largest or smallest ratio that is acceptable. The command prints the
+// budget next to the ratio. If the ratio is not acceptable, the command also prints MISSED. The exit status is still 0,
+// because the speed of the machine changes. With the flag -strict, the exit status is then 1.
 //
-// For each ratio, the command measures two ways of doing the same thing in one run, such as with and without encryption.
-// The two ways take turns in short slices (A B, B A, ...). The command compares a slice only with its neighbor, because a
-// slow phase of the machine slows both. It prints the median of these ratios, the smallest and the largest. README.md
-// describes each benchmark.
+// For each ratio, the command measures two ways of doing the same thing in one run, such as with and without
+// encryption. The two ways take turns in short slices (A B, B A, ...). The command compares a slice only with its
+// neighbor, because a slow phase of the machine slows both. It prints three of these ratios: the median, the smallest
+// and the largest. The file benchmarks/README.md describes each benchmark.
 //
 // # Adding a row
 //
-// A row is one benchmark of the printed table. Write a function that takes a *bench, in a file row_NAME.go, and add it to
-// the function rows. A row has one or more cases, such as sizes of values. For each case, the function does the following:
+// A row is one benchmark of the printed table. Write a function that takes a *bench, in a file row_NAME.go. Add this
+// function to the list in the function named rows. A row has one or more cases, such as sizes of values. For each case,
+// the function does the following:
 //
 //   - It skips the case if bench.wants returns false.
 //   - It measures with interleave, which runs the slices.

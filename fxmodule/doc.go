@@ -10,7 +10,8 @@
 //
 // Each constructor that takes a store.StoreInterface of gocache (github.com/eko/gocache) gets the sealed cache. Here,
 // [Module] opens the store of the cache. If the application already provides a store.StoreInterface, use [Decorator]
-// instead. Decorator does not seal stores of other types or with an fx name: see its comment.
+// instead. Decorator seals only a store of the type store.StoreInterface without an fx name: see the comment of
+// Decorator.
 //
 // [Sessions] provides a store for HTTP sessions. For jobs on asynq, a job queue in Redis, add package fxjobs.
 //
@@ -30,9 +31,10 @@
 //
 // # Keys
 //
-// Data keys encrypt the values. The module makes the data keys. They are stored encrypted under a key-encryption key (KEK).
-// The setting KEK is its URI. Caches with the same settings share their keys. For a KEK in a key service, such as AWS KMS,
-// provide the Opener of its package in the fx group "kek":
+// Data keys encrypt the values. The module makes the data keys. The data keys are stored encrypted under a
+// key-encryption key (KEK). The setting KEK is the URI of this key. Caches share data keys if all their settings about
+// keys are the same. For a KEK in a key service, such as AWS KMS, provide the Opener of its package in the fx group
+// "kek":
 //
 //	fx.Provide(fx.Annotate(newOpener, fx.As(new(aead.KEKOpener)), fx.ResultTags(`group:"kek"`)))
 //

@@ -213,7 +213,7 @@ func (s *system) warnOfSharedNamespaces() {
 	for i, a := range s.caches.names {
 		for _, b := range s.caches.names[i+1:] {
 			if config.Caches[a].Namespace == config.Caches[b].Namespace {
-				s.log.Warn("sealcache: two caches share a namespace, so an attacker can swap their values (change one namespace)", "cache", a, "other", b)
+				s.log.Warn("sealcache: two caches share a namespace, so an attacker can swap the values of the caches (change one namespace)", "cache", a, "other", b)
 			}
 		}
 	}

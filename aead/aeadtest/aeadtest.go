@@ -143,7 +143,7 @@ func cases() []testCase {
 		{name: "Extended", rule: "a ciphertext with bytes added at either end does not open", check: checkExtended},
 		{name: "AssociatedData", rule: "a ciphertext opens under no other associated data", check: checkAssociatedData},
 		{name: "Garbage", rule: "bytes that were never sealed do not open, and do not panic", check: checkGarbage},
-		{name: "Context", rule: "a context that has ended fails the call, and its error is found by errors.Is", check: checkContext},
+		{name: "Context", rule: "a call with a context that has ended fails, and errors.Is finds the error of the context", check: checkContext},
 		{name: "Concurrent", rule: "any number of goroutines may seal and open at once", check: checkConcurrent},
 	}
 }

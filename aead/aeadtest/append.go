@@ -12,9 +12,9 @@ func appendCases() []testCase {
 	return []testCase{
 		{name: "SealTo", appending: true, rule: "SealTo appends what DecryptWithContext opens, and keeps what dst holds", check: checkSealTo},
 		{name: "OpenTo", appending: true, rule: "OpenTo appends the plaintext, and keeps what dst holds and the ciphertext", check: checkOpenTo},
-		{name: "OpenToInPlace", appending: true, rule: "with ciphertext[:0] as dst the plaintext lies in the ciphertext's own memory, and no byte outside it is touched", check: checkInPlace},
-		{name: "AppendContext", appending: true, rule: "a context that has ended fails SealTo and OpenTo", check: checkAppendContext},
-		{name: "Room", appending: true, rule: "with room in dst, SealTo and OpenTo write there instead of allocating", check: checkRoom},
+		{name: "OpenToInPlace", appending: true, rule: "with ciphertext[:0] as dst, OpenTo writes only into the memory of the ciphertext", check: checkInPlace},
+		{name: "AppendContext", appending: true, rule: "SealTo and OpenTo fail if their context has ended", check: checkAppendContext},
+		{name: "Room", appending: true, rule: "if dst has enough capacity, SealTo and OpenTo write into dst and allocate no memory", check: checkRoom},
 	}
 }
 

@@ -99,7 +99,7 @@ func (r Remote) check(t *testing.T, breakIt func(), hangs bool) {
 		cancel()
 		switch {
 		case errors.Is(err, errStillRunning):
-			t.Fatalf("%s: the deadline does not reach the service: the call was still running %v after it", name, patience)
+			t.Fatalf("%s: the deadline does not reach the service: the call was still running %v after the deadline", name, patience)
 		case err == nil || out != nil:
 			t.Errorf("%s during the outage returned %d bytes and error %v, want only an error", name, len(out), err)
 			continue

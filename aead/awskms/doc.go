@@ -11,12 +11,13 @@
 // # The key
 //
 // The URI contains the ARN of the key. Do not use the ARN of an alias: if the alias moves to another key, data of the
-// former key becomes unreadable. The key must be symmetric (SYMMETRIC_DEFAULT, the default of KMS). The application needs
-// these permissions for it, and no others:
+// former key becomes unreadable. The key must be symmetric (SYMMETRIC_DEFAULT, the default of KMS). The application
+// needs these permissions for the key, and no others:
 //
 //	{"Effect": "Allow", "Action": ["kms:Encrypt", "kms:Decrypt"], "Resource": "arn:aws:kms:eu-west-1:111122223333:key/..."}
 //
-// When you move to a new key, add ?decrypt-only=true to the URI of the old key. Its KEK then decrypts and never encrypts.
+// When you move to a new key, add ?decrypt-only=true to the URI of the old key. The KEK with this URI then decrypts and
+// never encrypts.
 //
 // # Settings
 //
@@ -26,14 +27,15 @@
 //
 // # Errors and concurrency
 //
-// [aead.OpenKEK] tests the key. If the test fails, the error names the key, and the permission if one is missing. No error
-// contains a credential. [Opener.OpenKEK] lists the errors of a KEK.
+// [aead.OpenKEK] tests the key. If the test fails, the error names the key, and the permission if one is missing. No
+// error contains a credential. The comment of [Opener.OpenKEK] lists the errors of a KEK.
 //
 // All types are safe for concurrent use. A call ends when its context ends. By default, the SDK repeats a failed request
 // up to two times.
 //
 // # Format
 //
-// A ciphertext has the format of Tink's library for AWS KMS (tink-go-awskms v3), so that library can decrypt it. CloudTrail
-// records the associated data of each call, so do not put a secret into [aead.WithWrapContext].
+// A ciphertext has the format of tink-go-awskms v3, Tink's library for AWS KMS. That library can decrypt the
+// ciphertext. The names and values of [aead.WithWrapContext] are a part of each call to KMS, and CloudTrail records
+// them. So they must not be secret.
 package awskms

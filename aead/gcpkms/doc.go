@@ -14,7 +14,8 @@
 // roles/cloudkms.cryptoKeyEncrypterDecrypter on the key. The role contains two permissions:
 // cloudkms.cryptoKeyVersions.useToEncrypt and cloudkms.cryptoKeyVersions.useToDecrypt.
 //
-// When you move to a new key, add ?decrypt-only=true to the URI of the old key. Its KEK then decrypts and never encrypts.
+// When you move to a new key, add ?decrypt-only=true to the URI of the old key. The KEK with this URI then decrypts and
+// never encrypts.
 //
 // # Settings
 //
@@ -24,13 +25,14 @@
 //
 // # Errors and concurrency
 //
-// [aead.OpenKEK] tests the key. If the test fails, the error names the key, and the permission if one is missing. No error
-// contains a credential. [Opener.OpenKEK] lists the errors of a KEK.
+// [aead.OpenKEK] tests the key. If the test fails, the error names the key, and the permission if one is missing. No
+// error contains a credential. The comment of [Opener.OpenKEK] lists the errors of a KEK.
 //
 // All types are safe for concurrent use. A call ends when its context ends. If KMS is unavailable, the client repeats the
 // call until the context ends. If the context has no deadline, the client stops after 10 seconds.
 //
 // # Format
 //
-// A ciphertext has the format of Tink's library for Google Cloud KMS (tink-go-gcpkms), so that library can decrypt it.
+// A ciphertext has the format of tink-go-gcpkms, Tink's library for Google Cloud KMS. That library can decrypt the
+// ciphertext.
 package gcpkms

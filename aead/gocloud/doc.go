@@ -8,15 +8,16 @@
 //	...
 //	defer kek.Close()
 //
-// For other services, set Opener.Keepers, or call [NewKEK] with a Keeper. For Vault, AWS and Google Cloud, use packages
-// hcvault, awskms and gcpkms instead. Tink can decrypt their ciphertexts.
+// For other services, set Opener.Keepers, or call [NewKEK] with a Keeper. Use package hcvault for Vault, package awskms
+// for AWS KMS, and package gcpkms for Google Cloud KMS. Tink's own libraries can decrypt the ciphertexts of these three
+// packages.
 //
 // # Do not use an Azure key for an Envelope
 //
-// Keys of Azure Key Vault are RSA keys, and Azure does not keep the public key secret. An Envelope
-// stores an encrypted data key with each value. An attacker with the public key can make such a data key, and write values
-// that the application accepts as genuine. So do not give an Azure key to [aead.NewEnvelope]. Let it protect a
-// keyset, a file with Tink keys. Make the keyset once, and deploy it with the application:
+// Keys of Azure Key Vault are RSA keys, and Azure does not keep the public key secret. An Envelope stores an encrypted
+// data key with each value. An attacker with the public key can make such a data key, and write values that the
+// application accepts as genuine. So do not give an Azure key to [aead.NewEnvelope]. Instead, encrypt a keyset (a file
+// with Tink keys) with the Azure key. Make the keyset once, and deploy the file with the application:
 //
 //	sealcache keys create --kek "azurekeyvault://..." --out keyset.json
 //
@@ -36,8 +37,8 @@
 //
 // # Errors and concurrency
 //
-// [aead.OpenKEK] tests the key. If the test fails, the error names the key, and the permission if one is missing. No error
-// contains a credential. [Opener.OpenKEK] lists the errors of a KEK.
+// [aead.OpenKEK] tests the key. If the test fails, the error names the key, and the permission if one is missing. No
+// error contains a credential. The comment of [Opener.OpenKEK] lists the errors of a KEK.
 //
 // All types are safe for concurrent use. A call ends when its context ends. FORMAT.md specifies the bytes of a ciphertext.
 package gocloud

@@ -1,5 +1,6 @@
-// Package hcvault opens keys of HashiCorp Vault and OpenBao as key-encryption keys (KEKs) of package aead. A KEK encrypts
-// other keys, which encrypt the data. The keys are in Vault's transit engine, which encrypts without revealing its keys.
+// Package hcvault opens keys of HashiCorp Vault and OpenBao as key-encryption keys (KEKs) of package aead. A KEK
+// encrypts other keys, which encrypt the data. The KEKs are in Vault's transit engine. The engine encrypts and decrypts
+// for the application, and never reveals a KEK.
 //
 // Pass an [Opener] to [aead.OpenKEK]:
 //
@@ -24,17 +25,17 @@
 //
 // # Login
 //
-// By default, the token is in VAULT_TOKEN. [Opener.OpenKEK] lists the other logins, such as AppRole and Kubernetes, and
-// all parameters of the URI. Do not put a secret into the URI.
+// By default, the token is in VAULT_TOKEN. The comment of [Opener.OpenKEK] lists the other logins, such as AppRole and
+// Kubernetes, and all parameters of the URI. Do not put a secret into the URI.
 //
-// The KEK renews its token before the token expires. If Vault does not renew the token, or refuses it, the KEK gets a new
-// one. It logs in again (AppRole, Kubernetes, Opener.Auth), or reads the token file again. A token from VAULT_TOKEN cannot
-// be replaced: set a new one and restart the process. Close ends the renewal.
+// The KEK renews its token before the token expires. If Vault does not renew the token, or refuses it, the KEK gets a
+// new token. For that, it logs in again (AppRole, Kubernetes, Opener.Auth), or reads the token file again. A token from
+// VAULT_TOKEN cannot be replaced: set a new one and restart the process. The method Close of the KEK ends the renewal.
 //
 // # Errors and concurrency
 //
-// [aead.OpenKEK] tests the key. If the test fails, the error names the key, and the capability if one is missing. No error
-// contains a token. [Opener.OpenKEK] lists the errors of a KEK.
+// [aead.OpenKEK] tests the key. If the test fails, the error names the key, and the capability if one is missing. No
+// error contains a token. The comment of [Opener.OpenKEK] lists the errors of a KEK.
 //
 // All types are safe for concurrent use. A call ends when its context ends.
 //

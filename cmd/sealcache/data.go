@@ -7,7 +7,7 @@ const shopEnv = "  export SEALCACHE_STORE=redis://localhost:6379/0 SEALCACHE_NAM
 func dataCommands() []entry {
 	return []entry{
 		{
-			use: "plan", short: "Count what a migration would meet; needs no keys", make: func() command { return new(planCommand) },
+			use: "plan", short: "Count what a migration would meet; needs no encryption keys", make: func() command { return new(planCommand) },
 			long: "Plan reads the start of every entry. It counts entries by prefix and form: JSON, MessagePack, text, numbers, values that\n" +
 				"INCR, APPEND or SETBIT changed, short tokens that may be locks, other types. It shows the growth, and what would stop a\n" +
 				"migration. Exit status 3: an obstacle, no entry, or an --exclude that matched nothing.",
@@ -41,7 +41,7 @@ func dataCommands() []entry {
 				"  sealcache audit --may-destroy 1111111111 --not-primary-since 2030-01-31T12:00:00Z --reload 1m",
 		},
 		{
-			use: "inspect KEY", short: "Describe one entry; needs no keys", make: func() command { return new(inspectCommand) },
+			use: "inspect KEY", short: "Describe one entry; needs no encryption keys", make: func() command { return new(inspectCommand) },
 			long:    "Inspect shows the form, the size, the expiry and the key id of one entry. It shows no value.",
 			example: shopEnv + "  sealcache inspect user:1\n  sealcache inspect --namespace '' shop:user:1",
 		},

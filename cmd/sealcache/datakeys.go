@@ -65,7 +65,7 @@ func (k *dataKeyFlags) wrapContext() []aead.EnvelopeOption {
 
 func (k *dataKeyFlags) declareOld(f *flags) {
 	k.prefix, k.of = "old-", "old "
-	f.StringVar(&k.kek, "old-kek", "", "`URI` of the key-encryption key of the present values, if it is another one")
+	f.StringVar(&k.kek, "old-kek", "", "`URI` of the key-encryption key of the present values, if it differs from --kek")
 	f.StringVar(&k.keyset, "old-keyset", "", "`FILE` of the keyset that --old-kek seals, or env:NAME")
 	f.StringVar(&k.name, "old-keyset-name", "", "`NAME` that --old-keyset is bound to")
 	f.choice(&k.as, "old-keys-as", "how the present values are sealed", "envelope", "keyring")

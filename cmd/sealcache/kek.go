@@ -101,7 +101,7 @@ func (k *kekCreate) file(ctx context.Context, p *program, uri string) error {
 	if err := newKeysetTimes(u.Path, h); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(p.stderr, "made %s: a Tink keyset in plaintext (keep it secret: it opens everything that is sealed under it)\n", u.Path)
+	_, err = fmt.Fprintf(p.stderr, "made %s: a Tink keyset in plaintext (keep the file secret: its key opens everything that is sealed under this KEK)\n", u.Path)
 	return err
 }
 

@@ -64,7 +64,7 @@ func openKEK(ctx context.Context, uri string) (kek tink.AEADWithContext, done fu
 }
 
 // otherKEKsUse is the description of --other-kek.
-const otherKEKsUse = "`URI` of another key-encryption key, which opens what it sealed or wrapped, and seals nothing; may be repeated"
+const otherKEKsUse = "`URI` of another key-encryption key, which only opens keysets and data keys, and seals nothing; may be repeated"
 
 // openKEKs opens a key-encryption key and others that open only.
 func openKEKs(ctx context.Context, uri string, others []string) (kek tink.AEADWithContext, done func(), err error) {
@@ -147,7 +147,7 @@ func (k *keysetFlags) declare(f *flags) {
 	f.env(&k.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key that seals the keyset; without --keyset, file:///path of a plaintext keyset")
 	f.otherKEKs(&k.others)
 	f.env(&k.keyset, "keyset", "SEALCACHE_KEYSET", "`FILE` of the keyset; '' for none")
-	f.env(&k.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` that the keyset is bound to, so that it cannot replace another one under the same --kek")
+	f.env(&k.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` that the keyset is bound to, so that the file cannot replace another keyset under the same --kek")
 	f.need("kek")
 	f.file("keyset")
 }
@@ -289,7 +289,7 @@ func (k *keysCreate) declare(f *flags) {
 	f.env(&k.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key that seals the keyset")
 	f.StringVar(&k.out, "out", "", "`FILE` to make; it must not exist")
 	f.choice(&k.kind, "type", "type of the key; prf is for the tokens of jobs and for hidden names", "aes256-gcm", "xaes256-gcm", "prf")
-	f.env(&k.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` to bind the keyset to, so that it cannot replace another one under the same --kek")
+	f.env(&k.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` to bind the keyset to, so that the file cannot replace another keyset under the same --kek")
 	f.BoolVar(&k.json, "json", false, jsonUse)
 	f.need("kek")
 	f.need("out")

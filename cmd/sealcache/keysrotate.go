@@ -57,9 +57,9 @@ func (k *keysRotate) declare(f *flags) {
 	k.keys.declare(f)
 	f.Var(&k.every, "every", "add a new key when the primary key is this old, such as 90d")
 	k.settle.Duration = 48 * time.Hour
-	f.Var(&k.settle, "settle", "time until every process has read a changed keyset; a new key is promoted after it")
+	f.Var(&k.settle, "settle", "time until every process has read a changed keyset; a new key is promoted after this time")
 	f.BoolVar(&k.disableUnused, "disable-unused", false, "disable former keys that no value in the Redis of each --store names; \"sealcache keys enable\" reverses it")
-	f.StringArrayVar(&k.stores, "store", nil, "`URL` of a Redis that may hold values under the keys; repeat it for each one")
+	f.StringArrayVar(&k.stores, "store", nil, "`URL` of a Redis that may hold values under the keys; repeat the flag for each Redis")
 	f.StringSliceVar(&k.ignoreTypes, "ignore-type", nil, "accept the audit although entries of this Redis `TYPE` are not examined, such as hash,list")
 	f.BoolVar(&k.json, "json", false, jsonUse)
 	f.need("every")
@@ -211,7 +211,7 @@ func (k *keysRotate) disable(ctx context.Context, p *program, r *rotationReport,
 		}
 		switch {
 		case !t.Enabled.IsZero():
-			r.Waiting = append(r.Waiting, fmt.Sprintf("key %d was enabled by hand, so it is not disabled here (\"sealcache keys disable\" does it)", key.ID))
+			r.Waiting = append(r.Waiting, fmt.Sprintf("key %d was enabled by hand, so it is not disabled here (\"sealcache keys disable\" disables the key)", key.ID))
 		case time.Since(t.Demoted) < k.settle.Duration:
 			r.Waiting = append(r.Waiting, fmt.Sprintf("key %d is not disabled yet: it was the primary key until %s, which is less than --settle ago", key.ID, t.Demoted.Format(time.RFC3339)))
 		default:

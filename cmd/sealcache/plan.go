@@ -119,7 +119,7 @@ func planText(w io.Writer, i *migrate.Inventory) error {
 		fmt.Fprintf(&b, "%12d  bytes: %q\n", l.Bytes, l.Name)
 	}
 	for _, e := range i.UnmatchedExcludes {
-		fmt.Fprintf(&b, "NOTHING MATCHED the excluded prefix %q: check it\n", e)
+		fmt.Fprintf(&b, "NOTHING MATCHED the excluded prefix %q: check the prefix\n", e)
 	}
 	for _, o := range i.Obstacles {
 		fmt.Fprintf(&b, "OBSTACLE: %s\n", o)

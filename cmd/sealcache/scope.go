@@ -18,9 +18,9 @@ type scopeFlags struct {
 func (s *scopeFlags) declare(f *flags) {
 	s.f = f
 	f.env(&s.namespace, "namespace", "SEALCACHE_NAMESPACE", "`NAMESPACE` of the application's cache; '' for none")
-	f.StringVar(&s.prefix, "prefix", "", "only keys that start with this `TEXT`, as the application gives them")
+	f.StringVar(&s.prefix, "prefix", "", "only cache keys that start with this `TEXT`, as the application gives them")
 	f.BoolVar(&s.all, "all", false, "the whole database")
-	f.Var(&s.exclude, "exclude", "skip keys that start with this `TEXT`, as the application gives them; may be repeated")
+	f.Var(&s.exclude, "exclude", "skip cache keys that start with this `TEXT`, as the application gives them; may be repeated")
 	f.BoolVar(&s.stored, "stored", false, "--prefix and --exclude are names as Redis has them, with the namespace")
 	f.need("namespace", "prefix", "all")
 }

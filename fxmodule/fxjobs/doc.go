@@ -17,9 +17,9 @@
 //
 // # Redis
 //
-// All values that this package provides share one Redis client. Its settings come from Config.Jobs.Redis. If that is
-// empty, they come from the asynq.RedisConnOpt of the application. The application does not start if Redis does not
-// answer. At stop, the package closes the client.
+// All values that this package provides share one Redis client. The settings of the client come from Config.Jobs.Redis.
+// If Config.Jobs.Redis is empty, the settings come from the asynq.RedisConnOpt of the application. The application does
+// not start if Redis does not answer. At stop, the package closes the client.
 //
 // Do not close *asynqjobs.Client or *asynq.Inspector: Close returns the error "redis connection is shared".
 //

@@ -10,14 +10,14 @@
 //   - RefusedForGood: the server would give the same reply to the same command again. Example: "WRONGTYPE Operation against
 //     a key holding the wrong kind of value".
 //
-// Two functions return true for some of the replies for which RefusedForGood does:
+// [Denied] and [NotOffered] return true only for replies for which RefusedForGood also returns true:
 //
 //   - [Denied]: the cause is a missing permission or a missing command. Example: "NOPERM No permissions to access a key".
-//   - [NotOffered], which implies Denied: the server does not know the command, or there is no key on which the user may run
-//     it. Example: "ERR unknown command 'INFO'".
+//   - [NotOffered], which implies Denied: the server does not know the command, or there is no key on which the user
+//     may run the command. Example: "ERR unknown command 'INFO'".
 //
 // If there is no reply, as after a broken connection, all four return false.
 //
-// The package imports no Redis client. It recognizes replies of the server by the method RedisError, which errors of
-// go-redis have.
+// The package imports no Redis client. It recognizes an error reply of the server by the method RedisError, which
+// errors of go-redis have.
 package rediserr

@@ -17,15 +17,16 @@
 //
 // # The limit
 //
-// If a write exceeds the limit, the store evicts entries before the call returns. It evicts entries that are seldom read.
-// This can be the new entry, especially if it is larger than a hundredth of the limit. [WithMaxBytes] says how the size of
-// an entry is counted. The process can use up to twice the limit, until the garbage collector frees evicted entries.
+// If a write exceeds the limit, the store evicts entries before the call returns. It evicts entries that are seldom
+// read. The new entry can be one of these, especially if it is larger than a hundredth of the limit. The comment of
+// [WithMaxBytes] says how the size of an entry is counted. The process can use up to twice the limit, until the garbage
+// collector frees evicted entries.
 //
 // # Expiration
 //
-// A read never returns an expired entry. The store frees its memory within about two seconds. An expiration of 0 or -1 ns
-// means no expiration. Any other negative expiration is an error. (go-redis returns -1 ns for an entry without expiration,
-// and gocache's Chain passes it to Set.)
+// A read never returns an expired entry. The store frees the memory of an expired entry within about two seconds. An
+// expiration of 0 or -1 ns means no expiration. Any other negative expiration is an error. (go-redis returns -1 ns for
+// an entry without expiration, and gocache's Chain passes it to Set.)
 //
 // # Tags
 //

@@ -406,6 +406,6 @@ func (c *combiner) logPanic(value any) {
 type unknownOutcome struct{ cause error }
 
 func (e *unknownOutcome) Error() string {
-	return e.cause.Error() + " (the command was sent; its result is unknown)"
+	return e.cause.Error() + " (the command was sent, but the result is unknown)"
 }
 func (e *unknownOutcome) Unwrap() error { return e.cause }

@@ -208,7 +208,7 @@ func TestCallerLeavesTheBatch(t *testing.T) {
 	cancel()
 	err := <-results[0]
 	require.ErrorIs(t, err, context.Canceled)
-	require.EqualError(t, err, "redisstore: set: context canceled (the command was sent; its result is unknown)")
+	require.EqualError(t, err, "redisstore: set: context canceled (the command was sent, but the result is unknown)")
 	require.EqualError(t, <-results[1], "redisstore: get: context canceled")
 	copy(value, "XXXXX")
 	close(release)

@@ -177,7 +177,7 @@ func readFile(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if info, err := f.Stat(); len(b) == 0 && err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
-		return nil, errors.New("the named pipe is empty (start its writer first)")
+		return nil, errors.New("the named pipe is empty (first start the program that writes into the pipe)")
 	}
 	return b, nil
 }

@@ -27,7 +27,7 @@ func atomicCases() []testCase {
 	return []testCase{
 		{
 			name:  "compare and delete",
-			rule:  "CompareAndDelete deletes if and only if CompareAndSwap would replace the value, and reports whether it did",
+			rule:  "CompareAndDelete deletes if and only if CompareAndSwap would replace the value, and reports whether it deleted",
 			lacks: atomicStore,
 			run:   compareAndDelete,
 		},
@@ -48,13 +48,13 @@ func atomicCases() []testCase {
 		},
 		{
 			name:  "delete once",
-			rule:  "of concurrent calls of CompareAndDelete for one value one deletes it",
+			rule:  "of concurrent calls of CompareAndDelete for one value, exactly one deletes the value",
 			lacks: atomicStore,
 			run:   deleteOnce,
 		},
 		{
 			name:  "read to swap",
-			rule:  "GetBytesToSwap returns the value up to a limit, and its TTL; above it, an error has TooLarge() bool",
+			rule:  "GetBytesToSwap returns value and TTL up to a limit; for a larger value, the error has a method TooLarge() bool",
 			lacks: atomicStore,
 			run:   readToSwap,
 		},

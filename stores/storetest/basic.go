@@ -44,7 +44,7 @@ func basicCases() []testCase {
 		},
 		{
 			name: "copies",
-			rule: "a stored value does not change with the slice it came from, nor with the one it was returned in",
+			rule: "a stored value stays the same if the caller changes a slice that was given to Set or returned by Get",
 			why:  func(c Capabilities) string { return unless(c.Bytes.taken(), "the store takes no []byte") },
 			run:  copies,
 		},
@@ -74,7 +74,7 @@ func basicCases() []testCase {
 		},
 		{
 			name: "type",
-			rule: "GetType is not empty and does not change: dashboards label by it",
+			rule: "GetType returns a text that is not empty and stays the same, because dashboards use it as a label",
 			run: func(t *testing.T, s *subject) {
 				before := s.Store.GetType()
 				s.set(t, "k", "v")
@@ -85,8 +85,8 @@ func basicCases() []testCase {
 		},
 		{
 			name: "context",
-			rule: "a call with a cancelled context returns its error and does nothing",
-			why:  func(c Capabilities) string { return unless(c.HeedsContext, "the store does not look at its context") },
+			rule: "a call with a cancelled context returns the error of the context, and does nothing else",
+			why:  func(c Capabilities) string { return unless(c.HeedsContext, "the store ignores the context of a call") },
 			run:  heedsContext,
 		},
 		{

@@ -37,7 +37,7 @@ func ownedBytes(t *testing.T, s *subject) {
 			t.Fatalf("GetBytesWithTTL: %q, %v", got, err)
 		}
 		if elapsed := time.Since(start); ttl > d || ttl < d-elapsed-time.Millisecond {
-			t.Errorf("GetBytesWithTTL returned the TTL %v, %v after an expiration of %v was set (it must be exact to 1 ms)", ttl, elapsed, d)
+			t.Errorf("GetBytesWithTTL returned the TTL %v, %v after an expiration of %v was set (the TTL must be exact to 1 ms)", ttl, elapsed, d)
 		}
 		clear(got[:cap(got)])
 	}

@@ -61,7 +61,7 @@ func enumerate(t *testing.T, s *subject) {
 			n++
 		}
 		if all := len(want) + len(neighbours); n < all || n > all+all/10 {
-			t.Errorf("Keys(\"\") returned %d keys, want about %d (did it return names of tags, or keys twice?)", n, all)
+			t.Errorf("Keys(\"\") returned %d keys, want about %d (are names of tags or repeated keys among the results?)", n, all)
 		}
 	}
 	n := 0

@@ -15,7 +15,7 @@ func expiryCases() []testCase {
 	return []testCase{
 		{
 			name: "no expiration",
-			rule: "an entry without expiration stays, and GetWithTTL reports it as declared",
+			rule: "an entry without expiration stays, and GetWithTTL returns the declared TTL for such an entry",
 			run: func(t *testing.T, s *subject) {
 				s.set(t, "k", "v")
 				s.reportsNone(t, "k")
@@ -28,13 +28,13 @@ func expiryCases() []testCase {
 		},
 		{
 			name: "expiration",
-			rule: "an entry is there until its time has passed, and not after it",
+			rule: "an entry exists until its expiration, and no longer",
 			why:  perEntry,
 			run:  expires,
 		},
 		{
 			name: "reported TTL",
-			rule: "GetWithTTL reports what an entry has left, to the declared resolution",
+			rule: "GetWithTTL returns the time that an entry has left, to the declared resolution",
 			why: func(c Capabilities) string {
 				return firstReason(perEntry(c), unless(c.TTL.Reported, "the store does not report TTLs"))
 			},
@@ -56,7 +56,7 @@ func expiryCases() []testCase {
 		},
 		{
 			name: "an overwrite sets its own TTL",
-			rule: "Set replaces the TTL of what it overwrites, also by none",
+			rule: "Set replaces the TTL of the entry that it overwrites, even if the new entry has no TTL",
 			why:  perEntry,
 			run:  overwriteTTL,
 		},

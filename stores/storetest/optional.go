@@ -14,12 +14,12 @@ func optionalCases() []testCase {
 	return []testCase{
 		{
 			name: "declarations",
-			rule: "a store offers what is declared beyond gocache's interface, neither less nor more",
+			rule: "a store offers the declared methods in addition to gocache's interface, and no others",
 			run:  declarations,
 		},
 		{
 			name: "set if not exists",
-			rule: "SetIfNotExists writes only if there is no entry, reports whether it did, and one of many calls writes",
+			rule: "SetIfNotExists writes only if there is no entry, and reports whether it wrote; of concurrent calls, one writes",
 			why: func(c Capabilities) string {
 				return unless(c.SetIfNotExists, "the store has no SetIfNotExists")
 			},
@@ -33,13 +33,13 @@ func optionalCases() []testCase {
 		},
 		{
 			name: "swap keeps TTL and tags",
-			rule: "CompareAndSwap keeps the entry's tags, and its TTL when asked to",
+			rule: "CompareAndSwap keeps the tags of the entry; if the caller asks for it, also the TTL",
 			why:  func(c Capabilities) string { return unless(c.Swap, "the store has no CompareAndSwap") },
 			run:  swapKeeps,
 		},
 		{
 			name: "swap loses no update",
-			rule: "of concurrent swaps from one value one succeeds: no update is lost",
+			rule: "if several callers swap the same value at the same time, one succeeds: no update is lost",
 			why:  func(c Capabilities) string { return unless(c.Swap, "the store has no CompareAndSwap") },
 			run:  swapConcurrently,
 		},
@@ -71,7 +71,7 @@ func optionalCases() []testCase {
 		},
 		{
 			name: "bounded reads",
-			rule: "GetBytesMax is GetBytes up to the limit; above it, an error has TooLarge() bool",
+			rule: "GetBytesMax is GetBytes up to the limit; for a larger value, the error has a method TooLarge() bool",
 			why:  func(c Capabilities) string { return unless(c.BoundedRead, "the store has no GetBytesMax") },
 			run:  boundedReads,
 		},
@@ -86,7 +86,7 @@ func optionalCases() []testCase {
 		},
 		{
 			name: "keeps tags",
-			rule: "KeepsTags returns one answer while the server's settings stay",
+			rule: "KeepsTags returns the same answer as long as the settings of the server stay the same",
 			why:  func(c Capabilities) string { return unless(c.Tags, "the store has no tags") },
 			lacks: func(s store.StoreInterface) string {
 				_, ok := s.(TagKeeper)
@@ -96,7 +96,7 @@ func optionalCases() []testCase {
 		},
 		{
 			name: "ping",
-			rule: "Ping returns nil while the store answers, and its context's error",
+			rule: "Ping returns nil if the store answers, and the error of the context if the context has ended",
 			why:  func(c Capabilities) string { return unless(c.Ping, "the store has no Ping") },
 			run: func(t *testing.T, s *subject) {
 				p := s.Store.(Pinger)

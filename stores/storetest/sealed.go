@@ -23,7 +23,7 @@ func sealedCases() []testCase {
 		},
 		{
 			name: "magnitude",
-			rule: "the length of a sealed number does not tell its magnitude",
+			rule: "the length of a sealed number does not depend on the size of the number",
 			why:  sealed,
 			run: func(t *testing.T, s *subject) {
 				for _, pair := range [][2]any{
@@ -42,7 +42,7 @@ func sealedCases() []testCase {
 		},
 		{
 			name: "a moved value does not open",
-			rule: "a sealed value opens under its own key only",
+			rule: "a sealed value opens only under the cache key under which it was stored",
 			why:  sealed,
 			run: func(t *testing.T, s *subject) {
 				s.set(t, "a", "value of a")
@@ -107,13 +107,13 @@ func (s *subject) refuses(t *testing.T, key string) {
 	t.Helper()
 	value, err := s.Store.Get(t.Context(), key)
 	if err == nil {
-		t.Fatalf("Get accepted it, and returned a %T", value)
+		t.Fatalf("Get accepted the refused value, and returned a %T", value)
 	}
 	if errors.Is(err, store.NotFound{}) {
-		t.Fatalf("Get took it for a miss: %v", err)
+		t.Fatalf("Get reported a miss, want another error: %v", err)
 	}
 	if value != nil {
-		t.Fatalf("Get returned a %T beside its error", value)
+		t.Fatalf("Get returned a %T and an error, want only an error", value)
 	}
 	value, _, err = s.Store.GetWithTTL(t.Context(), key)
 	if err == nil || value != nil || errors.Is(err, store.NotFound{}) {

@@ -72,7 +72,7 @@ func tagCases() []testCase {
 		},
 		{
 			name: "tags under concurrency",
-			rule: "no entry loses its tag under concurrency: after the last write an invalidation finds all",
+			rule: "no entry loses a tag under concurrency: Invalidate after the last write finds all entries of the tag",
 			why: func(c Capabilities) string {
 				return firstReason(tags(c), unless(c.ConcurrentTags, "tags are lost under concurrency"))
 			},
@@ -131,6 +131,6 @@ func concurrentTags(t *testing.T, s *subject) {
 		}
 	}
 	if left > 0 {
-		t.Errorf("%d of %d entries are still there after Invalidate, so they lost their tag", left, workers*each)
+		t.Errorf("%d of %d entries are still there after Invalidate, so these entries lost the tag", left, workers*each)
 	}
 }

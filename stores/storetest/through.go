@@ -64,7 +64,7 @@ func throughCases() []testCase {
 		},
 		{
 			name: "through cache.Loadable",
-			rule: "a Loadable loads an absent value once, and the store then has it",
+			rule: "a Loadable loads an absent value once, and writes the value to the store",
 			run: func(t *testing.T, s *subject) {
 				if s.Can.Bytes.taken() {
 					throughLoadable(t, s, func(text string) []byte { return []byte(text) })
@@ -75,7 +75,7 @@ func throughCases() []testCase {
 		},
 		{
 			name: "through cache.Chain",
-			rule: "a Chain finds in the store what an upper level lacks, and writes it back there with what TTL is left",
+			rule: "a Chain finds entries that the upper level lacks, and writes them to the upper level with the remaining TTL",
 			run: func(t *testing.T, s *subject) {
 				if s.Can.Bytes.taken() {
 					throughChain(t, s, func(text string) []byte { return []byte(text) })

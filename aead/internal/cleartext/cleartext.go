@@ -1,8 +1,9 @@
 // Package cleartext reads keysets in plaintext, for package aead. A keyset is a set of Tink keys. Applications cannot import
 // this package: they use package aead/insecurecleartextkeyset, whose name states the danger.
 //
-// The function of this package is [Read]. aead.OpenKeyring calls it only if it gets a [KEK] of this package. That type
-// takes the place of a key-encryption key and encrypts nothing. So no application opens a plaintext keyset by mistake.
+// The function of this package is [Read]. aead.OpenKeyring calls Read only if the caller passes a [KEK] of this
+// package. This KEK encrypts nothing. It takes the place of a key-encryption key, and shows that the caller expects a
+// plaintext keyset. So no application opens a plaintext keyset by mistake.
 package cleartext
 
 import (

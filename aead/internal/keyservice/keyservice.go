@@ -1,8 +1,9 @@
 // Package keyservice has the code that packages awskms, gcpkms, gocloud and hcvault share. Each of them opens keys of one
 // key service, such as a cloud KMS. Only the authors of these packages need keyservice. Applications call aead.OpenKEK.
 //
-// Write a [Client], which calls the service to encrypt and to decrypt. Then call [Open] with it. Open makes a
-// key-encryption key (KEK) from the Client, and tests the KEK before it returns. The errors of a KEK name the key and the missing permission. They contain no credential.
+// Write a [Client], which calls the service to encrypt and to decrypt. Then call [Open] with the Client. Open makes a
+// key-encryption key (KEK), tests the KEK and returns it. The errors of a KEK name the key and the missing permission.
+// They contain no credential.
 package keyservice
 
 import (
