@@ -16,6 +16,7 @@ type writePlan struct {
 	options []store.Option // for the backing store
 	ttl     time.Duration  // from the defaults and the options; 0 no expiry
 	tags    []string       // as the application names them
+	exact   bool           // a TTLSetter needs only ttl, because the defaults of the backing store are known
 }
 
 // prepareOptions makes the plan of a call without options.
@@ -69,7 +70,7 @@ func (s *Store) makePlan(merged store.Options, pass []store.Option) (writePlan, 
 		}
 		pass = append(pass, rewrite)
 	}
-	return writePlan{options: pass, ttl: ttl, tags: merged.Tags}, nil
+	return writePlan{options: pass, ttl: ttl, tags: merged.Tags, exact: s.can.defaulter != nil}, nil
 }
 
 // rewrite returns the last option of a call, in which tags are the stored names of its tags.

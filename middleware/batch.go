@@ -63,8 +63,8 @@ const batchBytes = 4 << 20
 func (s *Store) getPart(ctx context.Context, keys []string, accept func(key string, value any, err error)) {
 	if s.can.batch == nil {
 		for _, key := range keys {
-			value, _, err := s.get(ctx, key, false)
-			accept(key, value, err)
+			o, _, err := s.get(ctx, key, wanted{})
+			accept(key, o.value, err)
 		}
 		return
 	}

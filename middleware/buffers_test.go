@@ -1,8 +1,10 @@
 package middleware_test
 
 import (
+	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -18,7 +20,12 @@ func TestBuffersAreGivenUpAfterErrors(t *testing.T) {
 	const n = 100
 	for i := range n {
 		keeper.Fail(i%2 == 0)
-		err := s.Set(ctx, "k", strings.Repeat("x", 1000))
+		var err error
+		if i%4 < 2 {
+			err = s.Set(ctx, "k", strings.Repeat("x", 1000))
+		} else {
+			err = s.SetBytes(ctx, "k", bytes.Repeat([]byte("x"), 1000), time.Hour)
+		}
 		if i%2 == 0 {
 			require.ErrorIs(t, err, storetest.ErrKept)
 		} else {

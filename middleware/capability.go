@@ -48,6 +48,14 @@ type BytesStore interface {
 	SetBytes(ctx context.Context, key string, value []byte, opts ...store.Option) error
 }
 
+// TTLSetter is a BytesStore that takes a TTL without options, which saves time and
+// memory. It heeds no option of gocache other than the expiration and the tags.
+type TTLSetter interface {
+	// SetBytesWithTTL is BytesStore's SetBytes for an entry that lives for ttl, 0
+	// for no expiry, and has no tags. The default options of the store do not count.
+	SetBytesWithTTL(ctx context.Context, key string, value []byte, ttl time.Duration) error
+}
+
 // BoundedReader is a backing store that can refuse a large value before it reads
 // it. An attacker who plants huge values then costs neither memory nor network.
 type BoundedReader interface {
@@ -176,6 +184,7 @@ type TagKeeper interface {
 // if the store does not offer it.
 type capabilities struct {
 	bytes     BytesStore
+	ttlSetter TTLSetter
 	bounded   BoundedReader
 	swapper   Swapper
 	atomic    AtomicStore
@@ -198,6 +207,7 @@ func capabilitiesOf(backing store.StoreInterface) capabilities {
 	listed := listedCapabilities(backing)
 	c := capabilities{unfulfilled: slices.Clone(listed)}
 	use(&c, backing, listed, "BytesStore", &c.bytes)
+	use(&c, backing, listed, "TTLSetter", &c.ttlSetter)
 	use(&c, backing, listed, "BoundedReader", &c.bounded)
 	use(&c, backing, listed, "Swapper", &c.swapper)
 	use(&c, backing, listed, "AtomicStore", &c.atomic)

@@ -198,6 +198,24 @@ func ExampleStore_SetIfNotExists() {
 	// false <nil>
 }
 
+// GetBytes and SetBytes need no type assertion and no options. They are the fastest way for values of type []byte.
+func ExampleStore_GetBytes() {
+	ctx := context.Background()
+	backing, keys := exampleParts(ctx)
+	defer backing.Close()
+	defer keys.Close()
+	sealed, err := middleware.New(backing, keys)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := sealed.SetBytes(ctx, "page:7", []byte("<html>"), time.Hour, "pages"); err != nil {
+		log.Fatal(err)
+	}
+	page, err := sealed.GetBytes(ctx, "page:7")
+	fmt.Println(string(page), err)
+	// Output: <html> <nil>
+}
+
 // Keys streams the names of a namespace.
 func ExampleStore_Keys() {
 	ctx := context.Background()

@@ -98,6 +98,14 @@ func (s *Store) address(key any) (address, error) {
 	return s.addressUnder(0, name)
 }
 
+// addressOf is address for a key of type string.
+func (s *Store) addressOf(key string) (address, error) {
+	if err := checkName(key); err != nil {
+		return address{}, err
+	}
+	return s.addressUnder(0, key)
+}
+
 // addressUnder returns the address of a key under PRF key i. Without hidden names there is one, 0.
 func (s *Store) addressUnder(i int, key string) (address, error) {
 	if s.names == nil {
@@ -186,6 +194,11 @@ func (s *Store) seal(ctx context.Context, dst []byte, sc *scratch, a address, va
 // whose cause is errExpired.
 func (s *Store) open(ctx context.Context, a address, stored []byte, owned bool) (opened, error) {
 	return s.sealer.open(ctx, s.binding(a, time.Time{}, nil), stored, owned)
+}
+
+// openEncoded is open without decoding.
+func (s *Store) openEncoded(ctx context.Context, a address, stored []byte, owned bool) (opened, error) {
+	return s.sealer.openEncoded(ctx, s.binding(a, time.Time{}, nil), stored, owned)
 }
 
 // binding returns the context and labels with which a value at an address is sealed.

@@ -26,22 +26,34 @@ type stored struct {
 	ttl      time.Duration
 }
 
-func (s *Store) get(ctx context.Context, key any, withTTL bool) (any, time.Duration, error) {
+// wanted is what a read returns beside the value.
+type wanted struct {
+	ttl     bool
+	encoded bool // a []byte or string stays in opened.encoded, which saves its conversion to any
+}
+
+// get returns what is stored under a key, and with wanted.ttl the time that it has left.
+func (s *Store) get(ctx context.Context, key any, w wanted) (opened, time.Duration, error) {
 	a, err := s.address(key)
 	if err != nil {
-		return nil, 0, err
+		return opened{}, 0, err
 	}
-	value, ttl, err := s.getAt(ctx, a, withTTL)
+	return s.getFrom(ctx, a, w)
+}
+
+// getFrom is get for the key of an address.
+func (s *Store) getFrom(ctx context.Context, a address, w wanted) (opened, time.Duration, error) {
+	value, ttl, err := s.getAt(ctx, a, w)
 	if err == nil || s.names == nil || !s.looksOn(err) {
 		return value, ttl, err
 	}
 	others, otherErr := s.others(a)
 	if otherErr != nil {
-		return nil, 0, otherErr
+		return opened{}, 0, otherErr
 	}
 	first := err
 	for _, o := range others {
-		if value, ttl, err = s.getAt(ctx, o, withTTL); err == nil || !s.looksOn(err) {
+		if value, ttl, err = s.getAt(ctx, o, w); err == nil || !s.looksOn(err) {
 			return value, ttl, err
 		}
 		if isMiss(first) {
@@ -49,7 +61,7 @@ func (s *Store) get(ctx context.Context, key any, withTTL bool) (any, time.Durat
 		}
 	}
 	if len(others) > 0 { // a Set or a migration may have moved the entry in between
-		value, ttl, err = s.getAt(ctx, a, withTTL)
+		value, ttl, err = s.getAt(ctx, a, w)
 	}
 	if isMiss(err) {
 		err = first // perhaps a refusal
@@ -64,30 +76,33 @@ func (s *Store) looksOn(err error) bool {
 }
 
 // getAt returns the value at one address.
-func (s *Store) getAt(ctx context.Context, a address, withTTL bool) (any, time.Duration, error) {
-	if s.bytes != nil && s.bounded == nil && !withTTL && s.policy() == RejectPlaintext { // the usual case, by the shortest way
+func (s *Store) getAt(ctx context.Context, a address, w wanted) (opened, time.Duration, error) {
+	if s.bytes != nil && s.bounded == nil && !w.ttl && s.policy() == RejectPlaintext { // the usual case, by the shortest way
 		raw, err := s.bytes.GetBytes(ctx, a.stored)
 		if err != nil {
-			return nil, 0, s.backingError(err)
+			return opened{}, 0, s.backingError(err)
 		}
-		if wire.IsSealed(raw) {
-			o, err := s.open(ctx, a, raw, true)
-			return o.value, 0, err
+		if !wire.IsSealed(raw) {
+			return opened{}, 0, errPlaintextRefused
 		}
-		return nil, 0, errPlaintextRefused
+		o, err := s.openEncoded(ctx, a, raw, true)
+		if err == nil && !(w.encoded && o.isBytes()) {
+			o.value, err = s.sealer.decode(o.header.Type, o.encoded)
+		}
+		return o, 0, err
 	}
-	v, err := s.fetch(ctx, a.stored, withTTL)
+	v, err := s.fetch(ctx, a.stored, w.ttl)
 	if err != nil {
-		return nil, 0, err
+		return opened{}, 0, err
 	}
 	value, end, err := s.read(ctx, a, v)
 	if err != nil {
-		return nil, 0, err
+		return opened{}, 0, err
 	}
-	if withTTL {
+	if w.ttl {
 		v.ttl = timeLeft(v.ttl, end, s.cfg.now)
 	}
-	return value, v.ttl, nil
+	return opened{value: value}, v.ttl, nil
 }
 
 // fetch reads what is stored under a name of the backing store. While plaintext

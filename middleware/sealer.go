@@ -184,10 +184,22 @@ func (s *Sealer) sealBytes(ctx context.Context, dst []byte, sc *scratch, b bindi
 	return out, nil
 }
 
+// isBytes reports whether encoded is a value of type []byte or string.
+func (o opened) isBytes() bool { return o.header.Type == wire.Bytes || o.header.Type == wire.String }
+
 // open returns the value of stored, which was read for b. If owned, stored is overwritten and
 // the value may share its memory. A value past its sealed end is a miss, and is returned with
 // its labels.
 func (s *Sealer) open(ctx context.Context, b binding, stored []byte, owned bool) (opened, error) {
+	o, err := s.openEncoded(ctx, b, stored, owned)
+	if err == nil {
+		o.value, err = s.decode(o.header.Type, o.encoded)
+	}
+	return o, err
+}
+
+// openEncoded is open without decoding.
+func (s *Sealer) openEncoded(ctx context.Context, b binding, stored []byte, owned bool) (opened, error) {
 	h, n, err := s.box.Parse(stored)
 	if err != nil {
 		return opened{}, err
@@ -202,11 +214,7 @@ func (s *Sealer) open(ctx context.Context, b binding, stored []byte, owned bool)
 	if h.Flags&wire.Named != 0 && o.labels.Key != b.labels.Key {
 		return opened{}, errOtherName
 	}
-	if err := expired(h, s.now); err != nil {
-		return o, err
-	}
-	o.value, err = s.decode(h.Type, o.encoded)
-	return o, err
+	return o, expired(h, s.now)
 }
 
 // unseal opens stored, whose header h has n bytes, and returns everything but the decoded value.

@@ -161,18 +161,18 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 // store.
 func (s *Store) Get(ctx context.Context, key any) (any, error) {
 	if s.tel.quiet() {
-		value, _, err := s.get(ctx, key, false)
+		o, _, err := s.get(ctx, key, wanted{})
 		if err == nil {
-			return value, nil
+			return o.value, nil
 		}
 		s.tel.unreadableValue(ctx, "Get", err)
 		return nil, s.missOnFailure(err)
 	}
 	ctx, op := s.tel.begin(ctx, "Get")
-	value, _, err := s.get(ctx, key, false)
+	o, _, err := s.get(ctx, key, wanted{})
 	op.end(err)
 	s.tel.unreadableValue(ctx, "Get", err)
-	return value, s.missOnFailure(err)
+	return o.value, s.missOnFailure(err)
 }
 
 // GetWithTTL also returns the time that the entry has left, 0 for no expiry. Its
@@ -180,10 +180,10 @@ func (s *Store) Get(ctx context.Context, key any) (any, error) {
 // with 0 seconds has less than half a second left and is returned with 1 ms.
 func (s *Store) GetWithTTL(ctx context.Context, key any) (any, time.Duration, error) {
 	ctx, op := s.tel.begin(ctx, "GetWithTTL")
-	value, ttl, err := s.get(ctx, key, true)
+	o, ttl, err := s.get(ctx, key, wanted{ttl: true})
 	op.end(err)
 	s.tel.unreadableValue(ctx, "GetWithTTL", err)
-	return value, ttl, s.missOnFailure(err)
+	return o.value, ttl, s.missOnFailure(err)
 }
 
 // missOnFailure returns the error of an unreadable value as WithMissOnOpenFailure

@@ -72,26 +72,44 @@ func (s *Store) setAt(ctx context.Context, a address, value any, plan writePlan,
 	}
 	sc := newScratch()
 	defer sc.free()
+	if onlyNew {
+		sealed, err := s.seal(ctx, nil, sc, a, value, s.endOf(plan.ttl), plan.tags)
+		if err != nil {
+			return false, err
+		}
+		written, err := s.setNX.SetIfNotExists(ctx, a.stored, s.traits.form(sealed), plan.options...)
+		return written, s.backingError(err)
+	}
+	t, encoded, err := s.sealer.encode(&sc.word, value)
+	if err != nil {
+		return false, err
+	}
+	return true, s.setEncoded(ctx, sc, a, t, encoded, plan)
+}
+
+// setEncoded writes an encoded value of type t at an address.
+func (s *Store) setEncoded(ctx context.Context, sc *scratch, a address, t wire.Type, encoded []byte, plan writePlan) error {
 	// The buffer is used again where the backing store has finished with it when
-	// Set returns nil. SetIfNotExists does not promise that.
+	// its method returns nil.
 	var dst []byte
-	reuse := !onlyNew && (s.bytes != nil || s.reusedBuffers)
+	reuse := s.bytes != nil || s.reusedBuffers
 	if reuse {
 		dst, sc.reused = sc.out[:0], true
 	}
-	sealed, err := s.seal(ctx, dst, sc, a, value, s.endOf(plan.ttl), plan.tags)
+	sealed, err := s.sealer.sealBytes(ctx, dst, sc, s.binding(a, s.endOf(plan.ttl), plan.tags), t, encoded)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if reuse {
 		sc.out = sealed
 	}
 	switch {
-	case onlyNew:
-		written, err := s.setNX.SetIfNotExists(ctx, a.stored, s.traits.form(sealed), plan.options...)
-		return written, s.backingError(err)
 	case s.bytes != nil:
-		err = s.bytes.SetBytes(ctx, a.stored, sealed, plan.options...)
+		if s.can.ttlSetter != nil && plan.exact && len(plan.tags) == 0 {
+			err = s.can.ttlSetter.SetBytesWithTTL(ctx, a.stored, sealed, plan.ttl)
+		} else {
+			err = s.bytes.SetBytes(ctx, a.stored, sealed, plan.options...)
+		}
 		if err != nil {
 			sc.out = nil // the store may still read it
 		}
@@ -104,7 +122,7 @@ func (s *Store) setAt(ctx context.Context, a address, value any, plan writePlan,
 	default:
 		err = s.backing.Set(ctx, a.stored, s.traits.form(sealed), plan.options...)
 	}
-	return true, s.backingError(err)
+	return s.backingError(err)
 }
 
 // removeOthers deletes the entry of a's key under the other PRF keys.

@@ -104,12 +104,12 @@ func (s *Store) FindCtx(ctx context.Context, token string) (encoded []byte, foun
 		return nil, false, nil
 	}
 	if s.idle == 0 {
-		value, err := s.sealed.Get(ctx, token)
+		value, err := s.sealed.GetBytes(ctx, token)
 		r, found, err := sessionIn(value, err)
 		return r.data, found, failed("find", err)
 	}
 	value, left, err := s.sealed.GetWithTTL(ctx, token)
-	r, found, err := sessionIn(value, err)
+	r, found, err := sessionIn(bytesOf(value), err)
 	if !found {
 		return nil, false, failed("find", err)
 	}
@@ -123,18 +123,20 @@ func (s *Store) FindCtx(ctx context.Context, token string) (encoded []byte, foun
 	return r.data, true, nil
 }
 
-// sessionIn returns the session in what Get returned.
-func sessionIn(value any, err error) (r record, found bool, _ error) {
+// bytesOf returns the bytes of a value, nil for a value of another type, which is no session.
+func bytesOf(value any) []byte {
+	b, _ := value.([]byte)
+	return b
+}
+
+// sessionIn returns the session in what GetBytes returned.
+func sessionIn(b []byte, err error) (r record, found bool, _ error) {
 	switch {
 	case err == nil:
-	case middleware.Refused(err), errors.Is(err, store.NotFound{}) && !perhapsSound(err):
+	case middleware.Refused(err), errors.Is(err, store.NotFound{}) && !perhapsSound(err), errors.Is(err, middleware.ErrUnsupportedType):
 		return record{}, false, nil
 	default:
 		return record{}, false, err
-	}
-	b, ok := value.([]byte)
-	if !ok {
-		return record{}, false, nil
 	}
 	switch r, found = decode(b); {
 	case !found && perhapsNewer(b):
@@ -163,16 +165,17 @@ func perhapsSound(err error) bool {
 // CommitCtx stores a session under a token until expiry, the absolute end. It
 // overwrites a session that exists. If expiry has passed, it deletes the session.
 func (s *Store) CommitCtx(ctx context.Context, token string, encoded []byte, expiry time.Time) error {
-	if plausible(token) && ended(expiry) {
+	left := time.Until(expiry)
+	if plausible(token) && ended(left) {
 		return s.DeleteCtx(ctx, token)
 	}
-	options, err := s.options(ctx, token, encoded, expiry)
+	ttl, tags, err := s.lifeOf(ctx, token, encoded, left)
 	if err != nil {
 		return failed("commit", err)
 	}
 	m := recordMemory()
 	m.bytes = record{expiry, encoded}.appendTo(m.bytes)
-	err = s.sealed.Set(ctx, token, m.bytes, options)
+	err = s.sealed.SetBytes(ctx, token, m.bytes, ttl, tags...)
 	if err == nil { // else a call that was given up may still read it
 		m.free()
 	}
@@ -183,16 +186,17 @@ func (s *Store) CommitCtx(ctx context.Context, token string, encoded []byte, exp
 // in the meantime does not come back. The backing store must be one for middleware's SetIfExists, or the error is
 // middleware.ErrUnsupported.
 func (s *Store) Replace(ctx context.Context, token string, encoded []byte, expiry time.Time) (bool, error) {
-	if plausible(token) && ended(expiry) {
+	left := time.Until(expiry)
+	if plausible(token) && ended(left) {
 		return false, s.DeleteCtx(ctx, token)
 	}
-	options, err := s.options(ctx, token, encoded, expiry)
+	ttl, tags, err := s.lifeOf(ctx, token, encoded, left)
 	if err != nil {
 		return false, failed("replace", err)
 	}
 	m := recordMemory()
 	m.bytes = record{expiry, encoded}.appendTo(m.bytes)
-	replaced, err := s.sealed.SetIfExists(ctx, token, m.bytes, options)
+	replaced, err := s.sealed.SetIfExists(ctx, token, m.bytes, store.WithExpiration(ttl), store.WithTags(tags))
 	if err == nil {
 		m.free()
 	}
@@ -202,31 +206,31 @@ func (s *Store) Replace(ctx context.Context, token string, encoded []byte, expir
 	return replaced, failed("replace", err)
 }
 
-// ended reports whether an absolute end has come, or is too near for a TTL.
-func ended(expiry time.Time) bool { return time.Until(expiry) < time.Millisecond }
+// ended reports whether the absolute end of a session has come, or is too near for a TTL.
+func ended(left time.Duration) bool { return left < time.Millisecond }
 
-// options returns the option of a write of a session.
-func (s *Store) options(ctx context.Context, token string, encoded []byte, expiry time.Time) (store.Option, error) {
+// lifeOf returns the TTL and the tags of a session that is written. left is the time to its absolute end.
+func (s *Store) lifeOf(ctx context.Context, token string, encoded []byte, left time.Duration) (ttl time.Duration, tags []string, err error) {
 	if !plausible(token) {
-		return nil, fmt.Errorf("the session token is empty, longer than %d bytes, or the reserved name sealcache.key-check", maxTokenBytes)
+		return 0, nil, fmt.Errorf("the session token is empty, longer than %d bytes, or the reserved name sealcache.key-check", maxTokenBytes)
 	}
-	left := time.Until(expiry)
+	ttl = left
 	if s.idle != 0 {
-		left = min(left, s.idle)
+		ttl = min(left, s.idle)
 	}
-	var tags []string
-	if s.user != nil {
-		user, err := s.user(ctx, encoded)
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("the function given to WithUser failed: %w", err)
-		case len(user) > maxUserBytes:
-			return nil, fmt.Errorf("the function given to WithUser returned a user name of more than %d bytes", maxUserBytes)
-		case user != "":
-			tags = []string{user}
-		}
+	if s.user == nil {
+		return ttl, nil, nil
 	}
-	return func(o *store.Options) { o.Expiration, o.Tags = left, tags }, nil
+	user, err := s.user(ctx, encoded)
+	switch {
+	case err != nil:
+		return 0, nil, fmt.Errorf("the function given to WithUser failed: %w", err)
+	case len(user) > maxUserBytes:
+		return 0, nil, fmt.Errorf("the function given to WithUser returned a user name of more than %d bytes", maxUserBytes)
+	case user != "":
+		tags = []string{user}
+	}
+	return ttl, tags, nil
 }
 
 // DeleteCtx removes the session under a token. An unknown token is not an error.
@@ -258,7 +262,7 @@ func (s *Store) AllCtx(ctx context.Context) (map[string][]byte, error) {
 			return err
 		}
 		for token, value := range values {
-			r, found, err := sessionIn(value, nil)
+			r, found, err := sessionIn(bytesOf(value), nil)
 			if err != nil {
 				return err
 			}
@@ -289,7 +293,7 @@ func (s *Store) Touch(ctx context.Context, token string) (bool, error) {
 	if !plausible(token) {
 		return false, nil
 	}
-	value, err := s.sealed.Get(ctx, token)
+	value, err := s.sealed.GetBytes(ctx, token)
 	r, found, err := sessionIn(value, err)
 	if err == nil && found && s.idle != 0 {
 		if err = s.sealed.Touch(ctx, token, min(s.idle, time.Until(r.absolute))); errors.Is(err, store.NotFound{}) {

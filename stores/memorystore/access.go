@@ -105,16 +105,35 @@ func (s *Store) Set(ctx context.Context, key, value any, options ...store.Option
 	if err != nil {
 		return err
 	}
+	s.write(name, next)
+	return nil
+}
+
+// write stores an entry, whatever the present one is.
+func (s *Store) write(name string, next *entry) {
 	s.cache.Compute(name, func(old *entry, _ bool) (*entry, otter.ComputeOp) {
 		s.tags.link(name, old, next, s.room(name, next))
 		return next, otter.WriteOp
 	})
-	return nil
 }
 
 // SetBytes is [Store.Set] for bytes. When it returns, it has copied value.
 func (s *Store) SetBytes(ctx context.Context, key string, value []byte, options ...store.Option) error {
 	return s.Set(ctx, key, value, options...)
+}
+
+// SetBytesWithTTL is SetBytes for an entry that lives for ttl, 0 for no expiry, and that gets no further tags. The default
+// options of the store do not count.
+func (s *Store) SetBytesWithTTL(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	next, err := s.newEntry(key, value, ttl, nil)
+	if err != nil {
+		return err
+	}
+	s.write(strings.Clone(key), next)
+	return nil
 }
 
 // SetIfNotExists stores a copy of value under key if there is no entry, and reports whether it did.
@@ -162,24 +181,30 @@ func (s *Store) prepare(ctx context.Context, key, value any, options []store.Opt
 	if err := apply(&o, options); err != nil {
 		return "", nil, err
 	}
-	ttl, err := lifetime(o.Expiration)
+	e, err := s.newEntry(name, value, o.Expiration, o.Tags)
+	return strings.Clone(name), e, err
+}
+
+// newEntry returns an entry of a value. It returns ErrTooLarge for one that is larger than the budget.
+func (s *Store) newEntry(name string, value any, expiration time.Duration, tags []string) (*entry, error) {
+	ttl, err := lifetime(expiration)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	e, err := newEntry(value)
+	e, err := entryOf(value)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	e.ttl = ttl
-	for _, tag := range o.Tags {
+	for _, tag := range tags {
 		if !slices.Contains(e.tags, tag) {
 			e.tags = append(e.tags, strings.Clone(tag))
 		}
 	}
 	if !s.budget.holds(e.weight(name)) {
-		return "", nil, ErrTooLarge
+		return nil, ErrTooLarge
 	}
-	return strings.Clone(name), e, nil
+	return e, nil
 }
 
 // apply is gocache's store.ApplyOptions with an error for a nil option, on which that panics.

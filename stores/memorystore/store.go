@@ -142,7 +142,7 @@ func (s *Store) Defaults() store.Options {
 func (s *Store) Capabilities() (owner any, names []string) {
 	return s, []string{
 		"AtomicStore", "BatchStore", "BoundedReader", "BytesStore", "Defaulter", "Enumerator", "Pinger", "PrefixInvalidator",
-		"SetIfNotExistsStore", "Swapper", "TagKeeper",
+		"SetIfNotExistsStore", "Swapper", "TagKeeper", "TTLSetter",
 	}
 }
 

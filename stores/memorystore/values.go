@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// newEntry copies value into an entry (see prepare), in the form in which go-redis would send it.
-func newEntry(value any) (*entry, error) {
+// entryOf copies value into an entry (see prepare), in the form in which go-redis would send it.
+func entryOf(value any) (*entry, error) {
 	switch v := value.(type) {
 	case []byte:
 		return &entry{data: string(v)}, nil

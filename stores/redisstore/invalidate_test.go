@@ -73,6 +73,7 @@ func TestTagSetsAreNotEntries(t *testing.T) {
 			"Set":         s.Set(ctx, set, "v"),
 			"Set, tagged": s.Set(ctx, set, "v", tag),
 			"SetBytes":    s.SetBytes(ctx, set, nil),
+			"with TTL":    s.SetBytesWithTTL(ctx, set, nil, 0),
 			"Delete":      s.Delete(ctx, set),
 		} {
 			require.ErrorContains(t, err, "this key is reserved for a tag's list of entries", name)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
@@ -227,6 +228,20 @@ func (s *Store) SetBytes(ctx context.Context, key string, value []byte, opts ...
 	return s.set(ctx, "set", key, value, false, opts)
 }
 
+// SetBytesWithTTL is SetBytes for an entry that lives for ttl, 0 for no expiry, and has no tags. The default options of the
+// store do not count.
+func (s *Store) SetBytesWithTTL(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	const op = "set"
+	ttl, err := wholeMilliseconds(ttl)
+	if err != nil {
+		return failed(ctx, op, err)
+	}
+	if err := s.noTagSet(ctx, key); err != nil {
+		return failed(ctx, op, err)
+	}
+	return failed(ctx, op, s.setPlain(ctx, key, value, false, ttl))
+}
+
 // set writes a value. If callerOwned, the caller may change it after an error.
 func (s *Store) set(ctx context.Context, op, key string, value any, callerOwned bool, opts []store.Option) error {
 	o, err := s.settings(opts)
@@ -324,6 +339,6 @@ func (s *Store) Delete(ctx context.Context, key any) error {
 func (s *Store) Capabilities() (owner any, names []string) {
 	return s, []string{
 		"Adviser", "AtomicStore", "BatchStore", "BoundedReader", "BytesStore", "Counter", "Defaulter", "Enumerator", "Pinger", "PrefixInvalidator",
-		"SetIfNotExistsStore", "Swapper", "TagExtender", "TagKeeper",
+		"SetIfNotExistsStore", "Swapper", "TagExtender", "TagKeeper", "TTLSetter",
 	}
 }

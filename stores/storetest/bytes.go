@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -62,6 +63,48 @@ func ownedBytes(t *testing.T, s *subject) {
 	}
 	if got, err := b.GetBytes(t.Context(), "k"); err != nil || len(got) != 0 {
 		t.Errorf("GetBytes of an empty value returned %q, error %v", got, err)
+	}
+}
+
+func setsTTL(t *testing.T, s *subject) {
+	b := s.Store.(interface {
+		BytesStore
+		TTLSetter
+	})
+	for _, want := range []time.Duration{time.Hour, 0, 2 * time.Hour} {
+		given := []byte("0123456789")
+		if err := b.SetBytesWithTTL(t.Context(), "k", given, want); err != nil {
+			t.Fatalf("SetBytesWithTTL: %v", err)
+		}
+		if string(given) != "0123456789" {
+			t.Error("SetBytesWithTTL changed the bytes that the caller gave it")
+		}
+		clear(given)
+		got, ttl, err := b.GetBytesWithTTL(t.Context(), "k")
+		if err != nil || string(got) != "0123456789" {
+			t.Fatalf("GetBytesWithTTL after SetBytesWithTTL: %q, %v", got, err)
+		}
+		if ttl > want || ttl < want-time.Minute || want == 0 && ttl != 0 {
+			t.Errorf("SetBytesWithTTL was given %v, but the entry has the TTL %v", want, ttl)
+		}
+	}
+	if err := b.SetBytesWithTTL(t.Context(), "k", nil, time.Millisecond-1); err != nil {
+		t.Fatalf("SetBytesWithTTL of nil: %v", err)
+	}
+	if _, ttl, err := b.GetBytesWithTTL(t.Context(), "k"); err == nil && (ttl <= 0 || ttl > time.Millisecond) {
+		t.Errorf("an entry with less than a millisecond has the TTL %v", ttl)
+	}
+	if s.Can.TTL.NegativeIsError {
+		if err := b.SetBytesWithTTL(t.Context(), "k", nil, -time.Second); err == nil {
+			t.Error("SetBytesWithTTL accepted a negative TTL")
+		}
+	}
+	if s.Can.HeedsContext {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := b.SetBytesWithTTL(ctx, "k", nil, 0); !errors.Is(err, context.Canceled) {
+			t.Errorf("SetBytesWithTTL with a cancelled context returned %v", err)
+		}
 	}
 }
 

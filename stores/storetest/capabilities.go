@@ -13,8 +13,8 @@ import (
 )
 
 // The optional methods of a store, for [Capabilities]. Package middleware uses those that the store's method Capabilities
-// lists. AtomicStore, TagExtender and BatchStore need no declaration in Capabilities: the suite checks them if the store
-// has them.
+// lists. AtomicStore, TagExtender, BatchStore and TTLSetter need no declaration in Capabilities: the suite checks them if the
+// store has them.
 type (
 	// Declarer names the interfaces below that the store implements, such as "Swapper", and store.SetIfNotExistsStore.
 	// The owner is the store itself.
@@ -59,6 +59,11 @@ type (
 		GetBytes(ctx context.Context, key string) ([]byte, error)
 		GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error)
 		SetBytes(ctx context.Context, key string, value []byte, options ...store.Option) error
+	}
+
+	// TTLSetter is a BytesStore that takes a TTL without options. The default options of the store do not count.
+	TTLSetter interface {
+		SetBytesWithTTL(ctx context.Context, key string, value []byte, ttl time.Duration) error
 	}
 
 	// BoundedReader refuses a value that is larger than limit before it reads it. The error has TooLarge() bool.
@@ -118,6 +123,8 @@ func implemented(s store.StoreInterface) []string {
 	add("Enumerator", ok)
 	_, ok = s.(BytesStore)
 	add("BytesStore", ok)
+	_, ok = s.(TTLSetter)
+	add("TTLSetter", ok)
 	_, ok = s.(BoundedReader)
 	add("BoundedReader", ok)
 	_, ok = s.(PrefixInvalidator)

@@ -131,6 +131,7 @@ var defects = map[string]defect{
 	}),
 	"lists nothing":                defective("declarations", func(s *memorystore.Store) store.StoreInterface { return &lists{Store: s} }),
 	"reads past the limit":         defective("bounded_reads", func(s *memorystore.Store) store.StoreInterface { return unbounded{s} }),
+	"ignores the TTL":              defective("set_with_a_TTL", func(s *memorystore.Store) store.StoreInterface { return untimed{s} }),
 	"sealed, it says":              pretendsToSeal("no_plaintext_in_the_store"),
 	"numbers by length":            pretendsToSeal("magnitude"),
 	"opens moved values":           pretendsToSeal("a_moved_value_does_not_open"),
@@ -311,4 +312,11 @@ func pretendsToSeal(fails string) defect {
 			Plant: func(ctx context.Context, key string, value []byte) error { return s.SetBytes(ctx, key, value) },
 		}
 	}}
+}
+
+// untimed stores what SetBytesWithTTL is given without an expiry.
+type untimed struct{ *memorystore.Store }
+
+func (u untimed) SetBytesWithTTL(ctx context.Context, key string, value []byte, _ time.Duration) error {
+	return u.SetBytes(ctx, key, value)
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // Keeper is a backing store for tests of decorators. It uses a caller's buffer as far as the contract of [BytesStore] lets
-// a store do so. A SetBytes that fails keeps the buffer, like a store that is still sending a batch. Kept returns an error
+// a store do so. A SetBytes or SetBytesWithTTL that fails keeps the buffer, like a store that is still sending a batch. Kept returns an error
 // if a buffer was changed after it was kept. All methods are safe for concurrent use.
 type Keeper struct {
 	store.StoreInterface
@@ -36,10 +36,12 @@ func NewKeeper(inner store.StoreInterface) (*Keeper, error) {
 	return &Keeper{StoreInterface: inner, inner: b}, nil
 }
 
-// Capabilities names BytesStore.
-func (k *Keeper) Capabilities() (owner any, names []string) { return k, []string{"BytesStore"} }
+// Capabilities names BytesStore and TTLSetter.
+func (k *Keeper) Capabilities() (owner any, names []string) {
+	return k, []string{"BytesStore", "TTLSetter"}
+}
 
-// Fail makes the next calls of SetBytes fail, or succeed again.
+// Fail makes the next calls of SetBytes and SetBytesWithTTL fail, or succeed again.
 func (k *Keeper) Fail(fail bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -58,16 +60,25 @@ func (k *Keeper) GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.
 
 // SetBytes writes a value, or keeps it and returns ErrKept.
 func (k *Keeper) SetBytes(ctx context.Context, key string, value []byte, options ...store.Option) error {
-	k.mu.Lock()
-	fail := k.fail
-	if fail {
-		k.kept = append(k.kept, keptBuffer{value, bytes.Clone(value)})
-	}
-	k.mu.Unlock()
-	if fail {
+	if k.keeps(value) {
 		return ErrKept
 	}
 	return k.inner.SetBytes(ctx, key, value, options...)
+}
+
+// SetBytesWithTTL is SetBytes with an expiration.
+func (k *Keeper) SetBytesWithTTL(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	return k.SetBytes(ctx, key, value, store.WithExpiration(ttl), store.WithTags(nil))
+}
+
+// keeps reports whether calls fail now, and then keeps the buffer of one.
+func (k *Keeper) keeps(value []byte) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fail {
+		k.kept = append(k.kept, keptBuffer{value, bytes.Clone(value)})
+	}
+	return k.fail
 }
 
 // Kept returns the number of buffers that are kept, and an error if one has changed.

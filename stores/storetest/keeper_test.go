@@ -37,8 +37,11 @@ func TestKeeperFindsBuffersThatChange(t *testing.T) {
 	if n, err := k.Kept(); n != 1 || err != nil {
 		t.Errorf("Kept: %d, %v", n, err)
 	}
+	if err := k.SetBytesWithTTL(t.Context(), "k", buffer, 0); !errors.Is(err, storetest.ErrKept) {
+		t.Errorf("SetBytesWithTTL: %v", err)
+	}
 	buffer[0] = 'y'
-	if n, err := k.Kept(); n != 1 || err == nil {
+	if n, err := k.Kept(); n != 2 || err == nil {
 		t.Errorf("Kept after a change: %d, %v", n, err)
 	}
 	if _, err := storetest.NewKeeper(struct{ store.StoreInterface }{m}); err == nil {

@@ -70,6 +70,15 @@ func optionalCases() []testCase {
 			run:  ownedBytes,
 		},
 		{
+			name: "set with a TTL",
+			rule: "SetBytesWithTTL is SetBytes with exactly this TTL, 0 for no expiry, and without tags",
+			lacks: func(s store.StoreInterface) string {
+				_, ok := s.(TTLSetter)
+				return unless(ok, "the store is not a TTLSetter")
+			},
+			run: setsTTL,
+		},
+		{
 			name: "bounded reads",
 			rule: "GetBytesMax is GetBytes up to the limit; for a larger value, the error has a method TooLarge() bool",
 			why:  func(c Capabilities) string { return unless(c.BoundedRead, "the store has no GetBytesMax") },
