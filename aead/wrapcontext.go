@@ -35,8 +35,8 @@ const (
 	nameOfTinkOnAWSKMS = "associatedData"
 )
 
-// WithWrapContext gives each call that wraps or unwraps a data key a context, such as {"namespace": "shop"}. The context is
-// the associated data of the call. Key services bind the wrapped data key to the context: a call with another context fails
+// WithWrapContext gives each call that wraps or unwraps a data key a wrap context, such as {"namespace": "shop"}. The context
+// is the associated data of the call. Key services bind the wrapped data key to the context: a call with another context fails
 // with ErrUnauthentic. If a service records its calls, an auditor can read the context there (docs/keyservices.md), so it must
 // not be a secret.
 //
