@@ -142,10 +142,10 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 	}
 	bound, given := Binding(h.Names), m.names()
 	if missing := bound &^ given; missing != 0 {
-		return nil, fmt.Errorf("%w: the value was sealed with its %s, which the jobs.Meta of the caller lacks", ErrUnauthentic, missing)
+		return nil, fmt.Errorf("%w: the jobs.Meta of the caller leaves fields empty that were set when the value was sealed: %s", ErrUnauthentic, missing)
 	}
 	if unbound := given &^ bound &^ e.cfg.optional; unbound != 0 {
-		return nil, fmt.Errorf("%w: the value was sealed without the %s that the jobs.Meta of the caller has", ErrUnauthentic, unbound)
+		return nil, fmt.Errorf("%w: the jobs.Meta of the caller sets fields that were empty when the value was sealed: %s", ErrUnauthentic, unbound)
 	}
 	inData := m.bound(bound)
 	payload, err := e.boxes[k].Open(ctx, sealed, n, false, inData[:]...)
@@ -185,7 +185,7 @@ func (e *Encryptor) MaxPayloadBytes() int { return e.cfg.maxBytes }
 // service as sealing any value does.
 func (e *Encryptor) Check(ctx context.Context) error {
 	if _, err := e.boxes[wire.JobPayload].Probe(ctx); err != nil {
-		return fmt.Errorf("jobs: test the keys: %w", err)
+		return fmt.Errorf("jobs: the test of the encryption keys failed: %w", err)
 	}
 	return nil
 }

@@ -62,18 +62,18 @@ func WithNamespace(ns string) Option {
 func WithPRF(set *prf.Set) Option {
 	return func(c *config) error {
 		if set == nil {
-			return errors.New("WithPRF: the set is nil (aead.OpenPRF returns one)")
+			return errors.New("WithPRF: the set of PRF keys is nil (make the set with aead.OpenPRF)")
 		}
 		if set.PRFs[set.PrimaryID] == nil {
-			return fmt.Errorf("WithPRF: the set does not hold its primary key, which has the id %d", set.PrimaryID)
+			return fmt.Errorf("WithPRF: the set of PRF keys lacks its primary key, which has the id %d", set.PrimaryID)
 		}
 		copied := &prf.Set{PrimaryID: set.PrimaryID, PRFs: make(map[uint32]prf.PRF, len(set.PRFs))}
 		for id, f := range set.PRFs {
 			if f == nil {
-				return fmt.Errorf("WithPRF: key %d is nil", id)
+				return fmt.Errorf("WithPRF: the PRF key %d is nil", id)
 			}
 			if out, err := f.ComputePRF([]byte("sealcache probe"), wire.TagSize); err != nil || len(out) != wire.TagSize {
-				return fmt.Errorf("WithPRF: key %d cannot return %d bytes (use HMAC-SHA256 or HKDF)", id, wire.TagSize)
+				return fmt.Errorf("WithPRF: the PRF key %d cannot return %d bytes (use a key of type HMAC-SHA256 or HKDF)", id, wire.TagSize)
 			}
 			copied.PRFs[id] = f
 		}
@@ -118,7 +118,7 @@ func WithMaxPayloadBytes(n int) Option {
 func WithOptionalBinding(b Binding) Option {
 	return func(c *config) error {
 		if b&^(BindType|BindQueue|BindID) != 0 {
-			return fmt.Errorf("WithOptionalBinding: unknown bits %#x (use BindType, BindQueue and BindID)", int(b))
+			return fmt.Errorf("WithOptionalBinding: the bits %#x are unknown (use BindType, BindQueue and BindID)", int(b))
 		}
 		c.optional = b
 		return nil

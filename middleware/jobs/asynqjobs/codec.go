@@ -51,13 +51,13 @@ func decode[T any](c Codec[T], b []byte) (value T, err error) {
 
 func recoverCodec[T any](err *error) {
 	if x := recover(); x != nil {
-		*err = fmt.Errorf("%w: it panicked on a value of type %T", ErrCodec, *new(T))
+		*err = fmt.Errorf("%w: panic on a value of type %T", ErrCodec, *new(T))
 	}
 }
 
 // codecError hides the text of a codec's error. errors.Is and errors.As still find the error.
 func codecError[T any](action string, cause error) error {
-	return &hiddenCause{text: fmt.Sprintf("%v: it cannot %s a value of type %T", ErrCodec, action, *new(T)), causes: []error{ErrCodec, cause}}
+	return &hiddenCause{text: fmt.Sprintf("%v: cannot %s a value of type %T", ErrCodec, action, *new(T)), causes: []error{ErrCodec, cause}}
 }
 
 // within puts an action before the text of an error of this package, which then has its prefix only once.

@@ -29,20 +29,21 @@
 // # Jobs that do not open
 //
 // If a payload was altered, or can never be opened for some other reason, asynq archives the task at once. [ReasonOf]
-// returns the reason, for logs and diagnosis. If the key service does not answer, asynq retries the task. Give each task at least MaxRetry(1):
-// [Config] says why. docs/jobs.md lists all cases.
+// returns the reason, for logs and diagnosis. If the key service does not answer, asynq retries the task. Give each task at
+// least MaxRetry(1). The comment of [Config] gives the reason. docs/jobs.md lists all cases.
 //
 // # What an attacker can do
 //
 // A payload opens only under the type, queue and id of its task. If the task waits in a group of asynq, its payload opens
-// only in this group. So an attacker with write access to Redis cannot give a task the payload of another task, or run it under another type.
-// The attacker can still do the following:
+// only in this group. So an attacker with write access to Redis cannot give a task the payload of another task. The attacker
+// cannot run a task under another type. The attacker can still do the following:
 //
 //   - delete and delay tasks
 //   - enqueue an old task again, unchanged
 //   - restore a schedule that was canceled or replaced
-//   - read the names of queues and groups, ids, times and sizes, and see which unique tasks are equal
-//   - write a false error text, so do not rely on [ReasonOf] and [OpenFailure]
+//   - read the names of queues and groups
+//   - read the ids, times and sizes of tasks, and see which unique tasks are equal
+//   - write a false error text: use [ReasonOf] and [OpenFailure] for diagnosis only, not for decisions about security
 //
 // All types and functions of this package are safe for concurrent use.
 package asynqjobs

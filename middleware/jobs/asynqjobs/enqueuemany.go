@@ -24,7 +24,7 @@ import (
 func WithPipeline(rdb redis.UniversalClient) Option {
 	return func(c *config) error {
 		if rdb == nil {
-			return errors.New("WithPipeline: the client is nil")
+			return errors.New("WithPipeline: the Redis client is nil")
 		}
 		c.pipeline = rdb
 		return nil
@@ -34,7 +34,7 @@ func WithPipeline(rdb redis.UniversalClient) Option {
 // ErrUnknownOutcome is the error of a task of EnqueueMany that was sent and for which Redis did not reply. The task may be
 // enqueued. Enqueueing it again is safe if it has an id by asynq.TaskID: asynq.ErrTaskIDConflict then says that
 // it was.
-var ErrUnknownOutcome = errors.New("asynqjobs: enqueue: Redis did not confirm the task, but may have it (retry only with a TaskID)")
+var ErrUnknownOutcome = errors.New("asynqjobs: enqueue: Redis did not confirm the task, but may have it (retry under the same TaskID)")
 
 const (
 	// pipelinedTasks and pipelinedBytes bound a pipeline, and with it the memory of EnqueueMany.

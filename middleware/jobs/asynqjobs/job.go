@@ -121,7 +121,7 @@ func (j *Job[T]) Args(ctx context.Context, c *Client, info *asynq.TaskInfo) (arg
 		return args, err
 	}
 	if t.Type() != j.typename {
-		return args, fmt.Errorf("asynqjobs: Args: the type of the task is not that of the job %q", j.typename)
+		return args, fmt.Errorf("asynqjobs: Args: the task has another type than the job %q", j.typename)
 	}
 	return decode(j.codec, t.Payload())
 }

@@ -3,7 +3,6 @@ package asynqjobs
 import (
 	"context"
 	"crypto/subtle"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -108,13 +107,13 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 	}
 	switch {
 	case f.unique && !l.tagged:
-		return nil, fmt.Errorf("%w: the task was sealed with the option Unique, but its mark of a unique task was removed", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the task was sealed as a unique task (asynq.Unique), but its tag of uniqueness was removed", jobs.ErrUnauthentic)
 	case l.tagged && !f.unique:
-		return nil, fmt.Errorf("%w: the task was sealed without the option Unique, but has the mark of a unique task", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the task was not sealed as a unique task (asynq.Unique), but has a tag of uniqueness", jobs.ErrUnauthentic)
 	}
 	// The tag is compared with the sealed one and not computed again, so that workers need no PRF keys.
 	if l.tagged && subtle.ConstantTimeCompare(payload[len(payload)-wire.TagSize:], f.tag[:]) != 1 {
-		return nil, fmt.Errorf("%w: the tag that makes the task unique belongs to another task", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the tag of uniqueness (asynq.Unique) in the task belongs to another task", jobs.ErrUnauthentic)
 	}
 	return &opened{task: asynq.NewTaskWithHeaders(typename, f.payload, f.headers), held: f.held, trace: f.trace, tick: f.tick}, nil
 }
@@ -122,14 +121,26 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 // OpenTask returns the task that info describes as its sender made it: with its real type name, payload and headers. Errors
 // are those of jobs.Encryptor.Open. It is for tools; handlers get their tasks opened. Job.Args also decodes the arguments.
 func OpenTask(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*asynq.Task, error) {
-	if e == nil || info == nil {
-		return nil, errors.New("asynqjobs: OpenTask: the encryptor or the task info is nil")
+	if err := checkGiven("OpenTask", e, info); err != nil {
+		return nil, err
 	}
 	o, err := openInfo(ctx, e, info)
 	if err != nil {
 		return nil, err
 	}
 	return o.task, nil
+}
+
+// checkGiven returns an error if an argument of a function is nil.
+func checkGiven(function string, e *jobs.Encryptor, info *asynq.TaskInfo) error {
+	switch {
+	case e == nil:
+		return fmt.Errorf("asynqjobs: %s: the encryptor is nil (make one with jobs.NewEncryptor)", function)
+	case info == nil:
+		return fmt.Errorf("asynqjobs: %s: the task info is nil", function)
+	default:
+		return nil
+	}
 }
 
 func openInfo(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*opened, error) {
@@ -148,8 +159,8 @@ func openInfo(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*op
 // OpenResult returns the result that the handler of the task gave to WriteResult, or nil if there is none yet. info comes from
 // an asynq.Inspector. Errors are those of jobs.Encryptor.Open.
 func OpenResult(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) ([]byte, error) {
-	if e == nil || info == nil {
-		return nil, errors.New("asynqjobs: OpenResult: the encryptor or the task info is nil")
+	if err := checkGiven("OpenResult", e, info); err != nil {
+		return nil, err
 	}
 	if len(info.Result) == 0 {
 		return nil, nil
@@ -165,8 +176,8 @@ func OpenResult(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) ([
 // It may be a text of asynq or of this package (a lost lease, a timeout, a Refusal). It may also be planted by an attacker
 // with write access to Redis.
 func OpenFailure(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (string, error) {
-	if e == nil || info == nil {
-		return "", errors.New("asynqjobs: OpenFailure: the encryptor or the task info is nil")
+	if err := checkGiven("OpenFailure", e, info); err != nil {
+		return "", err
 	}
 	return openFailure(ctx, e, info.Type, identity{queue: info.Queue, id: info.ID}, info.LastErr)
 }

@@ -63,7 +63,7 @@ func WithPlaintext(p jobs.PlaintextPolicy) Option {
 		switch p {
 		case jobs.RejectPlaintext, jobs.ReadPlaintext, jobs.WritePlaintext:
 		default:
-			return fmt.Errorf("WithPlaintext: the policy %d is unknown", int(p))
+			return fmt.Errorf("WithPlaintext: the policy %d is unknown (use a constant such as jobs.ReadPlaintext)", int(p))
 		}
 		c.policy, c.hasPolicy = p, true
 		return nil
@@ -94,7 +94,7 @@ func WithPlaintextUntil(t time.Time) Option {
 func WithGroupClient(c *asynq.Client) Option {
 	return func(cfg *config) error {
 		if c == nil {
-			return errors.New("WithGroupClient: the client is nil")
+			return errors.New("WithGroupClient: the asynq client is nil")
 		}
 		cfg.group = c
 		return nil
@@ -107,7 +107,7 @@ func WithGroupClient(c *asynq.Client) Option {
 func WithQueueCheck(i *asynq.Inspector) Option {
 	return func(c *config) error {
 		if i == nil {
-			return errors.New("WithQueueCheck: the inspector is nil")
+			return errors.New("WithQueueCheck: the asynq inspector is nil")
 		}
 		c.inspector = i
 		return nil
@@ -169,7 +169,7 @@ func newConfig(e *jobs.Encryptor, opts []Option) (*config, error) {
 	case !c.hasPolicy:
 		c.policy = jobs.ReadPlaintext
 	case c.policy == jobs.RejectPlaintext:
-		errs = append(errs, errors.New("WithPlaintextUntil cannot be combined with RejectPlaintext"))
+		errs = append(errs, errors.New("WithPlaintextUntil cannot be combined with the policy jobs.RejectPlaintext"))
 	}
 	c.plaintext = plaintext.NewWindow(c.policy, c.until, c.now)
 	return c, errors.Join(errs...)

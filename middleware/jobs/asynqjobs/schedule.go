@@ -48,7 +48,7 @@ func (s Schedule) parse(anchor time.Time) (ticker, error) {
 		d, err := time.ParseDuration(strings.TrimSpace(text))
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("asynqjobs: schedule %s: @every must be followed by a duration such as 90s", quoted(s.spec))
+			return nil, fmt.Errorf("asynqjobs: schedule %s: \"@every\" must be followed by a duration such as 90s", quoted(s.spec))
 		case d < time.Second:
 			return nil, fmt.Errorf("asynqjobs: schedule %s: the interval is less than one second", quoted(s.spec))
 		case d%time.Millisecond != 0: // ticks are stored to the millisecond
@@ -57,7 +57,7 @@ func (s Schedule) parse(anchor time.Time) (ticker, error) {
 		return interval{anchor: anchor, every: d}, nil
 	}
 	if s.spec == "" {
-		return nil, errors.New("asynqjobs: schedule: the schedule is empty (use Every or Cron)")
+		return nil, errors.New("asynqjobs: schedule: the schedule is empty (make one with the function Every or Cron)")
 	}
 	c, err := parseCron(s.spec)
 	if err != nil {
@@ -101,7 +101,7 @@ func parseCron(spec string) (c *cron.SpecSchedule, err error) {
 	c, ok := parsed.(*cron.SpecSchedule)
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("asynqjobs: schedule %s: @every cannot have a time zone (use Every)", quoted(spec))
+		return nil, fmt.Errorf("asynqjobs: schedule %s: \"@every\" cannot have a time zone (remove the time zone)", quoted(spec))
 	case hasZone && (c.Location == time.Local || isMachineZone(c.Location.String())):
 		return nil, fmt.Errorf("asynqjobs: schedule %s: local time is not allowed (name a zone, such as Europe/Paris)", quoted(spec))
 	}

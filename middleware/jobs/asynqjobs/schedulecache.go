@@ -51,7 +51,7 @@ type cachedSchedule struct {
 }
 
 // errNotOpened is the error of a schedule before its first opening.
-var errNotOpened = errors.New("the scheduler has not opened this schedule yet (it tries again by itself)")
+var errNotOpened = errors.New("the scheduler has not decrypted this schedule yet (call again later)")
 
 func newScheduleCache() *scheduleCache { return &scheduleCache{byField: map[string]*cachedSchedule{}} }
 

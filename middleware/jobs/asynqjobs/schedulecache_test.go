@@ -144,7 +144,7 @@ func TestGarbageBesideSchedules(t *testing.T) {
 	fresh, opened := scheduler()
 	release := opened.hold(planted)
 	canceled, err = fresh.Cancel(hasty{t.Context()}, "nobody")
-	require.ErrorContains(t, err, "has not opened this schedule yet", "within the caller's own time")
+	require.ErrorContains(t, err, "has not decrypted this schedule yet", "within the caller's own time")
 	require.False(t, canceled)
 	w.background(fresh)
 	release()
@@ -163,7 +163,7 @@ func refusedOnce(t *testing.T, w *clockwork, garbage int64, scheduler func() (*a
 		require.Len(t, infos, 2)
 		return err
 	}
-	eventually(t, "all were tried", patience, func() bool { return !strings.Contains(list().Error(), "has not opened this schedule yet") })
+	eventually(t, "all were tried", patience, func() bool { return !strings.Contains(list().Error(), "has not decrypted this schedule yet") })
 	before := opened.opens.Load()
 	require.GreaterOrEqual(t, before, garbage)
 	w.rdb.HSet(t.Context(), ticksKey, "version", "once more")

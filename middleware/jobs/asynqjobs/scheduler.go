@@ -220,7 +220,7 @@ func (s *Scheduler) lock(ctx context.Context) error {
 	case s.mutex <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("asynqjobs: wait for an earlier call to end: %w", ctx.Err())
+		return fmt.Errorf("asynqjobs: interrupted while waiting for an earlier call of this Scheduler: %w", ctx.Err())
 	}
 }
 
@@ -236,7 +236,7 @@ func (s *Scheduler) read(ctx context.Context, now time.Time, timeout time.Durati
 	defer cancel()
 	s.openAll(limited, pending, now, func(context.Context, error) {})
 	if err := ctx.Err(); err != nil {
-		return 0, fmt.Errorf("asynqjobs: open the schedules: %w", err)
+		return 0, fmt.Errorf("asynqjobs: interrupted while decrypting the schedules: %w", err)
 	}
 	return update, nil
 }

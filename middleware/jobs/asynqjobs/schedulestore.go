@@ -41,7 +41,7 @@ func newScheduleStore(rdb redis.UniversalClient, e *jobs.Encryptor) *scheduleSto
 
 // redisFailed wraps an error of Redis without the parts that may quote a stored value.
 func redisFailed(action string, err error) error {
-	return fmt.Errorf("asynqjobs: %s the schedules in Redis: %w", action, rediserr.Wrap(err))
+	return fmt.Errorf("asynqjobs: cannot %s the schedules in Redis: %w", action, rediserr.Wrap(err))
 }
 
 // entry is one stored schedule.
@@ -111,7 +111,7 @@ const pollScript = `
 local t = redis.call('TIME')
 return {t[1], t[2], redis.call('HGETALL', KEYS[1])}`
 
-var errMalformed = errors.New("asynqjobs: read the schedules in Redis: unexpected reply (does a proxy change replies?)")
+var errMalformed = errors.New("asynqjobs: cannot read the schedules in Redis: unexpected reply (does a proxy change replies?)")
 
 // maxSeconds bounds the server's time. A later time could leave no version for the next call about a schedule.
 const maxSeconds = 1 << 40

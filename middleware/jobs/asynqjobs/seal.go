@@ -101,7 +101,7 @@ func checkTask(t *asynq.Task, opts []asynq.Option) ([]asynq.Option, taskOptions,
 	}
 	for name := range t.Headers() {
 		if strings.HasPrefix(name, asynqwire.ReservedHeaders) {
-			return nil, taskOptions{}, fmt.Errorf("asynqjobs: header names that start with %q are reserved", asynqwire.ReservedHeaders)
+			return nil, taskOptions{}, fmt.Errorf("asynqjobs: header names that start with %q are reserved (choose another name)", asynqwire.ReservedHeaders)
 		}
 	}
 	baked, err := bakedOptions(t)
@@ -149,7 +149,7 @@ func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, e
 	}
 	if c.unique {
 		if f.tag, err = s.e.Tokens().Token(asynqwire.UniqueDomain, uniqueParts(t.Type(), c.queue, t.Payload())...); err != nil {
-			return nil, nil, fmt.Errorf("asynqjobs: make the task unique: %w", err)
+			return nil, nil, fmt.Errorf("asynqjobs: cannot make the task unique: %w", err)
 		}
 	}
 	c.framed = !f.bare()
@@ -173,7 +173,7 @@ func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, e
 func (s *sealer) pseudonym(typename string) (string, error) {
 	token, err := s.e.Tokens().Token(asynqwire.TypeDomain, []byte(typename))
 	if err != nil {
-		return "", fmt.Errorf("asynqjobs: hide the type name: %w", err)
+		return "", fmt.Errorf("asynqjobs: cannot hide the type name: %w", err)
 	}
 	return asynqwire.HiddenTypePrefix + token.String(), nil
 }

@@ -82,7 +82,7 @@ func TestTypedJobsWithCodecAndResult(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, found)
 	_, err = asynqjobs.Define[string]("other").Args(t.Context(), b.client, dead)
-	require.ErrorContains(t, err, "the type of the task is not that of the job")
+	require.ErrorContains(t, err, "the task has another type than the job")
 	dead.ID = "moved"
 	_, err = job.Args(t.Context(), b.client, dead)
 	require.ErrorIs(t, err, jobs.ErrUnauthentic)

@@ -27,11 +27,11 @@
 //   - [AccessPayloads]: also payloads, results and error texts. Viewer.CanView can limit them to certain tasks.
 //
 // Without an Authorizer, every user has AccessCounts. Without AccessPayloads, a user sees no payload, even if it is
-// plaintext in Redis. With AccessPayloads, a plaintext payload has the mark "[not sealed]". An attacker with write access
-// to Redis may have written it.
+// plaintext in Redis. With AccessPayloads, the page marks a plaintext payload with "[not sealed]". An attacker with write
+// access to Redis may have written such a payload.
 //
 // By default, the page is read-only: see [WithActions]. Before the page shows payloads or does an action, it makes a
-// [Record] of this. It logs each Record, and passes it to the function of [WithAudit].
+// [Record]. The page logs each Record, and passes the Record to the function given to [WithAudit].
 //
 // # Browser security
 //

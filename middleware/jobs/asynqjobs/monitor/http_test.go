@@ -36,7 +36,7 @@ func TestNewChecksItsArguments(t *testing.T) {
 	_, err = monitor.New(conn, nil)
 	require.ErrorContains(t, err, "the encryptor is nil")
 	_, err = monitor.New(strange{}, e)
-	require.ErrorContains(t, err, "does not make a redis.UniversalClient")
+	require.ErrorContains(t, err, "makes no redis.UniversalClient")
 	for want, o := range map[string]monitor.Option{
 		"option 1 of 1 is nil":        nil,
 		"function is nil":             monitor.WithAuthorizer(nil),

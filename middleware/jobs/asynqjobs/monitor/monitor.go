@@ -87,7 +87,7 @@ func New(conn asynq.RedisConnOpt, e *jobs.Encryptor, opts ...Option) (*Handler, 
 	}
 	client, ok := conn.MakeRedisClient().(redis.UniversalClient)
 	if !ok {
-		return nil, fmt.Errorf("monitor: New: the connection of type %T does not make a redis.UniversalClient", conn)
+		return nil, fmt.Errorf("monitor: New: the asynq.RedisConnOpt %T makes no redis.UniversalClient (use asynq.RedisClientOpt)", conn)
 	}
 	client.AddHook(withoutMemory{})
 	h := &Handler{

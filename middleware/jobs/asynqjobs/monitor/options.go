@@ -41,7 +41,7 @@ func WithRootPath(root string) Option {
 	return func(c *config) error {
 		clean := path.Clean(root)
 		if root == "" || root[0] != '/' || root != clean && root != clean+"/" {
-			return fmt.Errorf("WithRootPath: %q is not a clean path that begins with a slash", root)
+			return fmt.Errorf("WithRootPath: %q is not a clean path that begins with a slash (an example is /admin/jobs)", root)
 		}
 		for i := range len(root) {
 			switch b := root[i]; {

@@ -36,7 +36,7 @@ func newPage(root string, next http.Handler) (*page, error) {
 	next.ServeHTTP(c, &http.Request{Method: http.MethodGet, URL: &url.URL{Path: root + "/"}, Header: http.Header{}})
 	switch {
 	case c.code() != http.StatusOK:
-		return nil, fmt.Errorf("asynqmon answered for its page with status %d (use the asynqmon release in sealcache's go.mod)", c.code())
+		return nil, fmt.Errorf("asynqmon returned status %d for its page (use the asynqmon release in sealcache's go.mod)", c.code())
 	case c.over:
 		return nil, fmt.Errorf("asynqmon's page has more than %d bytes (use the asynqmon release in sealcache's go.mod)", maxIndexBytes)
 	}
