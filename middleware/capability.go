@@ -267,9 +267,9 @@ func samePointer(a, b any) bool {
 // Store does not use.
 func (c *capabilities) logIgnored(log *slog.Logger) {
 	if len(c.unlisted) > 0 {
-		log.Warn("sealcache: the store has methods that its Capabilities does not list as its own; they are ignored", "capabilities", c.unlisted)
+		log.Warn("sealcache: the store has capabilities that its method Capabilities does not list; these capabilities are ignored", "capabilities", c.unlisted)
 	}
 	if len(c.unfulfilled) > 0 {
-		log.Warn("sealcache: the store lists capabilities that it does not implement; they are ignored", "capabilities", c.unfulfilled)
+		log.Warn("sealcache: the method Capabilities of the store lists capabilities that the store lacks; these capabilities are ignored", "capabilities", c.unfulfilled)
 	}
 }

@@ -220,7 +220,7 @@ func (s *Store) binding(a address, end time.Time, tags []string) binding {
 // announceNames logs once that the age of PRF keys is not known.
 func (s *Store) announceNames() {
 	if s.names != nil && !s.names.Ordered() {
-		s.tel.log.Warn("sealcache: the set of PRF keys does not show which key is the oldest (open it with aead.OpenPRF)", "oldest", s.names.ID(s.names.Oldest()))
+		s.tel.log.Warn("sealcache: the set of PRF keys does not show which key is the oldest (open the set with aead.OpenPRF)", "oldest", s.names.ID(s.names.Oldest()))
 	}
 }
 

@@ -250,7 +250,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "a scan restarted %d time(s), because a server restarted or failed over, or slots moved\n", r.Restarts)
 	}
 	for _, p := range append(append([]string{}, r.UnmatchedExcludes...), r.UnmatchedApplications...) {
-		fmt.Fprintf(&b, "NOTHING MATCHED the prefix %q: check it\n", p)
+		fmt.Fprintf(&b, "NOTHING MATCHED the prefix %q: check this prefix\n", p)
 	}
 	if !r.Opened {
 		b.WriteString("no value was opened: a value counts as sealed if it has the format of sealed values\n")
@@ -264,7 +264,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		b.WriteByte('\n')
 	}
 	if r.KeyChecks.Values > 0 {
-		fmt.Fprintf(&b, "%d entries sealcache.key-check, %d unreadable\n", r.KeyChecks.Values, r.KeyChecks.Unreadable)
+		fmt.Fprintf(&b, "%d key checks (entries sealcache.key-check), %d unreadable\n", r.KeyChecks.Values, r.KeyChecks.Unreadable)
 	}
 	r.HiddenNames.writeText(&b)
 	if r.TagSets > 0 {

@@ -322,7 +322,7 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	line(r.TagMembers, "entries in these tag sets rewritten")
 	line(r.TagsSealed, "of these entries sealed again with their tags")
 	line(r.Excluded, "excluded by name")
-	line(r.Reserved, "skipped: keys of asynq, and sealcache's own keys")
+	line(r.Reserved, "skipped: Redis keys of asynq, and of sealcache itself")
 	for _, t := range slices.Sorted(maps.Keys(r.OtherTypes)) {
 		line(r.OtherTypes[t], "of type "+t+", not changed")
 	}
@@ -333,11 +333,11 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	}
 	fmt.Fprintf(b, "NOT CHANGED: %d\n", r.NotChanged())
 	line(r.Plaintext, "plaintext")
-	line(r.Unreadable, "do not open: altered, moved, or under another key")
-	line(r.UnknownKey, "sealed under a key that was not given")
+	line(r.Unreadable, "do not open: altered, moved, or under another encryption key")
+	line(r.UnknownKey, "sealed under an encryption key that was not given")
 	line(r.UnknownFormat, "of unknown format")
 	line(r.UnknownPRFKey, "hidden under a PRF key that was not given")
-	line(r.OneWay, "hidden one way under an older PRF key: keep this key until they expire")
+	line(r.OneWay, "hidden one way under an older PRF key: keep this PRF key until these entries expire")
 	line(r.PlainNames, "sealed under plain names: migrate hides them")
 	line(r.WrongType, "cannot be converted to the requested type")
 	line(r.TooLarge, "larger than MaxValueBytes allows")
@@ -354,10 +354,10 @@ func (r *Report) writeNotes(b *strings.Builder) {
 		b.WriteString("NO NAME WAS FOUND in this namespace or prefix: check both\n")
 	}
 	for _, p := range r.UnmatchedExcludes {
-		fmt.Fprintf(b, "NOTHING MATCHED the excluded prefix %q: check it\n", p)
+		fmt.Fprintf(b, "NOTHING MATCHED the excluded prefix %q: check this prefix\n", p)
 	}
 	if r.PrimaryChanged {
-		b.WriteString("THE PRIMARY KEY CHANGED during the run: repeat the run\n")
+		b.WriteString("THE PRIMARY KEY CHANGED in the keyset during the run: repeat the run\n")
 	}
 	if r.Evicted > 0 {
 		fmt.Fprintf(b, "WARNING: Redis evicted %d entries during the run, because it has too little memory\n", r.Evicted)
@@ -366,6 +366,6 @@ func (r *Report) writeNotes(b *strings.Builder) {
 		fmt.Fprintf(b, "WARNING: %s\n", w)
 	}
 	if r.Unproven() {
-		b.WriteString("NOTHING PROVED THAT THESE ARE THE APPLICATION'S KEYS: check that it can read the sealed entries\n")
+		b.WriteString("NOTHING PROVED THAT THESE ARE THE APPLICATION'S KEYS: check that the application can read the sealed entries\n")
 	}
 }

@@ -2,8 +2,8 @@
 // encrypts and decrypts; this package only writes and reads bytes.
 //
 // [Header.Append] writes headers, and [Parse] reads them. [AppendContext] and [AppendName] build the associated data.
-// Associated data is not stored, but a value decrypts only with the same associated data. It contains the namespace and
-// the name of the value. [KeyOf] returns the id of the encryption key, if the ciphertext contains the id.
+// Associated data is not stored, but a value decrypts only with the same associated data. Associated data contains the
+// namespace, the kind and the name of the value. [KeyOf] returns the id of the encryption key, if the ciphertext contains the id.
 //
 // FORMAT.md specifies every byte, and middleware/testdata/vectors.json holds test vectors.
 package wire

@@ -6,8 +6,8 @@
 //	cookies, err := gorillasessions.New(store)
 //	session, err := cookies.Get(request, "session")
 //
-// The cookie contains only a random token of 32 bytes. An attacker cannot guess it, so it needs no
-// signature and no cookie key.
+// The cookie contains only a random token of 32 bytes. An attacker cannot guess the token, so the
+// cookie needs no signature and no cookie key.
 //
 // # Login
 //
@@ -17,5 +17,5 @@
 // # Names
 //
 // A session is bound to its name. If a client puts the token of its session "cart" into the cookie of
-// the session "admin", it gets a new session.
+// the session "admin", the client gets a new session.
 package gorillasessions

@@ -36,7 +36,7 @@
 // # Browser security
 //
 //   - The page refuses a request from another origin if the request changes data.
-//   - It refuses a request for data if the browser marks it as cross-origin (header Sec-Fetch-Site).
+//   - The page refuses a request for data if the browser marks the request as cross-origin (header Sec-Fetch-Site).
 //   - The content security policy allows no other hosts, and no inline scripts or styles except the page's own.
 //   - Headers tell browsers not to cache the responses, and not to show them in a frame.
 //
