@@ -12,35 +12,44 @@ import (
 
 // GetBytes is Get for a value that was set as []byte or string. It returns the bytes
 // without an interface, which saves memory and time. The caller may change them. A
-// value of another type is ErrUnsupportedType.
+// sound value of another type is ErrUnsupportedType, and never a miss.
 func (s *Store) GetBytes(ctx context.Context, key string) ([]byte, error) {
+	var o opened
+	var err error
 	if s.tel.quiet() {
-		value, err := s.getBytes(ctx, key)
-		if err == nil {
-			return value, nil
-		}
+		o, err = s.getEncoded(ctx, key)
+	} else {
+		var op operation
+		ctx, op = s.tel.begin(ctx, "GetBytes")
+		o, err = s.getEncoded(ctx, key)
+		op.end(err)
+	}
+	if err != nil {
 		s.tel.unreadableValue(ctx, "GetBytes", err)
 		return nil, s.missOnFailure(err)
 	}
-	ctx, op := s.tel.begin(ctx, "GetBytes")
-	value, err := s.getBytes(ctx, key)
-	op.end(err)
-	s.tel.unreadableValue(ctx, "GetBytes", err)
-	return value, s.missOnFailure(err)
+	return bytesIn(o)
 }
 
-func (s *Store) getBytes(ctx context.Context, key string) ([]byte, error) {
+// getEncoded reads the value under a key, and leaves a []byte or string encoded.
+func (s *Store) getEncoded(ctx context.Context, key string) (opened, error) {
 	a, err := s.addressOf(key)
 	if err != nil {
-		return nil, err
+		return opened{}, err
 	}
 	o, _, err := s.getFrom(ctx, a, wanted{encoded: true})
-	if err != nil {
-		return nil, err
-	}
+	return o, err
+}
+
+// bytesIn returns the bytes of a value that getEncoded returned.
+func bytesIn(o opened) ([]byte, error) {
 	switch v := o.value.(type) {
 	case nil:
-		if o.isBytes() {
+		switch {
+		case !o.isBytes():
+		case o.encoded == nil:
+			return []byte{}, nil
+		default:
 			return o.encoded[:len(o.encoded):len(o.encoded)], nil
 		}
 	case []byte:
@@ -53,8 +62,8 @@ func (s *Store) getBytes(ctx context.Context, key string) ([]byte, error) {
 
 // SetBytes is Set for bytes that live for ttl, 0 for no expiry, and carry tags. It
 // takes the value without an interface and without options, which saves memory and
-// time. Default options for the expiration and the tags do not count. It does not keep
-// or change value.
+// time. Default options for the expiration and the tags do not count. It does not
+// change value, and does not use value after it has returned nil.
 func (s *Store) SetBytes(ctx context.Context, key string, value []byte, ttl time.Duration, tags ...string) error {
 	if s.tel.quiet() {
 		err := s.setBytes(ctx, key, value, ttl, tags)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -185,6 +186,53 @@ func TestTTLSetterWithDefaults(t *testing.T) {
 		require.NoError(t, err)
 		require.InDelta(t, time.Hour, left, float64(10*time.Second), name)
 	}
+}
+
+// A TTLSetter that does not list BytesStore is not used: SetBytes would lose the TTL, and write default tags as plain names.
+func TestTTLSetterWithoutBytesStore(t *testing.T) {
+	t.Parallel()
+	m, err := memorystore.New(memorystore.WithDefaults(store.WithTags([]string{"plain"})))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, m.Close()) })
+	for _, listed := range [][]string{{"TTLSetter"}, {"TTLSetter", "Defaulter"}} {
+		s, ctx := sealed(t, &only{m, listed}, keyring(t)), t.Context()
+		require.NoError(t, s.SetBytes(ctx, "k", []byte("v"), time.Hour))
+		_, left, err := m.GetWithTTL(ctx, "k")
+		require.NoError(t, err)
+		require.InDelta(t, time.Hour, left, float64(time.Minute))
+	}
+}
+
+// nilForEmpty returns nil for an empty plaintext, as Go's GCM does.
+type nilForEmpty struct{ tink.AEADWithContext }
+
+func (n nilForEmpty) DecryptWithContext(ctx context.Context, c, ad []byte) ([]byte, error) {
+	p, err := n.AEADWithContext.DecryptWithContext(ctx, c, ad)
+	if len(p) == 0 {
+		p = nil
+	}
+	return p, err
+}
+
+func TestEmptyBytesAreNotNil(t *testing.T) {
+	t.Parallel()
+	s, ctx := sealed(t, memory(t), nilForEmpty{foreign(t)}), t.Context()
+	require.NoError(t, s.SetBytes(ctx, "k", nil, 0))
+	b, err := s.GetBytes(ctx, "k")
+	require.NoError(t, err)
+	require.Equal(t, []byte{}, b)
+}
+
+// A sound value of another type is neither a miss nor a refusal that is logged.
+func TestGetBytesOfAnotherTypeIsNoMiss(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	s := sealed(t, memory(t), keyring(t), middleware.WithMissOnOpenFailure(), middleware.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	require.NoError(t, s.Set(t.Context(), "k", 7))
+	_, err := s.GetBytes(t.Context(), "k")
+	require.ErrorIs(t, err, middleware.ErrUnsupportedType)
+	require.NotErrorIs(t, err, store.NotFound{})
+	require.Empty(t, log.String())
 }
 
 // only is a store with some of the capabilities of a memory store.

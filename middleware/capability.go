@@ -21,8 +21,9 @@ import (
 // New uses only the capabilities that are listed, and only if owner is the same
 // pointer as the backing store. If a type embeds a store and overrides Set, it
 // inherits Capabilities, whose owner is the inner store: using them would bypass
-// the override. To keep some, such a type declares Capabilities itself. New logs
-// once what it ignores.
+// the override. To keep some, such a type declares Capabilities itself, with literal
+// names: a later release of the inner store may have more. New logs once what it
+// ignores.
 //
 // A store without Capabilities has none. The exception is SetIfNotExists of the
 // stores that gocache publishes. New uses it if the type of the backing store is
@@ -49,10 +50,13 @@ type BytesStore interface {
 }
 
 // TTLSetter is a BytesStore that takes a TTL without options, which saves time and
-// memory. It heeds no option of gocache other than the expiration and the tags.
+// memory. It heeds no option of gocache other than the expiration and the tags. The
+// store must list BytesStore as well. If it is also a Defaulter, Set uses the method
+// too.
 type TTLSetter interface {
 	// SetBytesWithTTL is BytesStore's SetBytes for an entry that lives for ttl, 0
-	// for no expiry, and has no tags. The default options of the store do not count.
+	// for no expiry. It adds no tags. Former tags of the entry stay, as with Set. The
+	// default options of the store do not count.
 	SetBytesWithTTL(ctx context.Context, key string, value []byte, ttl time.Duration) error
 }
 
@@ -207,7 +211,9 @@ func capabilitiesOf(backing store.StoreInterface) capabilities {
 	listed := listedCapabilities(backing)
 	c := capabilities{unfulfilled: slices.Clone(listed)}
 	use(&c, backing, listed, "BytesStore", &c.bytes)
-	use(&c, backing, listed, "TTLSetter", &c.ttlSetter)
+	if c.bytes != nil {
+		use(&c, backing, listed, "TTLSetter", &c.ttlSetter)
+	}
 	use(&c, backing, listed, "BoundedReader", &c.bounded)
 	use(&c, backing, listed, "Swapper", &c.swapper)
 	use(&c, backing, listed, "AtomicStore", &c.atomic)

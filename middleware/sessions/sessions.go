@@ -123,10 +123,16 @@ func (s *Store) FindCtx(ctx context.Context, token string) (encoded []byte, foun
 	return r.data, true, nil
 }
 
-// bytesOf returns the bytes of a value, nil for a value of another type, which is no session.
+// bytesOf returns the bytes of a value as GetBytes does, and nil for another type. Such a value is not a session.
 func bytesOf(value any) []byte {
-	b, _ := value.([]byte)
-	return b
+	switch v := value.(type) {
+	case []byte:
+		return v
+	case string:
+		return []byte(v)
+	default:
+		return nil
+	}
 }
 
 // sessionIn returns the session in what GetBytes returned.

@@ -394,15 +394,23 @@ func TestOtherValuesAreNoSessions(t *testing.T) {
 	sealed, err := middleware.New(memory(t), sealtest.Keyring(t), middleware.WithNamespace("sessions"),
 		middleware.WithHiddenKeys(sealtest.PRF(t, 1)), middleware.WithLogger(sealtest.Quiet()))
 	require.NoError(t, err)
-	s := open(t, sealed)
-	for _, value := range []string{`{"user": "a"}`, "\x02 short", "\x10 a value of 16", "\x00 a value of 0"} {
-		require.NoError(t, sealed.Set(t.Context(), "token", []byte(value)))
-		_, found, err := s.Find("token")
-		require.NoError(t, err, value)
-		require.False(t, found, value)
-		all, err := s.All()
-		require.NoError(t, err, value)
-		require.Empty(t, all, value)
+	encoding, err := sealed.With(middleware.WithCodec(middleware.JSON[map[string]int]()))
+	require.NoError(t, err)
+	for _, value := range []any{
+		[]byte(`{"user": "a"}`), []byte("\x02 short"), []byte("\x10 a value of 16"), []byte("\x00 a value of 0"), "text", 7, map[string]int{"a": 1},
+	} {
+		require.NoError(t, encoding.Set(t.Context(), "token", value))
+		for _, s := range []*sessions.Store{open(t, sealed), open(t, sealed, sessions.WithIdleTimeout(time.Hour))} {
+			_, found, err := s.Find("token")
+			require.NoError(t, err, value)
+			require.False(t, found, value)
+			found, err = s.Touch(t.Context(), "token")
+			require.NoError(t, err, value)
+			require.False(t, found, value)
+			all, err := s.All()
+			require.NoError(t, err, value)
+			require.Empty(t, all, value)
+		}
 	}
 }
 

@@ -109,7 +109,7 @@ func (s *Store) Set(ctx context.Context, key, value any, options ...store.Option
 	return nil
 }
 
-// write stores an entry, whatever the present one is.
+// write stores an entry in place of any other.
 func (s *Store) write(name string, next *entry) {
 	s.cache.Compute(name, func(old *entry, _ bool) (*entry, otter.ComputeOp) {
 		s.tags.link(name, old, next, s.room(name, next))
@@ -122,8 +122,8 @@ func (s *Store) SetBytes(ctx context.Context, key string, value []byte, options 
 	return s.Set(ctx, key, value, options...)
 }
 
-// SetBytesWithTTL is SetBytes for an entry that lives for ttl, 0 for no expiry, and that gets no further tags. The default
-// options of the store do not count.
+// SetBytesWithTTL is SetBytes for an entry that lives for ttl, 0 for no expiry. It adds no tags. Former tags of the entry stay, as
+// with Set. The default options of the store do not count.
 func (s *Store) SetBytesWithTTL(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	if err := s.usable(ctx); err != nil {
 		return err

@@ -228,8 +228,8 @@ func (s *Store) SetBytes(ctx context.Context, key string, value []byte, opts ...
 	return s.set(ctx, "set", key, value, false, opts)
 }
 
-// SetBytesWithTTL is SetBytes for an entry that lives for ttl, 0 for no expiry, and has no tags. The default options of the
-// store do not count.
+// SetBytesWithTTL is SetBytes for an entry that lives for ttl, 0 for no expiry. It adds no tags. Former tags of the entry stay, as
+// with Set. The default options of the store do not count.
 func (s *Store) SetBytesWithTTL(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	const op = "set"
 	ttl, err := wholeMilliseconds(ttl)

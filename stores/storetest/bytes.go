@@ -67,10 +67,13 @@ func ownedBytes(t *testing.T, s *subject) {
 }
 
 func setsTTL(t *testing.T, s *subject) {
-	b := s.Store.(interface {
+	b, ok := s.Store.(interface {
 		BytesStore
 		TTLSetter
 	})
+	if !ok {
+		t.Fatal("the store is a TTLSetter, but not a BytesStore")
+	}
 	for _, want := range []time.Duration{time.Hour, 0, 2 * time.Hour} {
 		given := []byte("0123456789")
 		if err := b.SetBytesWithTTL(t.Context(), "k", given, want); err != nil {
@@ -93,6 +96,14 @@ func setsTTL(t *testing.T, s *subject) {
 	}
 	if _, ttl, err := b.GetBytesWithTTL(t.Context(), "k"); err == nil && (ttl <= 0 || ttl > time.Millisecond) {
 		t.Errorf("an entry with less than a millisecond has the TTL %v", ttl)
+	}
+	if s.Can.Tags {
+		s.set(t, "tagged", "1", store.WithTags([]string{"former"}))
+		if err := b.SetBytesWithTTL(t.Context(), "tagged", []byte("2"), time.Hour); err != nil {
+			t.Fatalf("SetBytesWithTTL: %v", err)
+		}
+		s.invalidate(t, "former")
+		s.lacks(t, "tagged")
 	}
 	if s.Can.TTL.NegativeIsError {
 		if err := b.SetBytesWithTTL(t.Context(), "k", nil, -time.Second); err == nil {

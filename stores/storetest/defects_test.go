@@ -132,6 +132,7 @@ var defects = map[string]defect{
 	"lists nothing":                defective("declarations", func(s *memorystore.Store) store.StoreInterface { return &lists{Store: s} }),
 	"reads past the limit":         defective("bounded_reads", func(s *memorystore.Store) store.StoreInterface { return unbounded{s} }),
 	"ignores the TTL":              defective("set_with_a_TTL", func(s *memorystore.Store) store.StoreInterface { return untimed{s} }),
+	"forgets tags with a TTL":      defective("set_with_a_TTL", func(s *memorystore.Store) store.StoreInterface { return untagging{s} }),
 	"sealed, it says":              pretendsToSeal("no_plaintext_in_the_store"),
 	"numbers by length":            pretendsToSeal("magnitude"),
 	"opens moved values":           pretendsToSeal("a_moved_value_does_not_open"),
@@ -319,4 +320,12 @@ type untimed struct{ *memorystore.Store }
 
 func (u untimed) SetBytesWithTTL(ctx context.Context, key string, value []byte, _ time.Duration) error {
 	return u.SetBytes(ctx, key, value)
+}
+
+// untagging removes the former tags of an entry in SetBytesWithTTL.
+type untagging struct{ *memorystore.Store }
+
+func (u untagging) SetBytesWithTTL(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	_ = u.Delete(ctx, key)
+	return u.Store.SetBytesWithTTL(ctx, key, value, ttl)
 }

@@ -11,8 +11,8 @@ import (
 )
 
 // Keeper is a backing store for tests of decorators. It uses a caller's buffer as far as the contract of [BytesStore] lets
-// a store do so. A SetBytes or SetBytesWithTTL that fails keeps the buffer, like a store that is still sending a batch. Kept returns an error
-// if a buffer was changed after it was kept. All methods are safe for concurrent use.
+// a store do so. A SetBytes or SetBytesWithTTL that fails keeps the buffer, like a store that is still sending a batch. Kept
+// returns an error if a buffer was changed after it was kept. All methods are safe for concurrent use.
 type Keeper struct {
 	store.StoreInterface
 	inner BytesStore

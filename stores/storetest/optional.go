@@ -71,7 +71,7 @@ func optionalCases() []testCase {
 		},
 		{
 			name: "set with a TTL",
-			rule: "SetBytesWithTTL is SetBytes with exactly this TTL, 0 for no expiry, and without tags",
+			rule: "SetBytesWithTTL is SetBytes with exactly this TTL, 0 for no expiry; former tags stay",
 			lacks: func(s store.StoreInterface) string {
 				_, ok := s.(TTLSetter)
 				return unless(ok, "the store is not a TTLSetter")
