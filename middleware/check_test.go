@@ -39,7 +39,7 @@ func TestCheckFindsAEADsThatDoNotSeal(t *testing.T) {
 		"appends only":  {aeadFuncs{func(b, _ []byte) ([]byte, error) { return append(bytes.Clone(b), 1), nil }, same}, "does not encrypt"},
 		"seals nothing": {aeadFuncs{func([]byte, []byte) ([]byte, error) { return nil, nil }, same}, "neither a ciphertext"},
 		"does not open": {aeadFuncs{k.Encrypt, func([]byte, []byte) ([]byte, error) { return nil, broken }}, "does not open"},
-		"opens other":   {aeadFuncs{k.Encrypt, func([]byte, []byte) ([]byte, error) { return []byte("other"), nil }}, "does not give back the bytes"},
+		"opens other":   {aeadFuncs{k.Encrypt, func([]byte, []byte) ([]byte, error) { return []byte("other"), nil }}, "decryption did not return the bytes"},
 		"cannot seal":   {aeadFuncs{func([]byte, []byte) ([]byte, error) { return nil, broken }, same}, "broken"},
 		"no authentication": {aeadFuncs{
 			func(b, _ []byte) ([]byte, error) { return k.Encrypt(b, nil) },

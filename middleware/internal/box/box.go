@@ -166,7 +166,7 @@ func (b *Box) Probe(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("the AEAD does not open a value that it just sealed: %w", err)
 	}
 	if !bytes.Equal(opened, probe) {
-		return nil, errors.New("the AEAD does not give back the bytes that it just sealed")
+		return nil, errors.New("the AEAD does not work: decryption did not return the bytes that were encrypted")
 	}
 	if _, err := b.open(ctx, sealed, wire.HeaderSize, false, []string{name + " elsewhere"}); err == nil {
 		return nil, errors.New("the AEAD does not authenticate associated data: it opens a value under another cache key")
