@@ -113,6 +113,5 @@ func (r *Reads) keyOf(ciphertext []byte) (id uint32, ok bool) {
 	if r == nil {
 		return 0, false
 	}
-	key := wire.KeyOf(ciphertext)
-	return key.ID, key.HasID
+	return wire.KeyID(ciphertext)
 }

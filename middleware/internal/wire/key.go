@@ -45,23 +45,46 @@ const (
 
 // KeyOf returns the Key of an AEAD's ciphertext.
 func KeyOf(ct []byte) Key {
-	if len(ct) > lenSize {
-		n := int(binary.BigEndian.Uint32(ct))
-		if n > 0 && n <= maxWrappedBytes && len(ct) >= lenSize+n+minPayload {
-			wrapped := ct[lenSize : lenSize+n]
-			k := Key{Wrapped: wrapped, Version: vaultVersion(wrapped)}
-			switch {
-			case n > maxTinkWrapped:
-			case n > passphraseWrapped && bytes.HasPrefix(wrapped, []byte(passphraseStart)):
-				k.commitment = wrapped[len(passphraseStart):][:passphraseCommitment]
-			default:
-				k.ID, k.HasID = tinkKeyID(wrapped)
-			}
-			return k
-		}
+	id, named := KeyID(ct)
+	wrapped := wrappedIn(ct)
+	if wrapped == nil {
+		return Key{ID: id, HasID: named}
 	}
-	id, ok := tinkKeyID(ct)
-	return Key{ID: id, HasID: ok}
+	k := Key{ID: id, HasID: named, Wrapped: wrapped, Version: vaultVersion(wrapped)}
+	if isPassphrase(wrapped) {
+		k.commitment = wrapped[len(passphraseStart):][:passphraseCommitment]
+	}
+	return k
+}
+
+// KeyID returns the id in KeyOf, and reports whether there is one. Each read needs it.
+func KeyID(ct []byte) (id uint32, ok bool) {
+	wrapped := wrappedIn(ct)
+	switch {
+	case wrapped == nil:
+		return tinkKeyID(ct)
+	case len(wrapped) > maxTinkWrapped, isPassphrase(wrapped):
+		return 0, false
+	default:
+		return tinkKeyID(wrapped)
+	}
+}
+
+// wrappedIn returns the wrapped data key in the ciphertext of an envelope, or nil.
+func wrappedIn(ct []byte) []byte {
+	if len(ct) <= lenSize {
+		return nil
+	}
+	n := int(binary.BigEndian.Uint32(ct))
+	if n <= 0 || n > maxWrappedBytes || len(ct) < lenSize+n+minPayload {
+		return nil
+	}
+	return ct[lenSize : lenSize+n]
+}
+
+// isPassphrase reports whether a data key was wrapped under a passphrase.
+func isPassphrase(wrapped []byte) bool {
+	return len(wrapped) <= maxTinkWrapped && len(wrapped) > passphraseWrapped && bytes.HasPrefix(wrapped, []byte(passphraseStart))
 }
 
 func tinkKeyID(ct []byte) (uint32, bool) {
