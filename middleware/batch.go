@@ -110,8 +110,8 @@ func (s *Store) getUnder(ctx context.Context, i int, keys []string, accept func(
 		case values[j] == nil:
 			accept(a.key, nil, store.NotFoundWithCause(nil))
 		default:
-			value, _, err := s.read(ctx, a, stored{raw: values[j], owned: true})
-			accept(a.key, value, err)
+			o, err := s.read(ctx, a, stored{raw: values[j], owned: true})
+			accept(a.key, o.value, err)
 		}
 	}
 }

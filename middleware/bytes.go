@@ -14,6 +14,14 @@ import (
 // without an interface, which saves memory and time. The caller may change them. A
 // sound value of another type is ErrUnsupportedType, and never a miss.
 func (s *Store) GetBytes(ctx context.Context, key string) ([]byte, error) {
+	value, _, err := s.GetBytesWithEnd(ctx, key)
+	return value, err
+}
+
+// GetBytesWithEnd also returns the end that is sealed with the value, to the
+// millisecond, or the zero time for none. See WithAuthenticatedExpiry. GetWithTTL asks
+// the backing store for the TTL, which takes longer. GetBytesWithEnd does not.
+func (s *Store) GetBytesWithEnd(ctx context.Context, key string) ([]byte, time.Time, error) {
 	var o opened
 	var err error
 	if s.tel.quiet() {
@@ -26,9 +34,13 @@ func (s *Store) GetBytes(ctx context.Context, key string) ([]byte, error) {
 	}
 	if err != nil {
 		s.tel.unreadableValue(ctx, "GetBytes", err)
-		return nil, s.missOnFailure(err)
+		return nil, time.Time{}, s.missOnFailure(err)
 	}
-	return bytesIn(o)
+	value, err := bytesIn(o)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	return value, endIn(o.header), nil
 }
 
 // getEncoded reads the value under a key, and leaves a []byte or string encoded.

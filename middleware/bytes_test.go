@@ -103,6 +103,36 @@ func TestSetBytesTagsAndBound(t *testing.T) {
 	require.ErrorIs(t, err, store.NotFound{})
 }
 
+// GetBytesWithEnd returns the end that is sealed with a value, whatever the TTL in the backing store is.
+func TestGetBytesWithEnd(t *testing.T) {
+	t.Parallel()
+	for name, backing := range map[string]store.StoreInterface{"memory": memory(t), "other": newPlain("other")} {
+		plain, ctx := sealed(t, backing, keyring(t)), t.Context()
+		ending, err := plain.With(middleware.WithAuthenticatedExpiry())
+		require.NoError(t, err)
+		for _, s := range []*middleware.Store{plain, ending} {
+			for _, ttl := range []time.Duration{0, time.Hour} {
+				require.NoError(t, s.SetBytes(ctx, "k", []byte("v"), ttl), name)
+				b, end, err := plain.GetBytesWithEnd(ctx, "k")
+				require.NoError(t, err, name)
+				require.Equal(t, "v", string(b), name)
+				require.Equal(t, s == plain || ttl == 0, end.IsZero(), name)
+				if !end.IsZero() {
+					require.WithinDuration(t, time.Now().Add(time.Hour), end, time.Minute, name)
+				}
+			}
+		}
+		_, _, err = plain.GetBytesWithEnd(ctx, "missing")
+		require.ErrorIs(t, err, store.NotFound{}, name)
+	}
+	open := sealed(t, newPlain("other"), keyring(t), middleware.WithPlaintext(middleware.WritePlaintext))
+	require.NoError(t, open.SetBytes(t.Context(), "k", []byte("plain"), time.Hour))
+	b, end, err := open.GetBytesWithEnd(t.Context(), "k")
+	require.NoError(t, err)
+	require.Equal(t, "plain", string(b))
+	require.Zero(t, end)
+}
+
 // What SetBytes stores is sealed, bound to its name, and refused if it was altered.
 func TestBytesAreSealed(t *testing.T) {
 	t.Parallel()

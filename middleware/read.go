@@ -95,14 +95,14 @@ func (s *Store) getAt(ctx context.Context, a address, w wanted) (opened, time.Du
 	if err != nil {
 		return opened{}, 0, err
 	}
-	value, end, err := s.read(ctx, a, v)
+	o, err := s.read(ctx, a, v)
 	if err != nil {
 		return opened{}, 0, err
 	}
 	if w.ttl {
-		v.ttl = timeLeft(v.ttl, end, s.cfg.now)
+		v.ttl = timeLeft(v.ttl, endIn(o.header), s.cfg.now)
 	}
-	return opened{value: value}, v.ttl, nil
+	return o, v.ttl, nil
 }
 
 // fetch reads what is stored under a name of the backing store. While plaintext
@@ -143,29 +143,28 @@ func (s *Store) fetch(ctx context.Context, name string, withTTL bool) (v stored,
 	return v, nil
 }
 
-// read opens fetched bytes, or applies the plaintext policy. It returns the value
-// and its sealed end.
-func (s *Store) read(ctx context.Context, a address, v stored) (any, time.Time, error) {
+// read opens fetched bytes, or applies the plaintext policy. A plaintext value is returned
+// without a header.
+func (s *Store) read(ctx context.Context, a address, v stored) (opened, error) {
 	if !v.notBytes && wire.IsSealed(v.raw) {
-		o, err := s.open(ctx, a, v.raw, v.owned)
-		return o.value, endIn(o.header), err
+		return s.open(ctx, a, v.raw, v.owned)
 	}
 	policy := s.policy()
 	if policy == RejectPlaintext {
-		return nil, time.Time{}, errPlaintextRefused
+		return opened{}, errPlaintextRefused
 	}
 	if err := s.sealer.bounded(len(v.raw)); err != nil {
-		return nil, time.Time{}, err
+		return opened{}, err
 	}
 	s.tel.plaintextValue(ctx, "read")
 	value, t, err := s.plaintextOf(v)
 	if err != nil {
-		return nil, time.Time{}, err
+		return opened{}, err
 	}
 	if policy == SealOnRead {
 		s.sealInPlace(ctx, a, v, t)
 	}
-	return value, time.Time{}, nil
+	return opened{value: value}, nil
 }
 
 // plaintextOf returns a plaintext value as the application should see it, and the

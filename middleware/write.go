@@ -254,7 +254,7 @@ func (s *Store) occupied(ctx context.Context, a address) (taken bool, refused *e
 		return false, nil, err
 	}
 	old := slices.Clone(v.raw) // reading may open it in place
-	if _, _, err = s.read(ctx, a, v); err == nil {
+	if _, err = s.read(ctx, a, v); err == nil {
 		return true, nil, nil
 	}
 	absent, err := s.countsAsAbsent(ctx, a, old, err)

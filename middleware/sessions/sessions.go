@@ -103,17 +103,13 @@ func (s *Store) FindCtx(ctx context.Context, token string) (encoded []byte, foun
 	if !plausible(token) {
 		return nil, false, nil
 	}
-	if s.idle == 0 {
-		value, err := s.sealed.GetBytes(ctx, token)
-		r, found, err := sessionIn(value, err)
+	value, end, err := s.sealed.GetBytesWithEnd(ctx, token)
+	r, found, err := sessionIn(value, err)
+	if !found || s.idle == 0 {
 		return r.data, found, failed("find", err)
 	}
-	value, left, err := s.sealed.GetWithTTL(ctx, token)
-	r, found, err := sessionIn(bytesOf(value), err)
-	if !found {
-		return nil, false, failed("find", err)
-	}
-	wanted := min(s.idle, time.Until(r.absolute))
+	now := time.Now()
+	wanted, left := min(s.idle, r.absolute.Sub(now)), max(end.Sub(now), 0) // a value that was sealed without an end has 0
 	if wanted-left > s.idle/touchFraction {
 		err := s.sealed.Touch(ctx, token, wanted)
 		if errors.Is(err, store.NotFound{}) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"log/slog"
 	"strings"
@@ -412,6 +413,25 @@ func TestOtherValuesAreNoSessions(t *testing.T) {
 			require.Empty(t, all, value)
 		}
 	}
+}
+
+// FindCtx gives an idle end to a session that was stored without one.
+func TestFindGivesAnIdleEnd(t *testing.T) {
+	t.Parallel()
+	m := memory(t)
+	sealed := oneWay(t, m)
+	session := binary.BigEndian.AppendUint64([]byte{1}, uint64(time.Now().Add(10*time.Hour).UnixMilli()))
+	require.NoError(t, sealed.SetBytes(t.Context(), "token", append(session, "data"...), 0))
+	_, left, err := sealed.GetWithTTL(t.Context(), "token")
+	require.NoError(t, err)
+	require.Zero(t, left)
+	data, found, err := open(t, sealed, sessions.WithIdleTimeout(time.Hour)).Find("token")
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Equal(t, "data", string(data))
+	_, left, err = sealed.GetWithTTL(t.Context(), "token")
+	require.NoError(t, err)
+	require.InDelta(t, time.Hour, left, float64(time.Minute))
 }
 
 // During a rollout, an older process must not log out the users whose sessions a newer release has written.
