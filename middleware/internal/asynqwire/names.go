@@ -2,8 +2,8 @@
 // headers, and the error text of a task that cannot be opened. asynq is a job queue in Redis, and asynqjobs seals
 // (encrypts) its tasks.
 //
-// asynqjobs writes with these definitions. Packages monitor and audit read with them. Code that reads the error text of a
-// task calls [ParseFailure] first. FORMAT.md, section "Jobs on asynq", specifies the names and texts.
+// asynqjobs writes with these definitions. Packages monitor and audit read with them. Before you show or log the error
+// text of a task, pass it to [ParseFailure]. FORMAT.md, section "Jobs on asynq", specifies the names and texts.
 package asynqwire
 
 import "strings"

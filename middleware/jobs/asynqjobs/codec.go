@@ -16,7 +16,7 @@ type Codec[T any] interface {
 }
 
 // ErrCodec is the error of a Codec that failed. For a job's arguments it archives the task.
-var ErrCodec = errors.New("asynqjobs: the codec failed")
+var ErrCodec = errors.New("asynqjobs: the codec of the arguments or the result reported an error")
 
 // JSON returns the codec that encoding/json implements. It is the default of Define.
 func JSON[T any]() Codec[T] { return jsonCodec[T]{} }
@@ -51,7 +51,7 @@ func decode[T any](c Codec[T], b []byte) (value T, err error) {
 
 func recoverCodec[T any](err *error) {
 	if x := recover(); x != nil {
-		*err = fmt.Errorf("%w: panic on a value of type %T", ErrCodec, *new(T))
+		*err = fmt.Errorf("%w: the codec panicked on a value of type %T", ErrCodec, *new(T))
 	}
 }
 

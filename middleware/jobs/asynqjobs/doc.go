@@ -43,7 +43,10 @@
 //   - restore a schedule that was canceled or replaced
 //   - read the names of queues and groups
 //   - read the ids, times and sizes of tasks, and see which unique tasks are equal
-//   - write a false error text: use [ReasonOf] and [OpenFailure] for diagnosis only, not for decisions about security
+//   - put a false error text on a task
+//
+// [ReasonOf] and [OpenFailure] read the error text of a task. So use them for diagnosis only, not for decisions about
+// security.
 //
 // All types and functions of this package are safe for concurrent use.
 package asynqjobs

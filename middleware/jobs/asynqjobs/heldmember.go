@@ -107,7 +107,7 @@ func enqueueAgain(ctx context.Context, conflicts []func() error) error {
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return fmt.Errorf("asynqjobs: interrupted while waiting to enqueue a task of a group again: %w", ctx.Err())
+		return fmt.Errorf("asynqjobs: the context ended before the second try to enqueue a task of a group: %w", ctx.Err())
 	case <-timer.C:
 	}
 	for _, enqueue := range conflicts {
@@ -153,9 +153,9 @@ func release(ctx context.Context, e *jobs.Encryptor, c *asynq.Client, queue stri
 	}
 	switch {
 	case claim.queue != queue:
-		return fmt.Errorf("%w: the task cannot return to its group, because the task was sealed for another queue", jobs.ErrUnauthentic)
+		return fmt.Errorf("%w: the task was sealed for another queue, so the task cannot return to its group", jobs.ErrUnauthentic)
 	case claim.group == "":
-		return fmt.Errorf("%w: the task cannot return to its group, because the task was sealed without a group", jobs.ErrUnauthentic)
+		return fmt.Errorf("%w: the task was sealed without a group (asynq.Group), so the task cannot return to a group", jobs.ErrUnauthentic)
 	}
 	t := asynq.NewTaskWithHeaders(m.typename, m.payload, m.headers)
 	_, err = c.EnqueueContext(ctx, t, asynq.Queue(claim.queue), asynq.Group(claim.group), asynq.TaskID(claim.id))

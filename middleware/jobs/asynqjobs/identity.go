@@ -93,7 +93,7 @@ func (i identity) appendClaim(dst []byte) []byte {
 	return binary.BigEndian.AppendUint16(dst, uint16(len(dst)-n))
 }
 
-var errClaim = fmt.Errorf("%w: the sealed task does not end with its queue and id, so the task may be cut off", jobs.ErrUnauthentic)
+var errClaim = fmt.Errorf("%w: the task is probably truncated, because the queue and id after the sealed data are missing", jobs.ErrUnauthentic)
 
 // cutClaim separates a sealed value from the claim after it.
 func cutClaim(b []byte) (value []byte, i identity, err error) {

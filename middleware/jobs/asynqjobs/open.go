@@ -107,13 +107,13 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 	}
 	switch {
 	case f.unique && !l.tagged:
-		return nil, fmt.Errorf("%w: the task was sealed as a unique task (asynq.Unique), but its tag of uniqueness was removed", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the task was sealed as unique (asynq.Unique), but lacks the payload of a unique task", jobs.ErrUnauthentic)
 	case l.tagged && !f.unique:
-		return nil, fmt.Errorf("%w: the task was not sealed as a unique task (asynq.Unique), but has a tag of uniqueness", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the task was not sealed as unique (asynq.Unique), but has the payload of a unique task", jobs.ErrUnauthentic)
 	}
 	// The tag is compared with the sealed one and not computed again, so that workers need no PRF keys.
 	if l.tagged && subtle.ConstantTimeCompare(payload[len(payload)-wire.TagSize:], f.tag[:]) != 1 {
-		return nil, fmt.Errorf("%w: the tag of uniqueness (asynq.Unique) in the task belongs to another task", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the task has the payload of another unique task (asynq.Unique)", jobs.ErrUnauthentic)
 	}
 	return &opened{task: asynq.NewTaskWithHeaders(typename, f.payload, f.headers), held: f.held, trace: f.trace, tick: f.tick}, nil
 }

@@ -103,7 +103,7 @@ func parseCron(spec string) (c *cron.SpecSchedule, err error) {
 	case !ok:
 		return nil, fmt.Errorf("asynqjobs: schedule %s: \"@every\" cannot have a time zone (remove the time zone)", quoted(spec))
 	case hasZone && (c.Location == time.Local || isMachineZone(c.Location.String())):
-		return nil, fmt.Errorf("asynqjobs: schedule %s: local time is not allowed (name a zone, such as Europe/Paris)", quoted(spec))
+		return nil, fmt.Errorf("asynqjobs: schedule %s: local time is not allowed (give a zone, such as Europe/Paris)", quoted(spec))
 	}
 	return c, nil
 }

@@ -149,7 +149,7 @@ func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, e
 	}
 	if c.unique {
 		if f.tag, err = s.e.Tokens().Token(asynqwire.UniqueDomain, uniqueParts(t.Type(), c.queue, t.Payload())...); err != nil {
-			return nil, nil, fmt.Errorf("asynqjobs: cannot make the task unique: %w", err)
+			return nil, nil, fmt.Errorf("asynqjobs: cannot compute the payload of the unique task (asynq.Unique): %w", err)
 		}
 	}
 	c.framed = !f.bare()
@@ -173,7 +173,7 @@ func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, e
 func (s *sealer) pseudonym(typename string) (string, error) {
 	token, err := s.e.Tokens().Token(asynqwire.TypeDomain, []byte(typename))
 	if err != nil {
-		return "", fmt.Errorf("asynqjobs: cannot hide the type name: %w", err)
+		return "", fmt.Errorf("asynqjobs: cannot compute the hidden name of the type: %w", err)
 	}
 	return asynqwire.HiddenTypePrefix + token.String(), nil
 }

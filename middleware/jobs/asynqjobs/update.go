@@ -33,7 +33,7 @@ func (c *Client) UpdateTaskPayload(ctx context.Context, i *asynq.Inspector, queu
 		return err
 	}
 	if o.held != nil {
-		return errors.New("asynqjobs: UpdateTaskPayload: the task waits in a group, so its payload cannot change")
+		return errors.New("asynqjobs: UpdateTaskPayload: the task waits in a group (delete the task and enqueue another)")
 	}
 	whole, unique, err := asynqwire.SealedPayload(info.Payload, info.Headers)
 	if err != nil {
