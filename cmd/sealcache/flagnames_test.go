@@ -32,11 +32,11 @@ func TestFlagNamesOfSettings(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"1 entries of type hash were not examined (ignore type hash if they hold no cached data)": "1 entries of type hash were not examined (--ignore-type hash if they hold no cached data)",
-		"Exclude[3] matches every key name":                                                   "--exclude matches every key name",
-		"Prefix and Exclude cannot match names that OneWayKeys hides (remove these settings)": "--prefix and --exclude cannot match names that --one-way-keys hides (remove these flags)",
-		"OtherApplications[0] is an empty prefix":                                             "--other-applications is an empty prefix",
-		"OtherApplications covers Namespaces[1]":                                              "--other-applications covers --namespace",
-		`IgnoreTypes: "x" cannot be ignored`:                                                  `--ignore-type: "x" cannot be ignored`,
+		"the prefix Exclude[3] excludes every key":                                                "the prefix --exclude excludes every key",
+		"Prefix and Exclude cannot match names that OneWayKeys hides (remove these settings)":     "--prefix and --exclude cannot match names that --one-way-keys hides (remove these flags)",
+		"the prefix OtherApplications[0] is empty":                                                "the prefix --other-applications is empty",
+		"OtherApplications covers Namespaces[1]":                                                  "--other-applications covers --namespace",
+		`IgnoreTypes: "x" cannot be ignored`:                                                      `--ignore-type: "x" cannot be ignored`,
 	} {
 		require.Equal(t, want, withFlags(text))
 	}

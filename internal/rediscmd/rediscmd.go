@@ -55,7 +55,7 @@ func InClusterMode(clusterInfo string) bool { return strings.Contains(clusterInf
 func CheckType(t string) error {
 	switch {
 	case t == "string" || t == "none" || t == "HyperLogLog":
-		return fmt.Errorf("entries of the Redis type %q cannot be ignored, because a cache may have written such entries", t)
+		return fmt.Errorf("the list of types to ignore must not contain %q, because a cache may have written such entries", t)
 	case len(t) == moduleTypeBytes, strings.Contains(t, "-"), slices.Contains(knownTypes(), t):
 		return nil
 	default:

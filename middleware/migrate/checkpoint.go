@@ -100,19 +100,19 @@ func (m *migration) readCheckpoint(ctx context.Context, job string) (*checkpoint
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("migrate: cannot read the checkpoint: %w", err)
+		return nil, fmt.Errorf("migrate: cannot read the checkpoint file: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("migrate: cannot read the checkpoint: %w", err)
+		return nil, fmt.Errorf("migrate: cannot read the checkpoint file: %w", err)
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%w: the path is not a regular file", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the checkpoint file is not a regular file", ErrCheckpoint)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxCheckpoint+1))
 	if err != nil {
-		return nil, fmt.Errorf("migrate: cannot read the checkpoint: %w", err)
+		return nil, fmt.Errorf("migrate: cannot read the checkpoint file: %w", err)
 	}
 	sealed, err := parseFile(data)
 	if err != nil {
@@ -129,11 +129,11 @@ func parseFile(data []byte) (sealed []byte, err error) {
 	var file checkpointFile
 	switch err := decodeOne(data, &file); {
 	case len(data) > maxCheckpoint:
-		return nil, fmt.Errorf("%w: the file is too large", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the checkpoint file has more than %d bytes", ErrCheckpoint, maxCheckpoint)
 	case err != nil:
-		return nil, fmt.Errorf("%w: the file does not contain a checkpoint in JSON: %w", ErrCheckpoint, err)
+		return nil, fmt.Errorf("%w: the checkpoint file does not contain the JSON that a run writes: %w", ErrCheckpoint, err)
 	case file.Format != checkpointFormat:
-		return nil, fmt.Errorf("%w: the file has format %d, but this release reads format %d", ErrCheckpoint, file.Format, checkpointFormat)
+		return nil, fmt.Errorf("%w: the checkpoint file has format %d, but this release reads format %d", ErrCheckpoint, file.Format, checkpointFormat)
 	}
 	return file.Sealed, nil
 }
@@ -146,7 +146,7 @@ func decodeOne(data []byte, v any) error {
 		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("the file has more data after its JSON value")
+		return errors.New("the JSON value is followed by more data")
 	}
 	return nil
 }
@@ -156,11 +156,11 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	plaintext, n, err := m.openOwn(ctx, m.own, sealed)
 	switch {
 	case errors.Is(err, wire.ErrNotSealed), errors.Is(err, wire.ErrUnsupportedFormat):
-		return nil, fmt.Errorf("%w: the content of the file is not sealed", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the checkpoint file does not contain a sealed value that this release can read", ErrCheckpoint)
 	case box.Refused(err):
-		return nil, fmt.Errorf("%w: the file was altered, or the run of the file had other encryption keys or another namespace", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the checkpoint file was altered, or was written with other encryption keys or another namespace", ErrCheckpoint)
 	case err != nil:
-		return nil, fmt.Errorf("migrate: cannot decrypt the checkpoint: %w", err)
+		return nil, fmt.Errorf("migrate: cannot decrypt the checkpoint file: %w", err)
 	}
 	c := new(checkpoint)
 	if err := decodeOne(plaintext, c); err != nil {
@@ -168,7 +168,7 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	}
 	// Vault shows the version of its key. Work under another version has to be repeated.
 	if was := wire.KeyOf(sealed[n:]); was.Version != m.present.Version {
-		return nil, fmt.Errorf("%w: the key service has rotated the key since the file was written", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the key in the key service was rotated after the checkpoint file was written", ErrCheckpoint)
 	}
 	return c, nil
 }
@@ -193,21 +193,21 @@ func (m *migration) ownBox(a tink.AEADWithContext) (*box.Box, error) {
 // checkCheckpoint refuses a checkpoint of another job, and one that is out of date.
 func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job string) error {
 	if c.Job != job {
-		return fmt.Errorf("%w: the run of the file had another operation, setting, database or primary encryption key", ErrCheckpoint)
+		return fmt.Errorf("%w: the checkpoint file is from a run with another operation, setting, database or encryption key", ErrCheckpoint)
 	}
 	if age := time.Since(c.Updated); age > maxCheckpointAge || age < -time.Hour {
-		return fmt.Errorf("%w: the file is older than %v, or the clock has changed", ErrCheckpoint, maxCheckpointAge)
+		return fmt.Errorf("%w: the time in the checkpoint file is over %d days ago or in the future (is the clock right?)", ErrCheckpoint, maxCheckpointAge/(24*time.Hour))
 	}
 	if len(c.OldKeys) > 0 && m.OldKeys != nil {
 		b, err := m.ownBox(m.OldKeys)
 		if err != nil {
-			return fmt.Errorf("migrate: cannot compare the old encryption keys with those of the checkpoint: %w", err)
+			return fmt.Errorf("migrate: cannot compare the old encryption keys with those of the checkpoint file: %w", err)
 		}
 		switch _, _, err := m.openOwn(ctx, b, c.OldKeys); {
 		case box.Refused(err):
-			return fmt.Errorf("%w: the run of the file had other old encryption keys (give the same OldKeys)", ErrCheckpoint)
+			return fmt.Errorf("%w: the run that wrote the checkpoint file had other old encryption keys (give the same OldKeys)", ErrCheckpoint)
 		case err != nil:
-			return fmt.Errorf("migrate: cannot compare the old encryption keys with those of the checkpoint: %w", err)
+			return fmt.Errorf("migrate: cannot compare the old encryption keys with those of the checkpoint file: %w", err)
 		}
 	}
 	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error { return m.servers.CheckRun(ctx, c.Run) })
@@ -215,7 +215,7 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 	case errors.Is(err, rediswalk.ErrRunUndone):
 		return fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	case err != nil:
-		return fmt.Errorf("migrate: cannot look up the run that wrote the checkpoint: %w", err)
+		return fmt.Errorf("migrate: cannot look up the run that wrote the checkpoint file: %w", err)
 	}
 	return nil
 }
@@ -241,18 +241,18 @@ func (m *migration) writeCheckpoint(ctx context.Context) error {
 	c := m.snapshot()
 	plaintext, err := json.Marshal(c)
 	if err != nil {
-		return fmt.Errorf("migrate: cannot write the checkpoint: %w", err)
+		return fmt.Errorf("migrate: cannot write the checkpoint file: %w", err)
 	}
 	sealed, err := m.own.Seal(ctx, nil, wire.Header{Type: wire.JSON}, plaintext, checkpointName)
 	if err != nil {
-		return fmt.Errorf("migrate: cannot write the checkpoint: %w", err)
+		return fmt.Errorf("migrate: cannot write the checkpoint file: %w", err)
 	}
 	data, err := json.Marshal(checkpointFile{checkpointFormat, sealed})
 	if err != nil {
-		return fmt.Errorf("migrate: cannot write the checkpoint: %w", err)
+		return fmt.Errorf("migrate: cannot write the checkpoint file: %w", err)
 	}
 	if err := replaceFile(m.Checkpoint, append(data, '\n')); err != nil {
-		return fmt.Errorf("migrate: cannot write the checkpoint: %w", err)
+		return fmt.Errorf("migrate: cannot write the checkpoint file: %w", err)
 	}
 	return nil
 }
@@ -292,7 +292,7 @@ func removeCheckpoint(path string) error {
 		}
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("migrate: cannot remove the checkpoint: %w", err)
+		return fmt.Errorf("migrate: cannot remove the checkpoint file: %w", err)
 	}
 	return nil
 }

@@ -134,13 +134,13 @@ func (m *migration) renewKeyCheck(ctx context.Context) error {
 	for i, a := range m.allKeys() {
 		old, err := keycheck.New(a, namespace)
 		if err != nil {
-			return fmt.Errorf("migrate: cannot open the key check (entry sealcache.key-check): %w", err)
+			return fmt.Errorf("migrate: cannot open the entry sealcache.key-check (it tests the keys): %w", err)
 		}
 		switch err := m.ask(ctx, func(ctx context.Context) error { return old.Open(ctx, stored) }); {
 		case err == nil:
 			return m.swapKeyCheck(ctx, name, stored, i > 0)
 		case !box.Refused(err):
-			return fmt.Errorf("migrate: cannot open the key check (entry sealcache.key-check): %w", err)
+			return fmt.Errorf("migrate: cannot open the entry sealcache.key-check (it tests the keys): %w", err)
 		}
 	}
 	return nil // it has changed since the run began
@@ -149,14 +149,14 @@ func (m *migration) renewKeyCheck(ctx context.Context) error {
 func (m *migration) swapKeyCheck(ctx context.Context, name string, stored []byte, always bool) error {
 	now, err := keycheck.New(m.Keys, m.target().Namespace)
 	if err != nil {
-		return fmt.Errorf("migrate: cannot seal the key check (entry sealcache.key-check) with the new key: %w", err)
+		return fmt.Errorf("migrate: cannot seal the entry sealcache.key-check (it tests the keys) with the new key: %w", err)
 	}
 	var fresh []byte
 	if err := m.ask(ctx, func(ctx context.Context) (err error) {
 		fresh, err = now.Seal(ctx)
 		return err
 	}); err != nil {
-		return fmt.Errorf("migrate: cannot seal the key check (entry sealcache.key-check) with the new key: %w", err)
+		return fmt.Errorf("migrate: cannot seal the entry sealcache.key-check (it tests the keys) with the new key: %w", err)
 	}
 	// The same rule as for values: over a key service, an entry of before may be under another KEK or wrap context.
 	done := m.present.names(stored[wire.HeaderSize:]) && !keycheck.Outdated(stored, fresh)
@@ -164,14 +164,14 @@ func (m *migration) swapKeyCheck(ctx context.Context, name string, stored []byte
 		return nil
 	}
 	call := &rediswalk.Call{Keys: []string{name}, Args: []any{stored, -1, fresh, 0}}
-	err = m.walk.Retry(ctx, "renew the key check", func(ctx context.Context) error {
+	err = m.walk.Retry(ctx, "seal the entry sealcache.key-check with the new key", func(ctx context.Context) error {
 		if err := m.servers.Run(ctx, m.scripts.swap, []*rediswalk.Call{call}); err != nil {
 			return err
 		}
 		return call.Cmd.Err()
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return fmt.Errorf("migrate: cannot seal the key check (entry sealcache.key-check) with the new key: %w", rediserr.Wrap(err))
+		return fmt.Errorf("migrate: cannot seal the entry sealcache.key-check (it tests the keys) with the new key: %w", rediserr.Wrap(err))
 	}
 	return nil
 }

@@ -15,9 +15,9 @@
 // # Keys
 //
 // A run needs the encryption keys of the application. With other keys, the application could not read the values that the
-// run writes. So Run tests the keys before it writes. It opens the key check, an entry that the application writes when it
-// calls middleware.Store.Check. If the key check does not open, Run returns [ErrWrongKeys]. If there is no key check, set
-// Config.Proof: see [ErrUnproven].
+// run writes. So Run tests the keys before it writes. It opens the entry sealcache.key-check,
+// which the application writes when it calls middleware.Store.Check. If this entry does not open, Run returns
+// [ErrWrongKeys]. If the entry does not exist, set Config.Proof: see [ErrUnproven].
 //
 // # What a run does
 //
@@ -31,15 +31,18 @@
 //   - the Redis keys of asynq, a job queue
 //   - values that do not open, and values in a format that this release does not know
 //
-// Report.NotChanged counts the entries that the run should have changed but could not change, such as values that do not
-// open. The Report counts them by reason.
+// Report.NotChanged returns how many entries the run should have changed but did not change, such as values that do not
+// open. Other fields of the Report count the same entries by reason.
 //
 // Every run can be repeated. To resume a run that was killed, set Config.Checkpoint. At the end, a run waits until the
 // replicas have its writes. If a replica does not confirm them, Run returns [ErrUnconfirmed]. Then call Run again.
 //
-// Before a run that changes names, read the comments of Config.To and Config.HiddenKeys, because some processes must
-// stop. gocache keeps a set in Redis for each tag, with the names of the entries of this tag. A run that changes names or
-// these sets needs Redis 7.0 or newer. All other runs need Redis 6.2.
+// Before some runs that change names, you must stop processes of the application. Before a run with Config.To, stop every
+// process that writes to the old names. Before Seal with Config.HiddenKeys or Config.OneWayKeys, stop every process that
+// does not hide names. The comments of these fields describe the details.
+//
+// gocache keeps a set in Redis for each tag, with the names of the entries of this tag. A run that changes names or these
+// sets needs Redis 7.0 or newer. All other runs need Redis 6.2.
 //
 // No error or log line contains a value or the name of an entry.
 package migrate

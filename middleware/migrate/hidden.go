@@ -186,7 +186,7 @@ func (m *migration) plainTag(stored string) (string, bool) {
 func (m *migration) tagSet(names *pseudonym.Set, namespace string, i int, tag string) (string, error) {
 	set, err := names.AppendTag([]byte(tagPrefix+namespace), i, tag)
 	if err != nil {
-		return "", fmt.Errorf("migrate: cannot hide the name of a tag: %w", err)
+		return "", fmt.Errorf("migrate: cannot compute the hidden name of a tag: %w", err)
 	}
 	return string(set), nil
 }

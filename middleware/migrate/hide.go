@@ -177,7 +177,7 @@ func (m *migration) hideAgain(ctx context.Context, sc *scratch, v *renamed, h wi
 	}
 	hidden, err := m.names.from.AppendKey(nil, v.prfKey, v.appKey)
 	if err != nil {
-		return 0, fmt.Errorf("migrate: cannot hide the name of an entry: %w", err)
+		return 0, fmt.Errorf("migrate: cannot compute the hidden name of an entry: %w", err)
 	}
 	if string(hidden) != v.key {
 		return unknownPRFKey, nil // another key of the same id

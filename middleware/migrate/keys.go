@@ -66,7 +66,7 @@ func (m *migration) proveKeys(ctx context.Context) error {
 		}
 	}
 	if m.provenBy == "" && !m.AllowUnproven {
-		return fmt.Errorf("%w: the namespace has no key check (entry %s, which the application writes by Store.Check)", ErrUnproven, keycheck.Name)
+		return fmt.Errorf("%w: the namespace has no entry %s, which Store.Check of the application writes to test the keys", ErrUnproven, keycheck.Name)
 	}
 	return nil
 }
@@ -99,16 +99,16 @@ func (m *migration) openKeyCheck(ctx context.Context, namespace string) (underKe
 	for i, a := range m.allKeys() {
 		c, err := keycheck.New(a, namespace)
 		if err != nil {
-			return false, fmt.Errorf("migrate: cannot open the key check (entry sealcache.key-check): %w", err)
+			return false, fmt.Errorf("migrate: cannot open the entry sealcache.key-check (it tests the keys): %w", err)
 		}
 		switch err := m.ask(ctx, func(ctx context.Context) error { return c.Open(ctx, stored) }); {
 		case err == nil:
 			return i == 0, nil
 		case !box.Refused(err) && !errors.Is(err, wire.ErrNotSealed) && !errors.Is(err, wire.ErrUnsupportedFormat):
-			return false, fmt.Errorf("migrate: cannot open the key check (entry sealcache.key-check): %w", err)
+			return false, fmt.Errorf("migrate: cannot open the entry sealcache.key-check (it tests the keys): %w", err)
 		}
 	}
-	return false, fmt.Errorf("%w: the given encryption keys do not open the key check of the namespace (entry %s)", ErrWrongKeys, keycheck.Name)
+	return false, fmt.Errorf("%w: the given encryption keys do not open the entry %s, which tests the keys of the namespace", ErrWrongKeys, keycheck.Name)
 }
 
 // openProof opens the entry of Config.Proof under Keys. An entry with a hidden name proves the PRF keys, too.
@@ -128,7 +128,7 @@ func (m *migration) openProof(ctx context.Context) error {
 	if m.names != nil && !m.Stored {
 		var err error
 		if hidden, err = m.names.all(space.Namespace == m.target().Namespace, key); err != nil {
-			return fmt.Errorf("%w: cannot hide the name in the setting Proof: %w", ErrConfig, err)
+			return fmt.Errorf("%w: cannot compute the hidden name of the entry in the setting Proof: %w", ErrConfig, err)
 		}
 	}
 	for i, key := range append(hidden, key) {
@@ -148,14 +148,14 @@ func (m *migration) openProof(ctx context.Context) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%w: the entry that the setting Proof names is missing or not sealed (name a sealed entry)", ErrConfig)
+	return fmt.Errorf("%w: the entry in the setting Proof is missing or not sealed (give the key of a sealed entry)", ErrConfig)
 }
 
 // openUnderKeys opens the value of the entry of Config.Proof.
 func (m *migration) openUnderKeys(ctx context.Context, namespace, key string, stored []byte, n int) error {
 	keys, err := cachevalue.NewKeys(namespace, m.Keys)
 	if err != nil {
-		return fmt.Errorf("migrate: cannot open the entry that the setting Proof names: %w", err)
+		return fmt.Errorf("migrate: cannot open the entry in the setting Proof: %w", err)
 	}
 	err = m.ask(ctx, func(ctx context.Context) error {
 		_, _, err := keys.Open(ctx, false, key, stored, n)
@@ -163,9 +163,9 @@ func (m *migration) openUnderKeys(ctx context.Context, namespace, key string, st
 	})
 	switch {
 	case box.Refused(err):
-		return fmt.Errorf("%w: the given encryption keys do not open the entry that the setting Proof names", ErrWrongKeys)
+		return fmt.Errorf("%w: the given encryption keys do not open the entry in the setting Proof", ErrWrongKeys)
 	case err != nil:
-		return fmt.Errorf("migrate: cannot open the entry that the setting Proof names: %w", err)
+		return fmt.Errorf("migrate: cannot open the entry in the setting Proof: %w", err)
 	}
 	return nil
 }
@@ -221,13 +221,13 @@ func (m *migration) tryFirst(ctx context.Context) error {
 		return nil
 	}
 	var c first
-	err := m.walk.Retry(ctx, "read the first sealed values", func(ctx context.Context) error {
+	err := m.walk.Retry(ctx, "read a few sealed values to test the keys", func(ctx context.Context) error {
 		c = first{}
 		return m.servers.EachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error { return m.tryMaster(ctx, node, &c) })
 	})
 	switch {
 	case err != nil:
-		return fmt.Errorf("migrate: cannot read the first sealed values: %w", rediserr.Wrap(err))
+		return fmt.Errorf("migrate: cannot read a few sealed values to test the keys: %w", rediserr.Wrap(err))
 	case m.IgnoreUnreadable:
 	case c.Opened > 0 || c.unopened() == 0:
 		m.opened.Store(c.Opened > 0)
@@ -346,7 +346,7 @@ func (m *migration) tryName(h wire.Header, stored string, plaintext []byte, c *f
 	hidden, err := m.names.from.AppendKey(nil, i, labels.Key)
 	switch {
 	case err != nil:
-		return fmt.Errorf("migrate: cannot hide the name of an entry: %w", err)
+		return fmt.Errorf("migrate: cannot compute the hidden name of an entry: %w", err)
 	case string(hidden) == stored:
 		m.namesProven.Store(true)
 	default:

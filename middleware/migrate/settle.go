@@ -189,7 +189,7 @@ func (m *migration) compare(ctx context.Context, v *renamed, stored []byte) (sup
 	case box.Refused(err):
 		return false, false, nil
 	case err != nil:
-		return false, false, fmt.Errorf("migrate: cannot open a value under its new name: %w", err)
+		return false, false, fmt.Errorf("migrate: cannot decrypt the value that Redis has under the new name of an entry: %w", err)
 	}
 	labels, err := content.Labels(h, plaintext)
 	if err != nil || h.Flags&wire.Named != 0 && labels.Key != v.appKey {

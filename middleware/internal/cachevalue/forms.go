@@ -151,7 +151,7 @@ func Text(t wire.Type, b []byte) ([]byte, error) {
 		return strconv.AppendFloat(nil, math.Float64frombits(u), 'f', -1, 64), nil
 	}
 	if wire.IsSealed(b) {
-		return nil, fmt.Errorf("%w: the value starts like a sealed value, so a read would fail", ErrNoForm)
+		return nil, fmt.Errorf("%w: the value starts like a sealed value, so a read would try to decrypt the plaintext", ErrNoForm)
 	}
 	return b, nil
 }

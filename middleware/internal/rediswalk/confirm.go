@@ -9,7 +9,7 @@ import (
 )
 
 // ErrUnconfirmed reports that a failover may lose writes of a run, or that a failover or a restart may have lost some.
-var ErrUnconfirmed = errors.New("rediswalk: a failover or restart of Redis may undo, or has undone, the last writes (repeat the run)")
+var ErrUnconfirmed = errors.New("rediswalk: the last writes may be lost in a failover or restart of Redis (repeat the run)")
 
 const (
 	confirmEvery = 100 * time.Millisecond

@@ -19,16 +19,16 @@ func NewFilter(what string, prefixes []string, namespace string, stored bool, sc
 	f := &Filter{matched: make([]atomic.Bool, len(prefixes))}
 	for i, p := range prefixes {
 		if p == "" {
-			return nil, fmt.Errorf("%s[%d] is an empty prefix, which matches every key name (remove the prefix)", what, i)
+			return nil, fmt.Errorf("the prefix %s[%d] is empty, so it matches every key (remove the prefix)", what, i)
 		}
 		if !stored && namespace != "" {
 			p = namespace + ":" + p
 		}
 		switch {
 		case strings.HasPrefix(scope, p):
-			return nil, fmt.Errorf("%s[%d] matches every key name in the given namespace and prefix, so no entry would remain", what, i)
+			return nil, fmt.Errorf("the prefix %s[%d] excludes every key in the given namespace and prefix (give a longer prefix)", what, i)
 		case !strings.HasPrefix(p, scope):
-			return nil, fmt.Errorf("%s[%d] cannot match any key name in the given namespace and prefix (give %s)", what, i, system(namespace, stored))
+			return nil, fmt.Errorf("the prefix %s[%d] cannot match any key in the given namespace and prefix (give %s)", what, i, system(namespace, stored))
 		}
 		f.prefixes = append(f.prefixes, p)
 	}
@@ -38,11 +38,11 @@ func NewFilter(what string, prefixes []string, namespace string, stored bool, sc
 func system(namespace string, stored bool) string {
 	switch {
 	case stored:
-		return "key names as Redis has them, because Stored is set"
+		return "the start of full Redis keys, because Stored is set"
 	case namespace != "":
-		return "key names without the namespace"
+		return "the start of keys without the namespace"
 	default:
-		return "key names as Redis has them, because no namespace is given"
+		return "the start of full Redis keys, because no namespace is given"
 	}
 }
 
