@@ -76,7 +76,7 @@ func (r *Report) plaintextDoubts() []string {
 	doubts.count(r.Total.Unreadable.Values, "values do not open (give all namespaces and encryption keys; values that still do not open were altered)")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
 	doubts.count(r.Total.Fernet.Values, "values look like Fernet tokens (of django-secure-redis), which this audit cannot open")
-	doubts.count(r.KeyChecks.Unreadable, "key checks (entries sealcache.key-check) do not open with the given keys (give the application's keys)")
+	doubts.count(r.KeyChecks.Unreadable, "entries sealcache.key-check, which test the keys, do not open with the given keys (give the application's keys)")
 	return slices.Concat(doubts, r.unparsedDoubts(), r.typeDoubts())
 }
 
@@ -272,7 +272,7 @@ func (r *Report) keyDoubts(keys []aead.KeyInfo) []string {
 	}
 	var doubts notes
 	doubts.count(held, "asynq tasks contain group members that did not open, perhaps under this key (let these tasks run, or delete them)")
-	doubts.count(uncounted, "values name further encryption keys, which the report does not list; this key may be one of them (delete values that an attacker wrote)")
+	doubts.count(uncounted, "values contain the ids of further encryption keys, which the report does not list; this key may be one of them (delete values that an attacker wrote)")
 	doubts.count(unnamed, "values do not show the key that sealed them, so this key may have sealed them")
 	doubts.count(outside, "values seem to be under keys that the given keyset lacks (leave out the names of other applications)")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")

@@ -160,7 +160,7 @@ func (r *Report) MayDisable(id uint32) (Answer, []string) {
 	if r.OneDatabase && r.Prefix == "" && len(r.OtherDatabases) > 0 {
 		doubts = append(doubts, fmt.Sprintf("databases %v of the server were not examined (run the audit without OneDatabase)", r.OtherDatabases))
 	}
-	doubts.count(uncounted, "values name further PRF keys, which the report does not list; this key may be one (delete values that an attacker wrote)")
+	doubts.count(uncounted, "values contain the ids of further PRF keys, which the report does not list; this key may be one of them (delete values that an attacker wrote)")
 	doubts.count(r.Excluded, "names were excluded, so their values were not examined (run the audit without exclusions)")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
 	if r.Prefix != "" && strings.TrimPrefix(r.Prefix, r.Namespace+":") != "" {
@@ -187,7 +187,7 @@ func Pseudonyms(namespace, key string, set *prf.Set) ([]string, error) {
 	for i := range all {
 		p, err := names.AppendKey(nil, i, key)
 		if err != nil {
-			return nil, fmt.Errorf("audit: cannot hide the name of the entry: %w", err)
+			return nil, fmt.Errorf("audit: cannot compute the hidden name of the entry: %w", err)
 		}
 		all[i] = string(p)
 	}
@@ -221,7 +221,7 @@ func (a *auditor) checkHidden() (errs []error) {
 	case a.OneWayKeys != nil && a.filtersNames():
 		errs = append(errs, errors.New("the setting OneWayKeys cannot be combined with Prefix, Exclude, GroupBy or OtherApplications"))
 	case a.HiddenKeys != nil && a.filtersNames() && len(a.Keys) == 0:
-		errs = append(errs, errors.New("the setting Keys is missing (only these keys can decrypt hidden names, to match prefixes with them)"))
+		errs = append(errs, errors.New("the setting Keys is missing (these keys decrypt the hidden names, to compare them with the prefixes)"))
 	}
 	a.names = make(map[string]*pseudonym.Set)
 	for _, ns := range append([]string{""}, a.Namespaces...) {

@@ -264,7 +264,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		b.WriteByte('\n')
 	}
 	if r.KeyChecks.Values > 0 {
-		fmt.Fprintf(&b, "%d key checks (entries sealcache.key-check), %d unreadable\n", r.KeyChecks.Values, r.KeyChecks.Unreadable)
+		fmt.Fprintf(&b, "%d entries sealcache.key-check, which test the keys, %d of them unreadable\n", r.KeyChecks.Values, r.KeyChecks.Unreadable)
 	}
 	r.HiddenNames.writeText(&b)
 	if r.TagSets > 0 {
