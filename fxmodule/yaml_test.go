@@ -178,7 +178,7 @@ func TestConfigFromYAMLRefuses(t *testing.T) {
 		"fraction of weight": {"caches: {default: {unsealed: true}}\njobs:\n  queues: {critical: 1.5}", "line 3: the value must be a whole number"},
 		"infinite":           {"caches: {default: {max_value_bytes: .inf}}", "line 1: the value must be a whole number"},
 		"negative":           {"caches: {default: {data_keys: {max_bytes: -1}}}", "the value must be a whole number"},
-		"policy":             {"caches: {default: {plaintext: accept}}", "plaintext: the plaintext policy must be reject, read, seal-on-read or write"},
+		"policy":             {"caches: {default: {plaintext: accept}}", `plaintext: the plaintext policy must be "reject", "read", "seal-on-read" or "write"`},
 		"time":               {"caches: {default: {plaintext_until: tomorrow}}", "plaintext_until: the value is not a time"},
 		"weight":             {"caches: {default: {unsealed: true}}\njobs:\n  queues: {critical: much}", "line 3: the value must be a whole number"},
 		"weights":            {"jobs: {queues: {critical: [1]}}", "the value must be a whole number"},

@@ -85,18 +85,18 @@ func (s *Store) compareKeys(ctx context.Context) {
 		return // the last finding stays
 	case "differ":
 		if s.tel.keysLimit.Allow() {
-			s.tel.log.ErrorContext(ctx, "sealcache: key check: earlier processes of this namespace used other encryption keys", "error", err)
+			s.tel.log.ErrorContext(ctx, "sealcache: the keys cannot open the entry sealcache.key-check, so earlier processes of this namespace used other encryption keys", "error", err)
 		}
 	case "failed":
 		if s.tel.keysLimit.Allow() {
-			s.tel.log.ErrorContext(ctx, "sealcache: key check: the store refused to read or write the entry sealcache.key-check", "error", err)
+			s.tel.log.ErrorContext(ctx, "sealcache: the store refused to read or write the entry sealcache.key-check, which tests the encryption keys", "error", err)
 		}
 	}
 	if err == nil {
 		s.keysDiffer.Store(nil)
 		return
 	}
-	err = fmt.Errorf("middleware: the key check (entry sealcache.key-check) failed: %w", err)
+	err = fmt.Errorf("middleware: the test of the keys with the entry sealcache.key-check failed: %w", err)
 	s.keysDiffer.Store(&err)
 }
 

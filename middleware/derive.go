@@ -20,7 +20,7 @@ func (s *Store) With(opts ...Option) (*Store, error) {
 	all := append(s.origin.opts[:len(s.origin.opts):len(s.origin.opts)], opts...)
 	other, err := newStore(s.backing, s.origin.aead, all)
 	if err != nil {
-		return nil, fmt.Errorf("middleware: With: %w", err)
+		return nil, fmt.Errorf("middleware: Store.With: %w", err)
 	}
 	if other.cfg.plaintext == s.cfg.plaintext && other.cfg.until.Equal(s.cfg.until) {
 		other.plaintext = s.plaintext // an end that has come is final

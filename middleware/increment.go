@@ -172,7 +172,7 @@ func (s *Store) addShared(name string, swap *sharedSwap) {
 }
 
 // errNothingAdded ends a swap in which no delta could be added.
-var errNothingAdded = errors.New("middleware: increment: all combined increments failed, so the counter is unchanged")
+var errNothingAdded = errors.New("middleware: increment: no increment could be added, so the counter is unchanged")
 
 // addTogether adds the deltas of increments in one swap, in their order, as if each
 // had a separate swap.

@@ -57,8 +57,8 @@ func (s *Store) storedKeys(ctx context.Context) iter.Seq2[string, error] {
 
 var (
 	errOneWay    = fmt.Errorf("%w: cache keys that WithOneWayKeys hides cannot be listed", ErrUnsupported)
-	errPlainName = fmt.Errorf("%w: the value was sealed for a hidden name, but is stored under a plain name", ErrUnauthentic)
-	errOtherPRF  = fmt.Errorf("%w: the name of the entry is hidden under a PRF key that this process does not have", ErrUnknownKey)
+	errPlainName = fmt.Errorf("%w: the entry was written without WithHiddenKeys (its name is plain, or no cache key is in its value)", ErrUnauthentic)
+	errOtherPRF  = fmt.Errorf("%w: the name of the entry was hidden with a PRF key that this process does not have", ErrUnknownKey)
 )
 
 // namesAtOnce is how many values Keys reads at a time to get their names.

@@ -117,7 +117,7 @@ func (s *Store) addressUnder(i int, key string) (address, error) {
 	var buf [wire.MaxNamespaceBytes + 1 + pseudonym.Size]byte
 	stored, err := s.names.AppendKey(append(buf[:0], s.prefix...), i, key)
 	if err != nil {
-		return address{}, fmt.Errorf("middleware: cannot hide the cache key: %w", err)
+		return address{}, fmt.Errorf("middleware: cannot compute the hidden name of the cache key: %w", err)
 	}
 	return address{key, string(stored), s.names.ID(i)}, nil
 }
@@ -241,7 +241,7 @@ func (s *Store) storedTags(i int, tags []string) ([]string, error) {
 		var buf [wire.MaxNamespaceBytes + 1 + pseudonym.Size]byte
 		stored, err := s.names.AppendTag(append(buf[:0], s.prefix...), i, t)
 		if err != nil {
-			return nil, fmt.Errorf("middleware: cannot hide a tag: %w", err)
+			return nil, fmt.Errorf("middleware: cannot compute the hidden name of a tag: %w", err)
 		}
 		out[j] = string(stored)
 	}

@@ -246,7 +246,7 @@ const keepTTL time.Duration = -1
 const defaultMaxDecoded = 1 << 20
 
 // errNotJSON is the error of a large plaintext value that is not a JSON text.
-var errNotJSON = errors.New("the plaintext is not valid JSON")
+var errNotJSON = errors.New("the stored plaintext is not valid JSON")
 
 // decodeUntrusted decodes a copy of bytes that nothing has authenticated. A codec
 // may trust what it wrote itself, so the form and the size are checked before, and
@@ -281,7 +281,7 @@ func boundDecoded(n, maxBytes int) error {
 func decode(c Codec, b []byte) (value any, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			value, err = nil, fmt.Errorf("the codec panicked with a value of type %T", r)
+			value, err = nil, fmt.Errorf("the codec panicked (the panic value has the type %T)", r)
 		}
 	}()
 	return c.Decode(b)
@@ -291,7 +291,7 @@ func decode(c Codec, b []byte) (value any, err error) {
 func encode(c Codec, v any) (b []byte, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			b, err = nil, fmt.Errorf("the codec panicked with a value of type %T", r)
+			b, err = nil, fmt.Errorf("the codec panicked (the panic value has the type %T)", r)
 		}
 	}()
 	return c.Encode(v)

@@ -8,9 +8,9 @@
 //	manager.Store = store
 //
 // Here, backing is a gocache store, such as one from redisstore.Open. The encryption keys are in keys, an aead.Envelope.
-// The keys of a pseudorandom function (PRF) are in set, a *prf.Set from aead.OpenPRF. The middleware.Store replaces each name
-// by a pseudonym. An attacker without the PRF keys cannot compute the pseudonym of a name. [New] refuses a middleware.Store
-// without the option WithOneWayKeys or WithHiddenKeys.
+// The keys of a pseudorandom function (PRF) are in set, a *prf.Set from aead.OpenPRF. The middleware.Store replaces the
+// name of each entry (here: the session token) by a pseudonym. An attacker without the PRF keys cannot compute the pseudonym
+// of a name. [New] refuses a middleware.Store without the option WithOneWayKeys or WithHiddenKeys.
 //
 // A session token is as secret as a password: an attacker with the token can act as the user. Most session stores use the
 // token as the key name in Redis. This store uses a pseudonym of the token. A dump of Redis contains no token, no user
@@ -35,6 +35,6 @@
 // requires CommitCtx to write. Package gorillasessions does not have this problem: it calls [Store.Replace], which writes
 // only a session that exists.
 //
-// With scs, therefore change a session in as few requests as possible. Use WithIdleTimeout and not the IdleTimeout of scs,
-// because scs then writes the session in each request.
+// With scs, therefore change a session in as few requests as possible. Use [WithIdleTimeout] and not the IdleTimeout
+// of scs. With the IdleTimeout of scs, each request writes the session.
 package sessions

@@ -37,7 +37,7 @@ func WithIdleTimeout(d time.Duration) Option {
 func WithUser(user func(ctx context.Context, encoded []byte) (string, error)) Option {
 	return func(s *Store) error {
 		if user == nil {
-			return errors.New("WithUser: the function that names the user is nil")
+			return errors.New("WithUser: the function that returns the user is nil")
 		}
 		s.user = user
 		return nil

@@ -43,7 +43,7 @@ func (p Policy) String() string {
 }
 
 // ErrUnknown reports a text that names no policy.
-var ErrUnknown = errors.New("the plaintext policy must be reject, read, seal-on-read or write")
+var ErrUnknown = errors.New("the plaintext policy must be \"reject\", \"read\", \"seal-on-read\" or \"write\"")
 
 // UnmarshalText reads what String returns.
 func (p *Policy) UnmarshalText(text []byte) error {

@@ -122,7 +122,7 @@ func (r *Reloader) run(ctx context.Context, done chan<- struct{}) {
 func (r *Reloader) call(ctx context.Context) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("reload: the function given to WithReload panicked with a value of type %T", p)
+			err = fmt.Errorf("reload: the function given to WithReload panicked (the panic value has the type %T)", p)
 		}
 	}()
 	return r.reload(ctx)

@@ -356,10 +356,10 @@ func (h *Header) readFields(b []byte) error {
 	if h.Flags&Bound != 0 {
 		h.Names = Names(b[0])
 		if unknown := h.Names &^ knownNames; unknown != 0 {
-			return fmt.Errorf("%w: the value is bound to names of unknown kinds %#02x (use a newer release of sealcache)", ErrUnsupportedFormat, byte(unknown))
+			return fmt.Errorf("%w: the header has the unknown binding flags %#02x (use a newer release of sealcache)", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 {
-			return fmt.Errorf("%w: the header says that the value is bound to names, but lists none", ErrUnsupportedFormat)
+			return fmt.Errorf("%w: the header has contradictory flags (\"bound\" without a binding flag)", ErrUnsupportedFormat)
 		}
 		b = b[1:]
 	}

@@ -2,9 +2,12 @@
 // [Store] is a store for gorilla/sessions. gin-contrib/sessions and echo's session middleware accept
 // it, too. Create a Store of package middleware/sessions, and pass it to [New]:
 //
-//	store, err := sessions.New(sealed) // package middleware/sessions; sealed is a *middleware.Store with WithOneWayKeys
+//	store, err := sessions.New(sealed) // package middleware/sessions
 //	cookies, err := gorillasessions.New(store)
 //	session, err := cookies.Get(request, "session")
+//
+// Here, sealed is a *middleware.Store. It was made with the option middleware.WithOneWayKeys, which
+// stores a pseudonym in place of each token.
 //
 // The cookie contains only a random token of 32 bytes. An attacker cannot guess the token, so the
 // cookie needs no signature and no cookie key.
