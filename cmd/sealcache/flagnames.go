@@ -11,7 +11,7 @@ import (
 // command shows the result and decides nothing by it.
 func settingNames() []string {
 	return []string{
-		"exclude them or leave numbers", "--exclude them or give --leave-numbers",
+		"exclude them or set LeaveNumbers", "--exclude them or give --leave-numbers",
 		"exclude them by name", "--exclude them",
 		"leave out the names of other applications", "give --other-applications for the names of other applications",
 		"Samples shows their names", "--samples 10 shows their names",

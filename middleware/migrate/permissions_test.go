@@ -145,7 +145,7 @@ func TestDryRunTestsTheCommands(t *testing.T) {
 	}
 	r, err := migrate.Run(ctx, without("hset"), seal)
 	require.NoError(t, err)
-	require.Contains(t, strings.Join(r.Warnings, "\n"), "could not invalidate older checkpoints")
+	require.Contains(t, strings.Join(r.Warnings, "\n"), "could not invalidate older checkpoint files")
 	seal.DryRun = false
 	_, err = migrate.Run(ctx, without("hgetall"), seal)
 	require.NoError(t, err, "without a checkpoint, the record is not needed")

@@ -45,7 +45,7 @@ func (m *migration) register(ctx context.Context, job string) error {
 	case full:
 		return ErrMemory
 	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
-		m.warn("the Redis user may not write the key " + rediswalk.RunsName + " (allow the key in the ACL of the user), so this run does not invalidate older checkpoints")
+		m.warn("the Redis user may not write the key " + rediswalk.RunsName + " (allow the key in the ACL of the user), so this run does not invalidate older checkpoint files")
 		return nil
 	case err != nil:
 		return fmt.Errorf("migrate: cannot record the run (Redis key sealcache.runs): %w", err)
@@ -60,7 +60,7 @@ func (m *migration) endRun(ctx context.Context) {
 	}
 	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error { return m.servers.EndRun(ctx, m.before.Run) })
 	if err != nil {
-		m.warn("Redis could not store that this run is complete (delete all copies of its checkpoint)")
+		m.warn("Redis could not store that this run is complete (delete all copies of its checkpoint file)")
 	}
 }
 

@@ -310,7 +310,7 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	if r.LeaveNumbers {
 		line(r.Numbers, "whole numbers, left as plaintext")
 	} else {
-		line(r.Numbers, "of them whole numbers: INCR fails on sealed numbers (exclude them or leave numbers)")
+		line(r.Numbers, "of them whole numbers: INCR fails on sealed numbers (exclude them or set LeaveNumbers)")
 	}
 	line(r.Fernet, "of them look like Fernet tokens (of django-secure-redis): sealed without opening them")
 	line(r.AlreadyDone, "already done")
