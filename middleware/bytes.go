@@ -12,15 +12,17 @@ import (
 
 // GetBytes is Get for a value that was set as []byte or string. It returns the bytes
 // without an interface, which saves memory and time. The caller may change them. A
-// sound value of another type is ErrUnsupportedType, and never a miss.
+// value of another type that Get would return is ErrUnsupportedType, and never a miss.
 func (s *Store) GetBytes(ctx context.Context, key string) ([]byte, error) {
 	value, _, err := s.GetBytesWithEnd(ctx, key)
 	return value, err
 }
 
 // GetBytesWithEnd also returns the end that is sealed with the value, to the
-// millisecond, or the zero time for none. See WithAuthenticatedExpiry. GetWithTTL asks
-// the backing store for the TTL, which takes longer. GetBytesWithEnd does not.
+// millisecond, by the clock of the process that set it. It may have passed by up to 5
+// seconds. Plaintext, and a value that was set without WithAuthenticatedExpiry or
+// without an expiration, has the zero time. GetBytesWithEnd does not ask the backing
+// store for the TTL, as GetWithTTL does. Metrics count it as GetBytes.
 func (s *Store) GetBytesWithEnd(ctx context.Context, key string) ([]byte, time.Time, error) {
 	var o opened
 	var err error

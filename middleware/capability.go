@@ -211,8 +211,10 @@ func capabilitiesOf(backing store.StoreInterface) capabilities {
 	listed := listedCapabilities(backing)
 	c := capabilities{unfulfilled: slices.Clone(listed)}
 	use(&c, backing, listed, "BytesStore", &c.bytes)
-	if c.bytes != nil {
-		use(&c, backing, listed, "TTLSetter", &c.ttlSetter)
+	use(&c, backing, listed, "TTLSetter", &c.ttlSetter)
+	if c.ttlSetter != nil && c.bytes == nil {
+		c.ttlSetter = nil
+		c.unfulfilled = append(c.unfulfilled, "TTLSetter without BytesStore")
 	}
 	use(&c, backing, listed, "BoundedReader", &c.bounded)
 	use(&c, backing, listed, "Swapper", &c.swapper)

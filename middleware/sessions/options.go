@@ -10,9 +10,12 @@ import (
 // An Option is a setting of New.
 type Option func(*Store) error
 
-// WithIdleTimeout ends a session that was not used for d. Find moves the idle end only if more than
-// a sixteenth of d has passed since the last move. So most requests write nothing, and a session
-// may end up to d/16 early. d is at least 2 seconds. The default is none.
+// WithIdleTimeout ends a session that was not used for d. Find moves the idle end only if it differs
+// from the one wanted by more than a sixteenth of d. So most requests write nothing, and a session
+// may end up to d/16 early. If the clocks of processes differ, add the difference. d is at least 2
+// seconds. The default is none.
+//
+// A new or shorter idle timeout counts for an existing session from its next use.
 //
 // It replaces scs's own IdleTimeout, which must be 0.
 func WithIdleTimeout(d time.Duration) Option {

@@ -110,7 +110,8 @@ func (s *Store) FindCtx(ctx context.Context, token string) (encoded []byte, foun
 	}
 	now := time.Now()
 	wanted, left := min(s.idle, r.absolute.Sub(now)), max(end.Sub(now), 0) // a value that was sealed without an end has 0
-	if wanted-left > s.idle/touchFraction {
+	// The end is too late if a process without this idle timeout, or with another clock, has set it.
+	if (wanted - left).Abs() > s.idle/touchFraction {
 		err := s.sealed.Touch(ctx, token, wanted)
 		if errors.Is(err, store.NotFound{}) {
 			return nil, false, nil // it ended in between
@@ -298,7 +299,11 @@ func (s *Store) Touch(ctx context.Context, token string) (bool, error) {
 	value, err := s.sealed.GetBytes(ctx, token)
 	r, found, err := sessionIn(value, err)
 	if err == nil && found && s.idle != 0 {
-		if err = s.sealed.Touch(ctx, token, min(s.idle, time.Until(r.absolute))); errors.Is(err, store.NotFound{}) {
+		left := time.Until(r.absolute)
+		if ended(left) {
+			return false, nil
+		}
+		if err = s.sealed.Touch(ctx, token, min(s.idle, left)); errors.Is(err, store.NotFound{}) {
 			found, err = false, nil
 		}
 	}
