@@ -218,7 +218,7 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey, epoch uint64)
 	clear(unwrapped)
 	switch {
 	case err == nil:
-		return fmt.Errorf("%w: the service ignores the wrap context, see WithWrapContext (use another key service)", ErrKeyServiceUnavailable)
+		return fmt.Errorf("%w: the service ignores the context of WithWrapContext (use another key service)", ErrKeyServiceUnavailable)
 	case !isRefusal(err):
 		return wrapError(testContext, err)
 	}

@@ -234,12 +234,12 @@ func openFileKEK(ctx context.Context, uri string) (KEK, error) {
 	every := fileKEKReload
 	for name, values := range query {
 		if name != "reload" || len(values) != 1 {
-			return nil, errors.New("the URI has an unknown or repeated parameter after '?' (allowed: reload=30s or reload=off, once)")
+			return nil, errors.New("the URI has an unknown or repeated parameter (allowed: only \"reload\", for example \"reload=30s\")")
 		}
 		if values[0] == "off" {
 			every = 0
 		} else if every, err = time.ParseDuration(values[0]); err != nil || every <= 0 {
-			return nil, errors.New("the parameter reload of the URI is neither off nor a positive duration such as 30s")
+			return nil, errors.New("the URI parameter \"reload\" must be \"off\" or a positive duration such as \"30s\"")
 		}
 	}
 	var opts []KeyringOption

@@ -100,7 +100,7 @@ func TestOpenKEKRefuses(t *testing.T) {
 		"file:///a%zz" + secret:                {nil, "file:///absolute/path"},
 		"file:///a?relaod=" + secret:           {nil, "unknown or repeated parameter"},
 		"file:///a?reload=1s&reload=" + secret: {nil, "unknown or repeated parameter"},
-		"file:///a?reload=" + secret:           {nil, "reload of the URI is neither"},
+		"file:///a?reload=" + secret:           {nil, "the URI parameter \"reload\" must be"},
 		"file:///a?reload=-1s&" + secret:       {nil, "re"},
 		"file:///a?%zz" + secret:               {nil, "after '?' in the URI"},
 		"passphrase:" + secret:                 {nil, "passphrase:env:NAME"},

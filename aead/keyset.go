@@ -87,7 +87,7 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 	}
 	if !isSealedKeyset(data) {
 		if _, err := parseCleartext(data); err == nil {
-			return nil, errors.New("aead: the keyset is in plaintext, but must be encrypted (\"sealcache keys create\" makes such a one)")
+			return nil, errors.New("aead: the keyset is in plaintext (use an encrypted keyset, made with \"sealcache keys create\")")
 		}
 		return nil, errors.New("aead: the data is not an encrypted Tink keyset (JSON or binary)")
 	}

@@ -70,10 +70,10 @@ func SealKeyTimes(h *keyset.Handle, times []KeyTimes) ([]byte, error) {
 func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 	var f keyTimesFile
 	if len(data) > MaxKeysetBytes {
-		return nil, fmt.Errorf("aead: read the ages of the keys: the .times file next to the keyset has more than %d bytes", MaxKeysetBytes)
+		return nil, fmt.Errorf("aead: read the ages of the keys: the keyset's .times file is over %d bytes (delete the .times file)", MaxKeysetBytes)
 	}
 	if err := json.Unmarshal(data, &f); err != nil || f.Schema != keyTimesSchema || len(f.Keys) == 0 {
-		return nil, errors.New("aead: read the ages of the keys: the .times file next to the keyset cannot be parsed (delete the file)")
+		return nil, errors.New("aead: read the ages of the keys: the keyset's .times file is malformed (delete the .times file)")
 	}
 	auth, err := newTimesAuthenticator(h)
 	if err != nil {
@@ -81,14 +81,14 @@ func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 	}
 	var keys bytes.Buffer
 	if err := json.Compact(&keys, f.Keys); err != nil {
-		return nil, errors.New("aead: read the ages of the keys: the .times file next to the keyset is damaged (delete the file)")
+		return nil, errors.New("aead: read the ages of the keys: the keyset's .times file is damaged (delete the .times file)")
 	}
 	if err := auth.check(append([]byte(keyTimesDomain), keys.Bytes()...), f.Tag); err != nil {
 		return nil, fmt.Errorf("aead: read the ages of the keys (the .times file next to the keyset): %w", err)
 	}
 	var times []KeyTimes
 	if err := json.Unmarshal(f.Keys, &times); err != nil {
-		return nil, errors.New("aead: read the ages of the keys: the .times file next to the keyset is damaged (delete the file)")
+		return nil, errors.New("aead: read the ages of the keys: the keyset's .times file is damaged (delete the .times file)")
 	}
 	return times, nil
 }

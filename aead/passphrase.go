@@ -98,7 +98,7 @@ func passphraseSalt(query string, given bool) ([]byte, error) {
 	}
 	values, err := url.ParseQuery(query)
 	if err != nil || len(values) != 1 || len(values["salt"]) != 1 {
-		return nil, errors.New("the URI has an unknown or repeated parameter after '?' (allowed: salt=HEX, once)")
+		return nil, errors.New("the URI has an unknown or repeated parameter after '?' (allowed: \"salt=HEX\", once)")
 	}
 	salt, err := hex.DecodeString(values["salt"][0])
 	if err != nil || len(salt) != passphraseSaltSize {

@@ -76,7 +76,7 @@ func WithOtherWrapContexts(contexts ...map[string]string) EnvelopeOption {
 	}
 	return envelopeOption(func(c *envelopeConfig) error {
 		if len(c.otherWrapContexts)+len(others) > maxWrapContext {
-			return fmt.Errorf("aead: WithOtherWrapContexts: at most %d wrap contexts are allowed", maxWrapContext)
+			return fmt.Errorf("aead: WithOtherWrapContexts: at most %d contexts are allowed", maxWrapContext)
 		}
 		for _, context := range others {
 			if len(context) == 0 {
@@ -93,18 +93,18 @@ func WithOtherWrapContexts(contexts ...map[string]string) EnvelopeOption {
 // checkWrapContext checks the context that a caller gives. It does not quote values.
 func checkWrapContext(context map[string]string) error {
 	if len(context) == 0 || len(context) >= maxWrapContext {
-		return fmt.Errorf("the wrap context has %d names (1 to %d are allowed)", len(context), maxWrapContext-1)
+		return fmt.Errorf("the context has %d name=value pairs (1 to %d are allowed)", len(context), maxWrapContext-1)
 	}
 	if _, ok := context[tenantContextName]; ok {
-		return fmt.Errorf("the wrap context must not contain the name %q, which Envelope.Tenant adds", tenantContextName)
+		return fmt.Errorf("the context must not contain the name %q, because Envelope.Tenant adds this name", tenantContextName)
 	}
 	for name := range context {
 		if reservedWrapName(name) {
-			return fmt.Errorf("the wrap context must not contain the name %q or names that begin with %q (choose other names)", nameOfTinkOnAWSKMS, reservedForAWS)
+			return fmt.Errorf("the context must not contain the name %q or names that begin with %q (choose other names)", nameOfTinkOnAWSKMS, reservedForAWS)
 		}
 	}
 	if !validWrapContext(context) {
-		return fmt.Errorf("a name in the wrap context has 1 to %d of A-Z a-z 0-9 _.-:/ (values: 1 to %d, also @ + = or space)",
+		return fmt.Errorf("a name must have 1 to %d characters of A-Z a-z 0-9 _.-:/ (a value: 1 to %d, also @ + = or space)",
 			maxWrapContextName, maxWrapContextValue)
 	}
 	return nil

@@ -42,7 +42,7 @@
 //
 // The function fx.New opens keys and stores. Config.KeyTimeout limits the time for this. When the application starts, each
 // cache is checked: it seals and opens a test value, and pings its store. If a check fails, the application does not
-// start. The error is a [CacheError], which names the cache. [Health] repeats the checks.
+// start. The error is a [CacheError], which contains the name of the cache. [Health] repeats the checks.
 //
 // At stop, the parts of the application that use a cache stop first. Then the stores that this package opened are closed,
 // and then the keys. A store that the application provides is not closed.

@@ -98,7 +98,7 @@ func (r *envReader) read(name string, variables map[string]string) error {
 	if slices.Contains(r.settings, name) {
 		err := setVariable(&r.config, envPrefix, name, variables[name])
 		if err == nil && name == envPrefix+"JOBS_QUEUES" && len(r.config.Jobs.Queues) < pairs(variables[name]) {
-			return errors.New("the list names the same queue twice")
+			return errors.New("the list contains the same queue twice (give each queue once)")
 		}
 		return err
 	}
@@ -119,7 +119,7 @@ func (r *envReader) read(name string, variables map[string]string) error {
 	}
 	err := setVariable(r.caches[cache], strings.TrimSuffix(name, setting), name, variables[name])
 	if err == nil && setting == "WRAP_CONTEXT" && len(r.caches[cache].WrapContext) < pairs(variables[name]) {
-		return errors.New("the list uses the same name twice")
+		return errors.New("the list contains two name=value pairs with the same name (remove one of the two)")
 	}
 	return err
 }
@@ -163,7 +163,7 @@ func setVariable(target any, prefix, name, value string) error {
 	if errors.As(err, &failed) {
 		return wrongValue(failed.Type)
 	}
-	return errors.New("the value cannot be read as this setting (docs/fx.md lists the settings)")
+	return errors.New("the value has the wrong form for this setting (docs/fx.md describes each setting)")
 }
 
 // wrongValue returns an error that names the form of a setting, and does not quote the value.
@@ -174,9 +174,9 @@ func wrongValue(t reflect.Type) error {
 	case reflect.TypeFor[time.Time]():
 		return errors.New("the value is not a time such as 2030-01-31T00:00:00Z")
 	case reflect.TypeFor[map[string]string]():
-		return errors.New("the value is not a list of names and values such as namespace=shop,app=web")
+		return errors.New("the value is not a list of name=value pairs such as namespace=shop,app=web")
 	case reflect.TypeFor[middleware.PlaintextPolicy]():
-		return errors.New("the value must be reject, read, seal-on-read or write")
+		return errors.New("the value must be \"reject\", \"read\", \"seal-on-read\" or \"write\"")
 	}
 	switch t.Kind() {
 	case reflect.Bool:
@@ -186,7 +186,7 @@ func wrongValue(t reflect.Type) error {
 	case reflect.Map:
 		return errors.New("the value is not a list of queues and weights such as critical=6,default=3")
 	default:
-		return errors.New("the value cannot be read as this setting (docs/fx.md lists the settings)")
+		return errors.New("the value has the wrong form for this setting (docs/fx.md describes each setting)")
 	}
 }
 

@@ -8,12 +8,12 @@ import (
 )
 
 // ErrNoCache reports that the Config has no cache of that name or kind.
-var ErrNoCache = errors.New("fxmodule: the requested cache does not exist or is of another kind")
+var ErrNoCache = errors.New("fxmodule: the Config has no such cache, or the cache does not provide the requested type")
 
 var (
 	errNoStore            = errors.New("the cache has no store (set \"store\" to the URL of a store)")
 	errStoreWithDecorator = errors.New("fxmodule.Decorator uses the application's store (configure only cache \"default\", without the setting \"store\")")
-	errNoEncryptor        = errors.New("fxmodule: jobs have no keys, because cache \"default\" is missing or unsealed (set jobs.keys_of)")
+	errNoEncryptor        = errors.New("fxmodule: jobs have no keys, because cache \"default\" is missing or unsealed (set \"jobs.keys_of\")")
 )
 
 // Part is the part of a cache or of the jobs that failed.

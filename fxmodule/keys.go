@@ -213,7 +213,7 @@ func (o *keyOpener) openKEKs(ctx context.Context, c Cache) (kek tink.AEADWithCon
 	for i, uri := range append([]string{c.KEK}, c.OtherKEKs...) {
 		k, err := o.openKEK(ctx, uri)
 		if err != nil && i > 0 {
-			return nil, nil, fmt.Errorf("open a key of the setting other_keks: %w", err)
+			return nil, nil, fmt.Errorf("open a key of the setting \"other_keks\": %w", err)
 		}
 		if err != nil {
 			return nil, nil, err

@@ -217,7 +217,7 @@ func TestJobs(t *testing.T) {
 	t.Run("none without a sealed default", func(t *testing.T) {
 		t.Parallel()
 		take := fx.Invoke(func(*jobs.Encryptor) {})
-		require.ErrorContains(t, newApp(one(fxmodule.Cache{Store: "memory://", Unsealed: true}), take).Err(), "set jobs.keys_of")
+		require.ErrorContains(t, newApp(one(fxmodule.Cache{Store: "memory://", Unsealed: true}), take).Err(), "set \"jobs.keys_of\"")
 		run(t, one(fxmodule.Cache{Store: "memory://", Unsealed: true}))
 		run(t, one(fxmodule.Cache{Store: "memory://", KEK: kek}), take)
 	})

@@ -182,11 +182,11 @@ func (s *system) packing(ctx context.Context, name string, c Cache) ([]middlewar
 	if prfKeyset != "" {
 		source, err := keysetSource(prfKeyset)
 		if err != nil {
-			return nil, fmt.Errorf("read the setting %s: %w", setting, err)
+			return nil, fmt.Errorf("read the setting %q: %w", setting, err)
 		}
 		set, err := aead.OpenPRF(ctx, source, s.keys.kekOf[name], append(keysetName(c.PRFKeysetName), aead.WithLogger(s.log))...)
 		if err != nil {
-			return nil, fmt.Errorf("open the keyset of %s: %w", setting, err)
+			return nil, fmt.Errorf("open the keyset of the setting %q: %w", setting, err)
 		}
 		opts = append(opts, hide(set))
 	}

@@ -162,7 +162,7 @@ func (c Cache) unsealedProblems() []error {
 		return nil
 	}
 	slices.Sort(set)
-	return []error{fmt.Errorf("the setting \"unsealed\" excludes the settings %s (remove \"unsealed\" or the others)", strings.Join(set, ", "))}
+	return []error{fmt.Errorf("the setting \"unsealed\" excludes the settings \"%s\" (remove \"unsealed\" or the others)", strings.Join(set, "\", \""))}
 }
 
 func (c Cache) sealedProblems() []error {
@@ -194,16 +194,16 @@ func (c Cache) sealedProblems() []error {
 			errs = append(errs, errors.New("\"wrap_context_state\" has no effect without \"wrap_context\" (set \"wrap_context\")"))
 		}
 	default:
-		errs = append(errs, errors.New("wrap_context_state: the value must be prepare, tolerate or require"))
+		errs = append(errs, errors.New("wrap_context_state: the value must be \"prepare\", \"tolerate\" or \"require\""))
 	}
 	errs = append(errs, c.packingProblems()...)
 	switch {
 	case c.Plaintext < middleware.RejectPlaintext || c.Plaintext > middleware.WritePlaintext:
-		errs = append(errs, errors.New("plaintext: the value must be reject, read, seal-on-read or write"))
+		errs = append(errs, errors.New("plaintext: the value must be \"reject\", \"read\", \"seal-on-read\" or \"write\""))
 	case c.Plaintext == middleware.RejectPlaintext && !c.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("\"plaintext_until\" has no effect while \"plaintext\" is reject (set \"plaintext\" to another value)"))
+		errs = append(errs, errors.New("\"plaintext_until\" has no effect while \"plaintext\" is \"reject\" (set \"plaintext\" to another value)"))
 	case c.Plaintext == middleware.WritePlaintext && c.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("\"plaintext\" may be write only until a certain time (set \"plaintext_until\" to this time)"))
+		errs = append(errs, errors.New("the value \"write\" of the setting \"plaintext\" needs an end time (set \"plaintext_until\")"))
 	}
 	return errs
 }
@@ -212,7 +212,7 @@ func (c Cache) sealedProblems() []error {
 func (c Cache) tenantProblems() []error {
 	var errs []error
 	if c.Cryptoperiod != 0 && (c.Keyset == "" || strings.HasPrefix(c.Keyset, "env:")) {
-		errs = append(errs, errors.New("\"cryptoperiod\" needs a keyset in a file: another file next to the keyset holds the ages of the keys"))
+		errs = append(errs, errors.New("\"cryptoperiod\" needs a keyset in a file (set \"keyset\" to a file, or remove \"cryptoperiod\")"))
 	}
 	if c.TenantKEKs != "" && !strings.Contains(c.TenantKEKs, tenantPlaceholder) {
 		errs = append(errs, errors.New("tenant_keks: the URI must contain "+tenantPlaceholder+" in the place of the tenant's id"))
@@ -240,7 +240,7 @@ func (c Cache) packingProblems() []error {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
 		if c.Plaintext != middleware.RejectPlaintext {
-			errs = append(errs, fmt.Errorf("%q cannot be combined with \"plaintext\" (set \"plaintext\" to reject)", name))
+			errs = append(errs, fmt.Errorf("%q works only if \"plaintext\" has the value \"reject\" (change \"plaintext\")", name))
 		}
 	}
 	switch {
@@ -318,11 +318,11 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 	}
 	switch {
 	case j.Plaintext != jobs.RejectPlaintext && j.Plaintext != jobs.ReadPlaintext && j.Plaintext != jobs.WritePlaintext:
-		errs = append(errs, errors.New("plaintext: for jobs, the value must be reject, read or write"))
+		errs = append(errs, errors.New("plaintext: for jobs, the value must be \"reject\", \"read\" or \"write\""))
 	case j.Plaintext == jobs.RejectPlaintext && !j.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("\"plaintext_until\" has no effect while \"plaintext\" is reject (set \"plaintext\" to another value)"))
+		errs = append(errs, errors.New("\"plaintext_until\" has no effect while \"plaintext\" is \"reject\" (set \"plaintext\" to another value)"))
 	case j.Plaintext == jobs.WritePlaintext && j.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("\"plaintext\" may be write only until a certain time (set \"plaintext_until\" to this time)"))
+		errs = append(errs, errors.New("the value \"write\" of the setting \"plaintext\" needs an end time (set \"plaintext_until\")"))
 	}
 	if j.Redis != "" && !strings.Contains(j.Redis, "://") {
 		errs = append(errs, errors.New("redis: the value is not a URL such as redis://localhost:6379/0"))

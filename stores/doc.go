@@ -10,14 +10,14 @@
 //	memory://                                        in this process, with a limit in bytes: package memorystore
 //	redis://user:password@host:6379/0                one Redis: package redisstore
 //	redis+unix:///run/redis.sock?db=0                one Redis on a unix socket; also unix://
-//	redis+sentinel://host1,host2/0?master=name       the master that Sentinel names
+//	redis+sentinel://host1,host2/0?master=name       the master, whose address Sentinel knows
 //	redis+cluster://host1:6379,host2:6379            a Redis Cluster
 //	rediss://, rediss+sentinel://, rediss+cluster:// the same over TLS
 //
 // The comments of [memorystore.Open] and [redisstore.Open] list the options of a URL. If you need a Redis client for
 // the same URL, for example for a queue, call [redisstore.OpenClient].
 //
-// For an unknown scheme or option, Open returns an error that names the scheme or option. Errors contain no password.
+// For an unknown scheme or option, Open returns an error that contains the scheme or option. Errors contain no password.
 //
 // These stores have more methods than gocache's interface. For example, they list entries, and swap values atomically.
 // Package middleware uses these methods. It also accepts the stores that gocache publishes, with fewer features.

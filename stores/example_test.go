@@ -32,5 +32,5 @@ func ExampleOpen() {
 func ExampleOpen_unknown() {
 	_, err := stores.Open(context.Background(), "memcached://localhost")
 	fmt.Println(err)
-	// Output: stores: open: the URL has the unknown scheme memcached (allowed: memory, redis, rediss, redis+unix, unix, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster)
+	// Output: stores: open: the URL has the unknown scheme "memcached" (allowed: memory, redis, rediss, redis+unix, unix, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster)
 }

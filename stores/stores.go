@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -62,5 +63,5 @@ func quoted(scheme string) string {
 	if scheme == "" || len(scheme) > 20 || strings.ContainsFunc(scheme, other) {
 		return "(not shown)"
 	}
-	return scheme
+	return strconv.Quote(scheme)
 }

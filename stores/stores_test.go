@@ -50,7 +50,7 @@ func TestOpenByScheme(t *testing.T) {
 func TestOpenKnowsTheSchemesThatItNames(t *testing.T) {
 	t.Parallel()
 	_, err := stores.Open(t.Context(), "nosuch://")
-	require.ErrorContains(t, err, "unknown scheme nosuch")
+	require.ErrorContains(t, err, "unknown scheme \"nosuch\"")
 	_, list, _ := strings.Cut(strings.TrimSuffix(err.Error(), ")"), "(allowed: ")
 	names := strings.Split(list, ", ")
 	require.Len(t, names, 9)
@@ -66,14 +66,14 @@ func TestOpenRefuses(t *testing.T) {
 	for url, want := range map[string]string{
 		"":                            "not a URL",
 		"localhost:6379":              "is not a URL such as redis://localhost:6379/0",
-		"http://user:hunter2@h":       "unknown scheme http (allowed: memory, redis",
-		"redis://u:hunter2@h?x_y=1":   "unknown option x_y in the URL",
+		"http://user:hunter2@h":       "unknown scheme \"http\" (allowed: memory, redis",
+		"redis://u:hunter2@h?x_y=1":   "unknown option \"x_y\" in the URL",
 		"redis://u:hunter2/@h":        "percent-encode",
 		"redis://u:hun%ter2@h":        "percent-encoded",
 		"memory://?no_such_option=1":  "no_such_option",
 		"memory://u:hunter2@h":        "memory://",
 		"u:hunter2@h://x":             "unknown scheme (not shown) (allowed:",
-		"redis+cluster://u:hunter2@":  "does not name a host",
+		"redis+cluster://u:hunter2@":  "the URL has no host",
 		"redis://u:hunter2@h:hunter2": "port",
 	} {
 		s, err := stores.Open(t.Context(), url)

@@ -25,8 +25,9 @@
 //
 // # Errors and concurrency
 //
-// [aead.OpenKEK] tests the key. If the test fails, the error names the key, and the permission if one is missing. No
-// error contains a credential. The comment of [Opener.OpenKEK] lists the errors of a KEK.
+// [aead.OpenKEK] tests the key. If the test fails, the error contains the name of the key. If a permission is
+// missing, the error also says which permission. No error contains a credential. The comment of [Opener.OpenKEK]
+// lists the errors of a KEK.
 //
 // All types are safe for concurrent use. A call ends when its context ends. If KMS is unavailable, the client repeats the
 // call until the context ends. If the context has no deadline, the client stops after 10 seconds.

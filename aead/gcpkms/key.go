@@ -50,7 +50,7 @@ func (k *key) Wrap(ctx context.Context, plaintext, associatedData []byte) ([]byt
 	case !out.GetVerifiedPlaintextCrc32C() || !out.GetVerifiedAdditionalAuthenticatedDataCrc32C():
 		return nil, &keyservice.Failure{Reason: "Google Cloud KMS did not verify the checksums of the request"}
 	case !strings.HasPrefix(out.GetName(), k.name+"/cryptoKeyVersions/"):
-		return nil, &keyservice.Failure{Reason: "the answer of Google Cloud KMS names another key"}
+		return nil, &keyservice.Failure{Reason: "the answer of Google Cloud KMS is for another key"}
 	case out.GetCiphertextCrc32C().GetValue() != checksum(out.GetCiphertext()).GetValue():
 		return nil, &keyservice.Failure{Reason: "the checksum of the answer does not match its bytes"}
 	}

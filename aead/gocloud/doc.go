@@ -37,8 +37,9 @@
 //
 // # Errors and concurrency
 //
-// [aead.OpenKEK] tests the key. If the test fails, the error names the key, and the permission if one is missing. No
-// error contains a credential. The comment of [Opener.OpenKEK] lists the errors of a KEK.
+// [aead.OpenKEK] tests the key. If the test fails, the error contains the name of the key. If a permission is
+// missing, the error also says which permission. No error contains a credential. The comment of [Opener.OpenKEK]
+// lists the errors of a KEK.
 //
 // All types are safe for concurrent use. A call ends when its context ends. FORMAT.md specifies the bytes of a ciphertext.
 package gocloud

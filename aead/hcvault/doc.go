@@ -21,7 +21,7 @@
 //	path "transit/encrypt/cache" { capabilities = ["update"] }
 //	path "transit/decrypt/cache" { capabilities = ["update"] }
 //
-// Do not grant the capability create. Vault would then make a missing key at the first encryption.
+// Do not grant the capability "create". With this capability, Vault makes a missing key at the first encryption.
 //
 // # Login
 //
@@ -34,8 +34,9 @@
 //
 // # Errors and concurrency
 //
-// [aead.OpenKEK] tests the key. If the test fails, the error names the key, and the capability if one is missing. No
-// error contains a token. The comment of [Opener.OpenKEK] lists the errors of a KEK.
+// [aead.OpenKEK] tests the key. If the test fails, the error contains the name of the key. If a capability is
+// missing, the error also says which capability. No error contains a token. The comment of [Opener.OpenKEK]
+// lists the errors of a KEK.
 //
 // All types are safe for concurrent use. A call ends when its context ends.
 //

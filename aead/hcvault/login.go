@@ -71,7 +71,7 @@ const loginGrace = 100 * time.Millisecond
 func (o Opener) login(t target, client *api.Client) (login, error) {
 	a := t.auth
 	if o.Auth != nil && a.given {
-		return login{}, errors.New("the Opener and the URI both set a login (remove one of them)")
+		return login{}, errors.New("the Opener has an Auth, and the URI also sets a login (use only one of the two)")
 	}
 	switch {
 	case o.Auth != nil:

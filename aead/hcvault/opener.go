@@ -114,7 +114,7 @@ func (o Opener) client(t target) (*api.Client, error) {
 			return nil, errors.New("the URI must not set a login or a namespace, because the Opener has a Client")
 		}
 		if u, err := url.Parse(client.Address()); t.host != "" && (err != nil || u.Host != t.host) {
-			return nil, errors.New("the URI names another host than the Client of the Opener")
+			return nil, errors.New("the URI and the Opener's Client have different hosts (remove the host from the URI)")
 		}
 		return client, nil
 	}
@@ -132,7 +132,7 @@ func (o Opener) client(t target) (*api.Client, error) {
 func (t target) newClient() (*api.Client, error) {
 	cfg := api.DefaultConfig()
 	if cfg.Error != nil {
-		return nil, errors.New("an environment variable VAULT_... is not valid, or a file that one names cannot be read (check all)")
+		return nil, errors.New("an environment variable VAULT_... is invalid, or its file is unreadable (check all VAULT_ variables)")
 	}
 	env, err := url.Parse(cfg.Address)
 	if err != nil || env.User != nil {

@@ -131,9 +131,9 @@ func TestOpenErrors(t *testing.T) {
 		keyURI + "?token-file=relative":                       parameter,
 		keyURI + "?decrypt-only=yes":                          parameter,
 		keyURI + "?%zz" + secret:                              "after '?'",
-		keyURI + "?role=x":                                    "login parameters, but no auth (add auth=approle",
-		keyURI + "?auth=approle&role-id=x":                    "either secret-id-file or secret-id-env",
-		keyURI + "?auth=kubernetes":                           "auth=kubernetes needs role",
+		keyURI + "?role=x":                                    "login parameters, but no \"auth\" (add \"auth=approle\"",
+		keyURI + "?auth=approle&role-id=x":                    "either \"secret-id-file\" or \"secret-id-env\"",
+		keyURI + "?auth=kubernetes":                           "\"auth=kubernetes\" needs the parameter \"role\"",
 		keyURI + "?token-file=/does/not/exist":                "/does/not/exist",
 		keyURI + "?token-file=" + writeFile(t, "empty", "\n"): "empty",
 		keyURI + "?auth=approle&role-id=r&secret-id-file=" + writeFile(t, "no-id", ""):      "login: the file with the credential is empty",
@@ -193,9 +193,9 @@ func TestOpenerConflicts(t *testing.T) {
 		"client and auth":         {hcvault.Opener{Client: client, Auth: auth}, keyURI, "both a Client and an Auth"},
 		"client and login":        {hcvault.Opener{Client: client}, keyURI + "?auth=token", "because the Opener has a Client"},
 		"client and namespace":    {hcvault.Opener{Client: client}, keyURI + "?namespace=a", "because the Opener has a Client"},
-		"client of another host":  {hcvault.Opener{Client: client}, "hcvault://other/transit/keys/cache", "another host"},
-		"auth and login":          {hcvault.Opener{Auth: auth}, keyURI + "?auth=approle&role-id=a&secret-id-env=B", "the Opener and the URI both set a login"},
-		"auth and login by token": {hcvault.Opener{Auth: auth}, keyURI + "?token-file=/x", "the Opener and the URI both set a login"},
+		"client of another host":  {hcvault.Opener{Client: client}, "hcvault://other/transit/keys/cache", "different hosts"},
+		"auth and login":          {hcvault.Opener{Auth: auth}, keyURI + "?auth=approle&role-id=a&secret-id-env=B", "the Opener has an Auth, and the URI also sets a login"},
+		"auth and login by token": {hcvault.Opener{Auth: auth}, keyURI + "?token-file=/x", "the Opener has an Auth, and the URI also sets a login"},
 	} {
 		if _, err := aead.OpenKEK(t.Context(), c.uri, c.opener); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)

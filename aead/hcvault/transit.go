@@ -154,9 +154,9 @@ func refusals() []struct {
 		reason string
 	}{
 		{"encryption key not found", aead.ErrUnknownKey, reasonNoKey},
-		{"version is too new", aead.ErrUnknownKey, "the ciphertext names a key version that does not exist in Vault"},
-		{"disallowed by policy (too old)", aead.ErrUnknownKey, "the ciphertext names a key version below min_decryption_version"},
-		{"no such key version", aead.ErrUnknownKey, "the ciphertext names a key version that was removed from Vault"},
+		{"version is too new", aead.ErrUnknownKey, "the ciphertext needs a key version that does not exist in Vault"},
+		{"disallowed by policy (too old)", aead.ErrUnknownKey, "the ciphertext needs a key version below min_decryption_version"},
+		{"no such key version", aead.ErrUnknownKey, "the ciphertext needs a key version that was removed from Vault"},
 		{"message authentication failed", aead.ErrUnauthentic, "Vault reports that the ciphertext was altered or belongs to another key"},
 		{"invalid ciphertext", aead.ErrUnauthentic, "Vault cannot read the ciphertext"},
 	}

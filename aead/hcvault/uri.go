@@ -124,16 +124,22 @@ func (a authParameters) check() error {
 	kubernetes := a.role != "" || a.jwtFile != ""
 	switch a.method {
 	case "approle":
-		if kubernetes || a.tokenFile != "" || a.roleID == "" || (a.secretIDFile == "") == (a.secretIDEnv == "") {
-			return errors.New("auth=approle needs role-id and either secret-id-file or secret-id-env (not role, jwt-file, token-file)")
+		switch {
+		case kubernetes || a.tokenFile != "":
+			return errors.New("\"auth=approle\" excludes the parameters \"role\", \"jwt-file\" and \"token-file\"")
+		case a.roleID == "" || (a.secretIDFile == "") == (a.secretIDEnv == ""):
+			return errors.New("\"auth=approle\" needs \"role-id\" and either \"secret-id-file\" or \"secret-id-env\"")
 		}
 	case "kubernetes":
-		if approle || a.tokenFile != "" || a.role == "" {
-			return errors.New("auth=kubernetes needs role (remove token-file, role-id, secret-id-file and secret-id-env)")
+		switch {
+		case approle || a.tokenFile != "":
+			return errors.New("\"auth=kubernetes\" excludes \"role-id\", \"secret-id-file\", \"secret-id-env\" and \"token-file\"")
+		case a.role == "":
+			return errors.New("\"auth=kubernetes\" needs the parameter \"role\"")
 		}
 	default:
 		if approle || kubernetes || a.mount != "" {
-			return errors.New("the URI has login parameters, but no auth (add auth=approle or auth=kubernetes)")
+			return errors.New("the URI has login parameters, but no \"auth\" (add \"auth=approle\" or \"auth=kubernetes\")")
 		}
 	}
 	return nil

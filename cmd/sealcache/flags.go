@@ -163,7 +163,8 @@ func (c *choice) Type() string   { return strings.Join(c.words, "|") }
 
 func (c *choice) Set(s string) error {
 	if !slices.Contains(c.words, s) {
-		return fmt.Errorf("the value must be %s or %s", strings.Join(c.words[:len(c.words)-1], ", "), c.words[len(c.words)-1])
+		last := len(c.words) - 1
+		return fmt.Errorf("the value must be \"%s\" or %q", strings.Join(c.words[:last], "\", \""), c.words[last])
 	}
 	*c.to = s
 	return nil

@@ -97,9 +97,9 @@ func readControl(path string) ([]byte, error) {
 	}
 	switch {
 	case !info.Mode().IsRegular():
-		return nil, errors.New("the control file is not a regular file")
+		return nil, errors.New("the path is not a regular file (give a text file)")
 	case info.Size() > most:
-		return nil, errors.New("the control file is larger than 4 KiB (write only lines with pause, resume or rate ENTRIES)")
+		return nil, errors.New("the file is larger than 4 KiB (write only lines with \"pause\", \"resume\" or \"rate ENTRIES\")")
 	}
 	return os.ReadFile(path)
 }
@@ -140,7 +140,7 @@ func (s *steering) read(before string) (now string) {
 			}
 			fallthrough
 		default:
-			fmt.Fprintln(s.p.stderr, "--control: a line of the file is unknown (allowed: pause, resume, rate ENTRIES)")
+			fmt.Fprintln(s.p.stderr, "--control: a line of the file is unknown (allowed: \"pause\", \"resume\", \"rate ENTRIES\")")
 			continue
 		}
 	}

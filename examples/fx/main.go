@@ -13,8 +13,9 @@
 //
 // All other settings of package fxmodule work too, such as SEALCACHE_TTL=10m.
 //
-// By default, the key-encryption key comes from a passphrase without a salt, so the program logs a warning. docs/keys.md
-// describes how to make a salt.
+// With both commands, the key-encryption key comes from a passphrase without a salt, so the program logs a warning. The
+// first command uses a random passphrase, the second command uses PROFILES_PASSPHRASE. docs/keys.md describes how to make
+// a salt.
 package main
 
 import (

@@ -35,8 +35,8 @@ type connectionInputs struct {
 }
 
 var (
-	errNoRedis  = errors.New("jobs have no Redis (set jobs.redis to its URL)")
-	errTwoRedis = errors.New("jobs.redis is set, but the application also provides an asynq.RedisConnOpt (remove one)")
+	errNoRedis  = errors.New("jobs have no Redis (set \"jobs.redis\" to the URL of a Redis)")
+	errTwoRedis = errors.New("\"jobs.redis\" is set, but the application also provides an asynq.RedisConnOpt (remove one)")
 )
 
 // newConnection makes the client without connecting.
@@ -87,7 +87,7 @@ func open(in connectionInputs) (redis.UniversalClient, error) {
 	}
 	client, ok := own.MakeRedisClient().(redis.UniversalClient)
 	if !ok || nilcheck.IsNil(client) {
-		return nil, fmt.Errorf("the asynq.RedisConnOpt (type %T) makes no redis.UniversalClient (replace it by the setting jobs.redis)", own)
+		return nil, fmt.Errorf("the asynq.RedisConnOpt (type %T) makes no redis.UniversalClient (use the setting \"jobs.redis\")", own)
 	}
 	return client, nil
 }

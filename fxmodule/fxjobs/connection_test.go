@@ -108,13 +108,13 @@ func TestWiringErrors(t *testing.T) {
 		options fx.Option
 		want    string
 	}{
-		"no Redis":           {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, client, "jobs have no Redis (set jobs.redis to its URL)"},
-		"two Redis":          {nil, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "jobs.redis is set, but the application also provides an asynq.RedisConnOpt"},
+		"no Redis":           {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, client, "jobs have no Redis (set \"jobs.redis\" to the URL of a Redis)"},
+		"two Redis":          {nil, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "\"jobs.redis\" is set, but the application also provides an asynq.RedisConnOpt"},
 		"not a client":       {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, fx.Options(client, provideConn(noClient{})), "makes no redis.UniversalClient"},
-		"not a Redis":        {func(c *fxmodule.Config) { c.Jobs.Redis = "memory://" + secret }, client, "jobs: store: redisstore: open: the URL has an unknown scheme"},
+		"not a Redis":        {func(c *fxmodule.Config) { c.Jobs.Redis = "memory://" + secret }, client, "jobs: store: redisstore: open: unknown URL scheme"},
 		"Redis away":         {nil, client, "jobs: store: the Redis of the jobs does not answer"},
 		"worker, Redis away": {nil, worker(func(context.Context, mailArgs) error { return nil }), "jobs: store: the Redis of the jobs does not answer"},
-		"schedules, no PRF":  {func(c *fxmodule.Config) { c.Jobs.PRFKeyset, c.Jobs.HiddenTypes = "", false }, take(func(*asynqjobs.Scheduler) {}), "the scheduler needs the setting jobs.prf_keyset"},
+		"schedules, no PRF":  {func(c *fxmodule.Config) { c.Jobs.PRFKeyset, c.Jobs.HiddenTypes = "", false }, take(func(*asynqjobs.Scheduler) {}), "the scheduler needs the setting \"jobs.prf_keyset\""},
 		"no mux":             {nil, fxjobs.Worker, "missing type: *asynq.ServeMux"},
 		"no mux, handler":    {nil, take(func(asynq.Handler) {}), "missing type: *asynq.ServeMux"},
 		"group, no mux":      {nil, fx.Options(part(func() fxjobs.Handlers { return nil }), fxjobs.Worker), "missing type: *asynq.ServeMux"},
@@ -136,7 +136,7 @@ func TestWiringErrors(t *testing.T) {
 		}, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "the namespace is missing"},
 		"no keys": {func(c *fxmodule.Config) {
 			*c = fxmodule.Config{Caches: map[string]fxmodule.Cache{"default": {Store: "memory://", Unsealed: true}}}
-		}, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "set jobs.keys_of"},
+		}, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "set \"jobs.keys_of\""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

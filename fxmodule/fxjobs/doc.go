@@ -9,11 +9,12 @@
 //		fxjobs.Worker,                      // runs the handlers; list it last
 //	).Run()
 //
-// Omit [Worker] in a process that only enqueues jobs. To add the admin page, call [Monitor].
+// Omit [Worker] in a process that only enqueues jobs. To serve a web page that shows the queues
+// and jobs, call [Monitor].
 //
 // Encryption keys are settings of a cache in fxmodule.Config. The keys of the cache with the name "default" seal the jobs,
-// unless Config.Jobs.KeysOf names another cache. So an application without caches also needs the cache "default", because
-// this cache holds the settings of the keys. Set its Store to memory://.
+// unless Config.Jobs.KeysOf contains the name of another cache. So an application without caches also needs the cache
+// "default", because this cache holds the settings of the keys. Set the Store of this cache to memory://.
 //
 // # Redis
 //

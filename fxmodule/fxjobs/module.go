@@ -96,7 +96,7 @@ func newScheduler(s settings, c *connection, client *asynqjobs.Client, lc fx.Lif
 	}
 	scheduler, err := asynqjobs.NewScheduler(c.client, client, opts...)
 	if errors.Is(err, jobs.ErrNoPRF) {
-		err = fmt.Errorf("the scheduler needs the setting jobs.prf_keyset: %w", err)
+		err = fmt.Errorf("the scheduler needs the setting \"jobs.prf_keyset\": %w", err)
 	}
 	if err != nil {
 		return nil, s.failed(err)

@@ -211,7 +211,7 @@ func (s *Sentinel) master(ctx context.Context) (*Server, error) {
 			return d, nil
 		}
 	}
-	return nil, fmt.Errorf("redistest: the Sentinel named the master %q, which this test did not start", addr)
+	return nil, fmt.Errorf("redistest: the Sentinel reports the master %q, which this test did not start", addr)
 }
 
 // Replica returns the server that is not the master.

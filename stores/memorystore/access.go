@@ -97,9 +97,10 @@ func (s *Store) lookUp(ctx context.Context, key string) (*entry, time.Duration, 
 //
 // For any other type, Set returns an error.
 //
-// An entry that is written again keeps its former tags, as in Redis. The store keeps at most 256 of them. When an entry is
-// deleted, its tags are deleted too. The store ignores gocache's option WithTagsTTL. gocache's Chain writes entries into its
-// upper levels without tags. If such an entry has no former tags, Invalidate does not find it.
+// An entry that is written again keeps its former tags, as in gocache's Redis store. The store keeps at most 256 former
+// tags of an entry. When an entry is deleted, its tags are deleted too. The store ignores gocache's option WithTagsTTL.
+// gocache's Chain writes entries into its upper levels without tags. If such an entry has no former tags, Invalidate does not
+// find it.
 func (s *Store) Set(ctx context.Context, key, value any, options ...store.Option) error {
 	name, next, err := s.prepare(ctx, key, value, options)
 	if err != nil {

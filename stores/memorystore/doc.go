@@ -31,7 +31,7 @@
 // # Tags
 //
 // gocache can give an entry tags. Invalidate deletes the entries that have one of the given tags. An entry that is written
-// again keeps its former tags, as in Redis: see [Store.Set].
+// again keeps its former tags, as in gocache's Redis store: see [Store.Set].
 //
 // [otter]: https://github.com/maypok86/otter
 package memorystore

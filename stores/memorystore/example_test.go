@@ -41,7 +41,7 @@ func ExampleOpen() {
 	fmt.Println(err)
 	// Output:
 	// memorystore.Store(67108864 bytes)
-	// memorystore: open: unknown option maxbytes in the URL (allowed: expiration, max_bytes)
+	// memorystore: open: unknown option "maxbytes" in the URL (allowed: "expiration", "max_bytes")
 }
 
 func ExampleStore_Invalidate() {

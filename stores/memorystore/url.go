@@ -70,11 +70,11 @@ func parseURL(rawURL string) ([]Option, error) {
 		case "expiration":
 			d, err := time.ParseDuration(value)
 			if err != nil || d <= 0 {
-				return nil, errors.New("memorystore: open: the option expiration is not a positive duration such as 90s")
+				return nil, errors.New("memorystore: open: the option \"expiration\" is not a positive duration such as 90s")
 			}
 			opts = append(opts, WithDefaults(store.WithExpiration(d)))
 		default:
-			return nil, fmt.Errorf("memorystore: open: unknown option %s in the URL (allowed: expiration, max_bytes)", quoted(name))
+			return nil, fmt.Errorf("memorystore: open: unknown option %s in the URL (allowed: \"expiration\", \"max_bytes\")", quoted(name))
 		}
 	}
 	return opts, nil
@@ -86,7 +86,7 @@ func quoted(name string) string {
 	if name == "" || len(name) > 32 || strings.ContainsFunc(name, other) {
 		return "(name not shown)"
 	}
-	return name
+	return strconv.Quote(name)
 }
 
 func parseBytes(s string) (int64, error) {
@@ -111,10 +111,10 @@ func parseBytes(s string) (int64, error) {
 	}
 	n, err := strconv.ParseUint(digits, 10, 63)
 	if err != nil || n == 0 || int64(n) > math.MaxInt64/unit {
-		return 0, errors.New("memorystore: open: the option max_bytes is not a positive size such as 1048576 or 64MiB")
+		return 0, errors.New("memorystore: open: the option \"max_bytes\" is not a positive size such as 1048576 or 64MiB")
 	}
 	if total := int64(n) * unit; total >= smallestEntry {
 		return total, nil
 	}
-	return 0, fmt.Errorf("memorystore: open: the option max_bytes must be at least %d, the size of the smallest entry", smallestEntry)
+	return 0, fmt.Errorf("memorystore: open: the option \"max_bytes\" must be at least %d, the size of the smallest entry", smallestEntry)
 }

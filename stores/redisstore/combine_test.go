@@ -499,7 +499,7 @@ func TestCombiningIsOff(t *testing.T) {
 		require.Zero(t, s.Stats(), name)
 	}
 	_, err = redisstore.Open(t.Context(), "redis://localhost?combine=no")
-	require.EqualError(t, err, "redisstore: open: the option combine: the value in the URL must be on or off")
+	require.EqualError(t, err, "redisstore: open: the option \"combine\": the value in the URL must be \"on\" or \"off\"")
 }
 
 func TestNewWarnsOfIgnoredDeadlines(t *testing.T) {

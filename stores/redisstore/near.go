@@ -86,7 +86,7 @@ func (n *NearCache) use(client redis.UniversalClient, o *redis.Options, log *slo
 	case o.CredentialsProvider != nil || o.CredentialsProviderContext != nil || o.StreamingCredentialsProvider != nil:
 		return errors.New("near cache: the Redis client has a CredentialsProvider (set Password instead)")
 	case !builtIn(o.PushNotificationProcessor):
-		return errors.New("near cache: the Redis client has its own PushNotificationProcessor (remove the option)")
+		return errors.New("near cache: the Redis client has the option PushNotificationProcessor (leave the option unset)")
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

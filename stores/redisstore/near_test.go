@@ -218,18 +218,18 @@ func TestNearCacheIsRefused(t *testing.T) {
 	t.Parallel()
 	const both = "near_cache=64MiB&near_cache_max_staleness=5s"
 	for url, want := range map[string]string{
-		"redis://h?near_cache=64MiB":                 "the options near_cache and near_cache_max_staleness must be given together",
-		"redis://h?near_cache_max_staleness=5s":      "the options near_cache and near_cache_max_staleness must be given together",
-		"redis://h/1?" + both:                        "the option near_cache works only with database 0",
-		"redis://h?db=1&" + both:                     "the option near_cache works only with database 0",
-		"redis://h?protocol=2&" + both:               "the option near_cache needs the option protocol=3",
-		"redis://u@h?password_file=/x&" + both:       "the options near_cache and password_file exclude each other (use password_env)",
-		"redis+cluster://h?" + both:                  "the option near_cache needs a single server, not Sentinel or Cluster",
-		"redis+sentinel://h?master=m&" + both:        "the option near_cache needs a single server, not Sentinel or Cluster",
-		"redis://h?near_cache=64":                    "the option near_cache: the value in the URL is not a size such as 64MiB or 1GiB",
-		"redis://h?near_cache=0MiB":                  "the option near_cache: the value in the URL is not a size such as 64MiB or 1GiB",
-		"redis://h?near_cache=-1MiB":                 "the option near_cache: the value in the URL is not a size such as 64MiB or 1GiB",
-		"redis://h?near_cache_max_staleness=forever": "the option near_cache_max_staleness: the value in the URL is not a positive duration such as 500ms, 3s or 10m",
+		"redis://h?near_cache=64MiB":                 "the options \"near_cache\" and \"near_cache_max_staleness\" must be given together",
+		"redis://h?near_cache_max_staleness=5s":      "the options \"near_cache\" and \"near_cache_max_staleness\" must be given together",
+		"redis://h/1?" + both:                        "the option \"near_cache\" works only with database 0",
+		"redis://h?db=1&" + both:                     "the option \"near_cache\" works only with database 0",
+		"redis://h?protocol=2&" + both:               "the option \"near_cache\" needs the option \"protocol=3\"",
+		"redis://u@h?password_file=/x&" + both:       "the options \"near_cache\" and \"password_file\" exclude each other (use \"password_env\")",
+		"redis+cluster://h?" + both:                  "the option \"near_cache\" needs a single server, not Sentinel or Cluster",
+		"redis+sentinel://h?master=m&" + both:        "the option \"near_cache\" needs a single server, not Sentinel or Cluster",
+		"redis://h?near_cache=64":                    "the option \"near_cache\": the value in the URL is not a size such as 64MiB or 1GiB",
+		"redis://h?near_cache=0MiB":                  "the option \"near_cache\": the value in the URL is not a size such as 64MiB or 1GiB",
+		"redis://h?near_cache=-1MiB":                 "the option \"near_cache\": the value in the URL is not a size such as 64MiB or 1GiB",
+		"redis://h?near_cache_max_staleness=forever": "the option \"near_cache_max_staleness\": the value in the URL is not a positive duration such as 500ms, 3s or 10m",
 	} {
 		_, err := redisstore.Open(t.Context(), url)
 		require.EqualError(t, err, "redisstore: open: "+want, url)

@@ -127,7 +127,7 @@ func (l login) resolve() (login, credentials, error) {
 	case l.env != "":
 		l.password = os.Getenv(l.env)
 		if l.password == "" {
-			return l, nil, fmt.Errorf("the environment variable %s of the option password_env is empty or not set", variable(l.env))
+			return l, nil, fmt.Errorf("the environment variable %s of the option \"password_env\" is empty or not set", variable(l.env))
 		}
 	case l.file != "":
 		if _, err := passwordIn(l.file); err != nil {
@@ -207,17 +207,17 @@ func (t *target) tlsConfig() (*tls.Config, error) {
 	if t.caFile != "" {
 		pem, err := readFile(t.caFile, maxPEM)
 		if err != nil {
-			return nil, fmt.Errorf("read the file of the option ca_file: %w", withoutPath(err))
+			return nil, fmt.Errorf("read the file of the option \"ca_file\": %w", withoutPath(err))
 		}
 		cfg.RootCAs = x509.NewCertPool()
 		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, errors.New("the file of the option ca_file contains no PEM certificate")
+			return nil, errors.New("the file of the option \"ca_file\" contains no PEM certificate")
 		}
 	}
 	if t.certFile != "" {
 		pair, err := loadKeyPair(t.certFile, t.keyFile)
 		if err != nil {
-			return nil, fmt.Errorf("read the files of the options cert_file and key_file: %w", withoutPath(err))
+			return nil, fmt.Errorf("read the files of the options \"cert_file\" and \"key_file\": %w", withoutPath(err))
 		}
 		cfg.Certificates = []tls.Certificate{pair}
 	}

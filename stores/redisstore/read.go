@@ -299,5 +299,5 @@ func (s *Store) getByScript(ctx context.Context, key string, limit int) ([]byte,
 			return []byte(value), remaining(time.Duration(left) * time.Millisecond), nil
 		}
 	}
-	return nil, 0, failed(ctx, opGetWithTTL, fmt.Errorf("the script that reads a value with the TTL returned an unexpected reply (does a proxy change replies?)"))
+	return nil, 0, failed(ctx, opGetWithTTL, fmt.Errorf("the script that reads a value with its TTL returned a wrong reply (does a proxy change replies?)"))
 }

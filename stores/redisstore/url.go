@@ -90,7 +90,7 @@ func parseURL(raw string) (*target, error) {
 	}
 	t := &target{}
 	if t.topology, t.tls, ok = schemeOf(strings.ToLower(scheme)); !ok {
-		return nil, errors.New("the URL has an unknown scheme (use redis, rediss, redis+unix, redis+sentinel or redis+cluster)")
+		return nil, errors.New("unknown URL scheme (use \"redis\", \"rediss\", \"redis+unix\", \"redis+sentinel\" or \"redis+cluster\")")
 	}
 	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return nil, errors.New("the URL contains spaces or control characters (percent-encode them)")
@@ -152,9 +152,9 @@ func (t *target) parseHosts(list string, more []string) error {
 	case len(hosts) == 0 && t.topology == single:
 		hosts = []string{"localhost"}
 	case len(hosts) == 0:
-		return errors.New("the URL does not name a host")
+		return errors.New("the URL has no host")
 	case len(hosts) > 1 && t.topology == single:
-		return errors.New("the URL names several hosts (use redis+sentinel:// or redis+cluster://)")
+		return errors.New("the URL has several hosts (use redis+sentinel:// or redis+cluster://)")
 	}
 	port := "6379"
 	if t.topology == sentinel {
@@ -233,20 +233,20 @@ func database(s string, db *int) error {
 func (t *target) check() error {
 	switch {
 	case t.topology == cluster && t.db != 0:
-		return errors.New("the URL names a database other than 0, but a Redis Cluster has only database 0")
+		return errors.New("the URL selects a database other than 0, but a Redis Cluster has only database 0")
 	case t.topology == sentinel && t.master == "":
-		return errors.New("the option master is missing (set it to the name by which the Sentinels know the master)")
+		return errors.New("the option \"master\" is missing (give the name by which the Sentinels know the master)")
 	case t.topology != sentinel && (t.master != "" || t.watch != login{}):
-		return errors.New("the options master and sentinel_... need a URL that starts with redis+sentinel://")
+		return errors.New("the options \"master\" and \"sentinel_...\" need a URL that starts with redis+sentinel://")
 	case t.topology != cluster && t.redirect != 0:
-		return errors.New("the option max_redirects needs a URL that starts with redis+cluster://")
+		return errors.New("the option \"max_redirects\" needs a URL that starts with redis+cluster://")
 	case !t.tls && (t.caFile != "" || t.certFile != "" || t.keyFile != "" || t.serverName != ""):
 		if t.topology == socket {
-			return errors.New("the options ca_file, cert_file, key_file and server_name need TLS, which Unix sockets do not have")
+			return errors.New("Unix sockets have no TLS (remove the options \"ca_file\", \"cert_file\", \"key_file\", \"server_name\")")
 		}
-		return errors.New("the options ca_file, cert_file, key_file and server_name need TLS (write rediss, not redis)")
+		return errors.New("the options \"ca_file\", \"cert_file\", \"key_file\", \"server_name\" need TLS (write \"rediss\", not \"redis\")")
 	case (t.certFile == "") != (t.keyFile == ""):
-		return errors.New("the options cert_file and key_file must be given together")
+		return errors.New("the options \"cert_file\" and \"key_file\" must be given together")
 	}
 	if err := t.checkNear(); err != nil {
 		return err
@@ -263,15 +263,15 @@ func (t *target) checkNear() error {
 	case t.nearBytes == 0 && t.nearStaleness == 0:
 		return nil
 	case t.nearBytes == 0 || t.nearStaleness == 0:
-		return errors.New("the options near_cache and near_cache_max_staleness must be given together")
+		return errors.New("the options \"near_cache\" and \"near_cache_max_staleness\" must be given together")
 	case t.topology == sentinel || t.topology == cluster:
-		return errors.New("the option near_cache needs a single server, not Sentinel or Cluster")
+		return errors.New("the option \"near_cache\" needs a single server, not Sentinel or Cluster")
 	case t.db != 0:
-		return errors.New("the option near_cache works only with database 0")
+		return errors.New("the option \"near_cache\" works only with database 0")
 	case t.protocol == 2:
-		return errors.New("the option near_cache needs the option protocol=3")
+		return errors.New("the option \"near_cache\" needs the option \"protocol=3\"")
 	case t.login.file != "":
-		return errors.New("the options near_cache and password_file exclude each other (use password_env)")
+		return errors.New("the options \"near_cache\" and \"password_file\" exclude each other (use \"password_env\")")
 	}
 	return nil
 }
@@ -284,7 +284,7 @@ func (l *login) check(prefix string) error {
 		}
 	}
 	if n > 1 {
-		return fmt.Errorf("the URL gives more than one password (keep only the option %s)", prefix+"password_file")
+		return fmt.Errorf("the URL gives more than one password (keep only the option %q)", prefix+"password_file")
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func options() []option {
 		{"client_name", text(func(t *target) *string { return &t.clientName })},
 		{"combine", func(t *target, v string) error {
 			if v != "on" && v != "off" {
-				return errors.New("the value in the URL must be on or off")
+				return errors.New("the value in the URL must be \"on\" or \"off\"")
 			}
 			t.noCombining = v == "off"
 			return nil
@@ -35,7 +35,7 @@ func options() []option {
 		{"conn_max_lifetime", duration(func(t *target) *time.Duration { return &t.lifetime })},
 		{"db", func(t *target, v string) error {
 			if t.inPath {
-				return errors.New("the URL names a database twice, in its path and in the option db (remove one of the two)")
+				return errors.New("the URL selects a database twice, in its path and in the option \"db\" (remove one of the two)")
 			}
 			return database(v, &t.db)
 		}},
@@ -64,7 +64,7 @@ func options() []option {
 		{"pool_timeout", duration(func(t *target) *time.Duration { return &t.poolTimeout })},
 		{"protocol", func(t *target, v string) error {
 			if v != "2" && v != "3" {
-				return errors.New("the value in the URL must be 2 or 3")
+				return errors.New("the value in the URL must be \"2\" or \"3\"")
 			}
 			t.protocol = int(v[0] - '0')
 			return nil
@@ -90,12 +90,12 @@ func (t *target) parseOptions(values url.Values) error {
 			return unknownOption(name)
 		case name == "addr":
 		case len(given) != 1:
-			return fmt.Errorf("the URL has the option %s more than once (give it once)", name)
+			return fmt.Errorf("the URL has the option %q more than once (give the option once)", name)
 		case given[0] == "":
-			return fmt.Errorf("the option %s in the URL has no value", name)
+			return fmt.Errorf("the option %q in the URL has no value (add a value or remove the option)", name)
 		default:
 			if err := known[i].set(t, given[0]); err != nil {
-				return fmt.Errorf("the option %s: %w", name, err)
+				return fmt.Errorf("the option %q: %w", name, err)
 			}
 		}
 	}
@@ -107,6 +107,8 @@ func unknownOption(name string) error {
 	like := func(r rune) bool { return r >= 'a' && r <= 'z' || r == '_' }
 	if name == "" || len(name) > 32 || strings.ContainsFunc(name, func(r rune) bool { return !like(r) }) {
 		name = "(name not shown)"
+	} else {
+		name = strconv.Quote(name)
 	}
 	return fmt.Errorf("unknown option %s in the URL (see the documentation of redisstore.Open)", name)
 }

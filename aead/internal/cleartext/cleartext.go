@@ -1,9 +1,9 @@
 // Package cleartext reads keysets in plaintext, for package aead. A keyset is a set of Tink keys. Applications cannot import
 // this package: they use package aead/insecurecleartextkeyset, whose name states the danger.
 //
-// The function of this package is [Read]. aead.OpenKeyring calls Read only if the caller passes a [KEK] of this
-// package. This KEK encrypts nothing. It takes the place of a key-encryption key, and shows that the caller expects a
-// plaintext keyset. So no application opens a plaintext keyset by mistake.
+// The function of this package is [Read]. The type [KEK] takes the place of a key-encryption key, but encrypts nothing.
+// Package insecurecleartextkeyset passes a KEK of this type to aead.OpenKeyring or aead.OpenPRF. Both functions call Read
+// only for a KEK of this type. So no application opens a plaintext keyset by mistake.
 package cleartext
 
 import (
@@ -21,7 +21,7 @@ import (
 // it never passes for a key by accident.
 type KEK struct{}
 
-var errNoKEK = errors.New("aead: the KEK of package insecurecleartextkeyset only marks plaintext keysets (use another KEK)")
+var errNoKEK = errors.New("aead: the KEK of package insecurecleartextkeyset cannot encrypt or decrypt (use another KEK)")
 
 const byteOrderMark = "\ufeff"
 

@@ -2,8 +2,8 @@
 // key service, such as a cloud KMS. Only the authors of these packages need keyservice. Applications call aead.OpenKEK.
 //
 // Write a [Client], which calls the service to encrypt and to decrypt. Then call [Open] with the Client. Open makes a
-// key-encryption key (KEK), tests the KEK and returns it. The errors of a KEK name the key and the missing permission.
-// They contain no credential.
+// key-encryption key (KEK), tests the KEK and returns it. The errors of a KEK contain the
+// name of the key and of the missing permission, but no credential.
 package keyservice
 
 import (
@@ -77,7 +77,7 @@ func Open(ctx context.Context, key Key, client Client) (*KEK, error) {
 }
 
 // errDecryptOnly is the answer to a caller that wraps under a key that was opened for decryption.
-var errDecryptOnly = errors.New("the key cannot encrypt, because its URI has decrypt-only=true")
+var errDecryptOnly = errors.New("the key cannot encrypt, because its URI has \"decrypt-only=true\"")
 
 // EncryptWithContext implements tink.AEADWithContext. A failure is aead.ErrKeyServiceUnavailable.
 func (k *KEK) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
@@ -213,7 +213,7 @@ func ParseQuery(query string) (decryptOnly bool, err error) {
 	}
 	for name, v := range values {
 		if name != "decrypt-only" || len(v) != 1 || v[0] != "true" && v[0] != "false" {
-			return false, errors.New("the URI has an unknown or repeated parameter after '?' (allowed: decrypt-only=true or false, once)")
+			return false, errors.New("the URI has an unknown or repeated parameter (allowed: \"decrypt-only=true\", \"decrypt-only=false\")")
 		}
 		decryptOnly = v[0] == "true"
 	}
