@@ -86,7 +86,7 @@ func (s *Store) getAt(ctx context.Context, a address, w wanted) (opened, time.Du
 			return opened{}, 0, errPlaintextRefused
 		}
 		o, err := s.openEncoded(ctx, a, raw, true)
-		if err == nil && !(w.encoded && o.isBytes()) {
+		if err == nil && (!w.encoded || !o.isBytes()) {
 			o.value, err = s.sealer.decode(o.header.Type, o.encoded)
 		}
 		return o, 0, err

@@ -177,7 +177,7 @@ func TestOpenWithPasswords(t *testing.T) {
 		"rediss://h?ca_file=/nil":                         "no such file",
 		"rediss://h?ca_file=" + empty:                     "no PEM certificate",
 		"redis+cluster://h?server_name=h":                 "write \"rediss\", not \"redis\"",
-		"redis+unix:///s?ca_file=" + empty:                "Unix sockets have no TLS",
+		"redis+unix:///s?ca_file=" + empty:                "a Unix socket has no TLS",
 	} {
 		_, err := redisstore.Open(t.Context(), u)
 		require.ErrorContains(t, err, want, u)

@@ -242,7 +242,7 @@ func (t *target) check() error {
 		return errors.New("the option \"max_redirects\" needs a URL that starts with redis+cluster://")
 	case !t.tls && (t.caFile != "" || t.certFile != "" || t.keyFile != "" || t.serverName != ""):
 		if t.topology == socket {
-			return errors.New("Unix sockets have no TLS (remove the options \"ca_file\", \"cert_file\", \"key_file\", \"server_name\")")
+			return errors.New("a Unix socket has no TLS (remove the options \"ca_file\", \"cert_file\", \"key_file\", \"server_name\")")
 		}
 		return errors.New("the options \"ca_file\", \"cert_file\", \"key_file\", \"server_name\" need TLS (write \"rediss\", not \"redis\")")
 	case (t.certFile == "") != (t.keyFile == ""):
