@@ -192,7 +192,7 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 	case isRefusal(err):
 		return fmt.Errorf("the key-encryption key refuses to decrypt the data key that it has just encrypted: %w", err)
 	case err == nil && !unwrapped.same(key):
-		return errors.New("the key-encryption key decrypted a new data key to another data key (check the key service)")
+		return errors.New("a new data key is different after the key service encrypted and decrypted it (check the service)")
 	}
 	return err
 }
@@ -218,7 +218,7 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey, epoch uint64)
 	clear(unwrapped)
 	switch {
 	case err == nil:
-		return fmt.Errorf("%w: the service ignores the context of WithWrapContext (use another key service)", ErrKeyServiceUnavailable)
+		return fmt.Errorf("%w: the key service decrypts even with a wrong wrap context (use another key service)", ErrKeyServiceUnavailable)
 	case !isRefusal(err):
 		return wrapError(testContext, err)
 	}

@@ -108,7 +108,7 @@ const (
 	unwrapDataKey = "decrypt the data key"
 	wrapDataKey   = "encrypt a new data key"
 	testDataKey   = "test a new data key"
-	testContext   = "test the context of WithWrapContext"
+	testContext   = "test the wrap context (WithWrapContext)"
 	encryptKeyset = "encrypt the new keyset"
 	decryptKeyset = "decrypt the keyset"
 )

@@ -76,7 +76,7 @@ func WithOtherWrapContexts(contexts ...map[string]string) EnvelopeOption {
 	}
 	return envelopeOption(func(c *envelopeConfig) error {
 		if len(c.otherWrapContexts)+len(others) > maxWrapContext {
-			return fmt.Errorf("aead: WithOtherWrapContexts: at most %d contexts are allowed", maxWrapContext)
+			return fmt.Errorf("aead: WithOtherWrapContexts: at most %d wrap contexts are allowed", maxWrapContext)
 		}
 		for _, context := range others {
 			if len(context) == 0 {
@@ -93,14 +93,14 @@ func WithOtherWrapContexts(contexts ...map[string]string) EnvelopeOption {
 // checkWrapContext checks the context that a caller gives. It does not quote values.
 func checkWrapContext(context map[string]string) error {
 	if len(context) == 0 || len(context) >= maxWrapContext {
-		return fmt.Errorf("the context has %d name=value pairs (1 to %d are allowed)", len(context), maxWrapContext-1)
+		return fmt.Errorf("the wrap context has %d name=value pairs (1 to %d are allowed)", len(context), maxWrapContext-1)
 	}
 	if _, ok := context[tenantContextName]; ok {
-		return fmt.Errorf("the context must not contain the name %q, because Envelope.Tenant adds this name", tenantContextName)
+		return fmt.Errorf("the wrap context must not contain the name %q, because Envelope.Tenant adds this name", tenantContextName)
 	}
 	for name := range context {
 		if reservedWrapName(name) {
-			return fmt.Errorf("the context must not contain the name %q or names that begin with %q (choose other names)", nameOfTinkOnAWSKMS, reservedForAWS)
+			return fmt.Errorf("the wrap context must not contain the name %q or names that begin with %q (choose other names)", nameOfTinkOnAWSKMS, reservedForAWS)
 		}
 	}
 	if !validWrapContext(context) {

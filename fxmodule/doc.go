@@ -33,8 +33,8 @@
 //
 // Data keys encrypt the values. The module makes the data keys. The data keys are stored encrypted under a
 // key-encryption key (KEK). The setting KEK is the URI of this key. Caches share data keys if all their settings about
-// keys are the same. For a KEK in a key service, such as AWS KMS, provide the Opener of its package in the fx group
-// "kek":
+// keys are the same. For a KEK in a key service, provide the Opener of the sealcache package for this service in the fx
+// group "kek". For AWS KMS, this package is aead/awskms:
 //
 //	fx.Provide(fx.Annotate(newOpener, fx.As(new(aead.KEKOpener)), fx.ResultTags(`group:"kek"`)))
 //

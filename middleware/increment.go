@@ -171,8 +171,8 @@ func (s *Store) addShared(name string, swap *sharedSwap) {
 	s.addTogether(swap.ctx, name, swap.increments)
 }
 
-// errNothingAdded ends a swap in which no delta could be added.
-var errNothingAdded = errors.New("middleware: increment: no increment could be added, so the counter is unchanged")
+// errNothingAdded ends a swap in which no delta could be added. Each caller gets the error of its increment.
+var errNothingAdded = errors.New("middleware: increment: every increment would overflow the counter, so the counter is unchanged")
 
 // addTogether adds the deltas of increments in one swap, in their order, as if each
 // had a separate swap.

@@ -57,7 +57,7 @@ func (s *Store) storedKeys(ctx context.Context) iter.Seq2[string, error] {
 
 var (
 	errOneWay    = fmt.Errorf("%w: cache keys that WithOneWayKeys hides cannot be listed", ErrUnsupported)
-	errPlainName = fmt.Errorf("%w: the entry was written without WithHiddenKeys (its name is plain, or no cache key is in its value)", ErrUnauthentic)
+	errPlainName = fmt.Errorf("%w: the entry was written without WithHiddenKeys (name not hidden, or no cache key in the value)", ErrUnauthentic)
 	errOtherPRF  = fmt.Errorf("%w: the name of the entry was hidden with a PRF key that this process does not have", ErrUnknownKey)
 )
 

@@ -80,7 +80,7 @@ func WithCodec(codec Codec) Option {
 			return fmt.Errorf("WithCodec: the format %#02x is reserved (use a format from FormatCustom through FormatCustomLast)", byte(f))
 		}
 		if codecOf(c.codecs, f) != nil {
-			return fmt.Errorf("WithCodec: a Store can have only one codec per format, but two have %s (use a second Store)", f)
+			return fmt.Errorf("WithCodec: two codecs have the format %s, but a Store allows only one per format (use two Stores)", f)
 		}
 		c.codecs = append(c.codecs, codec)
 		return nil

@@ -158,7 +158,7 @@ func TestSeveralFormats(t *testing.T) {
 	require.ErrorContains(t, err, "msgpack")
 
 	_, err = middleware.New(m, k, middleware.WithCodec(middleware.JSON[user]()), middleware.WithCodec(middleware.JSON[named]()))
-	require.ErrorContains(t, err, "only one codec per format, but two have json")
+	require.ErrorContains(t, err, "two codecs have the format json")
 }
 
 type failing struct{}

@@ -125,7 +125,7 @@ func (e *evidenceRun) run(ctx context.Context, p *program, f *flags) (int, error
 	defer keys.close()
 	for _, w := range wanted {
 		if err := keys.add(ctx, w); err != nil {
-			return 0, fmt.Errorf("read the keys of %s: %w", w.origin, err)
+			return 0, fmt.Errorf("read the encryption keys of %s: %w", w.origin, err)
 		}
 	}
 	if err := e.files(r); err != nil {

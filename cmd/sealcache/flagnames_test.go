@@ -32,11 +32,11 @@ func TestFlagNamesOfSettings(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"1 entries of type hash were not examined (ignore type hash if they hold no cached data)": "1 entries of type hash were not examined (--ignore-type hash if they hold no cached data)",
-		"the prefix Exclude[3] excludes every key":                                                "the prefix --exclude excludes every key",
-		"Prefix and Exclude cannot match names that OneWayKeys hides (remove these settings)":     "--prefix and --exclude cannot match names that --one-way-keys hides (remove these flags)",
-		"the prefix OtherApplications[0] is empty":                                                "the prefix --other-applications is empty",
-		"OtherApplications covers Namespaces[1]":                                                  "--other-applications covers --namespace",
-		`IgnoreTypes: "x" cannot be ignored`:                                                      `--ignore-type: "x" cannot be ignored`,
+		"Exclude[3] excludes every key": "--exclude excludes every key",
+		"Prefix and Exclude cannot match names that OneWayKeys hides (remove these settings)": "--prefix and --exclude cannot match names that --one-way-keys hides (remove these flags)",
+		"the prefix OtherApplications[0] is empty":                                            "the prefix --other-applications is empty",
+		"OtherApplications covers Namespaces[1]":                                              "--other-applications covers --namespace",
+		`IgnoreTypes: "x" is not a type that can be ignored`:                                  `--ignore-type: "x" is not a type that can be ignored`,
 	} {
 		require.Equal(t, want, withFlags(text))
 	}

@@ -2,8 +2,9 @@
 //
 //	go run ./examples/quickstart
 //
-// It makes keys and caches values in memory. It prints the values that the application reads, next to the bytes that the
-// store holds. Then it alters stored values and prints the errors. At the end, it replaces a key.
+// It creates encryption keys, and stores values in a cache in memory. It prints the values that the application reads, next
+// to the bytes that the store holds. Then it alters stored values and prints the errors. At the end, it rotates the
+// encryption key: a new key encrypts new values, and the old key still decrypts older values.
 package main
 
 import (

@@ -28,6 +28,6 @@
 //
 // *asynqjobs.Client enqueues sealed tasks. An *asynq.Client enqueues plaintext tasks, so replace it.
 //
-// Handlers and the admin page get decrypted tasks. So do the functions of the application's asynq.Config, such as
-// ErrorHandler.
+// Handlers and the web page of [Monitor] get decrypted tasks. So do the functions of the application's asynq.Config, such
+// as ErrorHandler.
 package fxjobs

@@ -80,6 +80,6 @@ func TestCheckType(t *testing.T) {
 	for _, name := range []string{"", "string", "none", "HyperLogLog", "hsah", "Hash", "lists", "json", strings.Repeat("x", 1000)} {
 		err := rediscmd.CheckType(name)
 		require.Error(t, err, name)
-		require.Less(t, len(err.Error()), 110)
+		require.Less(t, len(err.Error()), 130)
 	}
 }

@@ -156,7 +156,7 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	plaintext, n, err := m.openOwn(ctx, m.own, sealed)
 	switch {
 	case errors.Is(err, wire.ErrNotSealed), errors.Is(err, wire.ErrUnsupportedFormat):
-		return nil, fmt.Errorf("%w: the checkpoint file does not contain a sealed value that this release can read", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the sealed part of the checkpoint file is damaged, or another release of sealcache wrote it", ErrCheckpoint)
 	case box.Refused(err):
 		return nil, fmt.Errorf("%w: the checkpoint file was altered, or was written with other encryption keys or another namespace", ErrCheckpoint)
 	case err != nil:
@@ -168,7 +168,7 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	}
 	// Vault shows the version of its key. Work under another version has to be repeated.
 	if was := wire.KeyOf(sealed[n:]); was.Version != m.present.Version {
-		return nil, fmt.Errorf("%w: the key in the key service was rotated after the checkpoint file was written", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the key service rotated the key since the checkpoint was written, so its work must be repeated", ErrCheckpoint)
 	}
 	return c, nil
 }

@@ -221,13 +221,13 @@ func (m *migration) tryFirst(ctx context.Context) error {
 		return nil
 	}
 	var c first
-	err := m.walk.Retry(ctx, "read a few sealed values to test the keys", func(ctx context.Context) error {
+	err := m.walk.Retry(ctx, "read a sample of sealed values to test the encryption keys", func(ctx context.Context) error {
 		c = first{}
 		return m.servers.EachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error { return m.tryMaster(ctx, node, &c) })
 	})
 	switch {
 	case err != nil:
-		return fmt.Errorf("migrate: cannot read a few sealed values to test the keys: %w", rediserr.Wrap(err))
+		return fmt.Errorf("migrate: cannot read the sample of sealed values that tests the encryption keys: %w", rediserr.Wrap(err))
 	case m.IgnoreUnreadable:
 	case c.Opened > 0 || c.unopened() == 0:
 		m.opened.Store(c.Opened > 0)

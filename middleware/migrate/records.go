@@ -14,7 +14,7 @@ import (
 // ErrOpposed reports that Seal and Unseal changed the same names at the same time. The run has scanned everything, but the
 // opposite run may have changed entries after this scan had passed them. Run it again, alone. Both runs return ErrOpposed,
 // unless one of them was killed or ended before the other.
-var ErrOpposed = errors.New("migrate: two runs changed the same entries: one sealed, one unsealed (repeat only the one you want)")
+var ErrOpposed = errors.New("migrate: a run that seals and one that unseals changed the same entries (repeat the one you want)")
 
 // accessRuns names an operation on the records of runs in the log.
 const accessRuns = "access the records of runs"

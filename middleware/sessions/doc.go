@@ -32,8 +32,8 @@
 //
 // scs loads a session at the start of a request. If the request changed the session, scs writes it at the end. Another
 // request can delete the session in between (a logout). Then the write brings the deleted session back, because scs
-// requires CommitCtx to write. Package gorillasessions does not have this problem: it calls [Store.Replace], which writes
-// only a session that exists.
+// requires CommitCtx to write each session that scs passes, also one that no longer exists. Package gorillasessions does
+// not have this problem: it calls [Store.Replace], which writes only a session that exists.
 //
 // With scs, therefore change a session in as few requests as possible. Use [WithIdleTimeout] and not the IdleTimeout
 // of scs. With the IdleTimeout of scs, each request writes the session.

@@ -14,8 +14,8 @@
 //		})
 //	}
 //
-// Begin with empty [Capabilities], as here. Run then fails once, and prints Capabilities to start from. Capabilities list
-// what a store can do, for example:
+// Begin with empty [Capabilities], as here. Run then fails, and prints the Capabilities that the store seems to have.
+// Copy these into the test, and check them. Capabilities say what a store can do, for example:
 //
 //	storetest.Capabilities{
 //		Bytes:          storetest.AsGiven, // a []byte comes back as a []byte

@@ -1,5 +1,6 @@
-// Package keyservice has the code that packages awskms, gcpkms, gocloud and hcvault share. Each of them opens keys of one
-// key service, such as a cloud KMS. Only the authors of these packages need keyservice. Applications call aead.OpenKEK.
+// Package keyservice has the code that awskms, gcpkms, gocloud and hcvault have in common. Each of these packages opens keys
+// of one key service, such as a cloud KMS. Only the authors of these packages need keyservice. Applications call
+// aead.OpenKEK.
 //
 // Write a [Client], which calls the service to encrypt and to decrypt. Then call [Open] with the Client. Open makes a
 // key-encryption key (KEK), tests the KEK and returns it. The errors of a KEK contain the

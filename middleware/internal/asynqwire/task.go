@@ -11,7 +11,7 @@ import (
 
 // ErrRewritten means that a unique task has lost its headers, and with them its sealed payload. Workers older than asynq
 // 0.26 do not know headers: when they retry a task or put it back, they write it without headers.
-var ErrRewritten = errors.New("a worker with asynq before 0.26 removed the sealed payload of this task (delete and re-enqueue it)")
+var ErrRewritten = errors.New("a worker with asynq before 0.26 removed the sealed payload (delete the task, enqueue the job again)")
 
 // SealedPayload returns the sealed value of a task, with the claim that follows it. tagged reports whether the payload
 // is a unique tag, and the value came from the header. A plaintext task is wire.ErrNotSealed.

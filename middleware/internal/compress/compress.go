@@ -103,7 +103,7 @@ func (c *Codec) Expand(src []byte) ([]byte, error) {
 	out, err := c.dec.DecodeAll(src, make([]byte, 0, size))
 	if err != nil {
 		if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
-			return nil, fmt.Errorf("%w: decompressing the value would need more memory than the maximum size of a value", wire.ErrTooLarge)
+			return nil, fmt.Errorf("%w: decompressing needs too much memory (raise WithMaxValueBytes or WithMaxPayloadBytes)", wire.ErrTooLarge)
 		}
 		return nil, errFrame // the decoder's own text may quote sizes of the content
 	}

@@ -1,7 +1,8 @@
 // Package telemetry has the options for loggers, metrics and traces that several packages share. It also has counters, and
 // a limit for the rate of log lines.
 //
-// A package keeps a [Config] in its own configuration. Each option of the package calls one method of Config:
+// A package that uses telemetry keeps a [Config] in its own configuration. Each option of that package for logs, metrics or
+// traces calls one method of Config:
 //
 //	func WithLogger(l *slog.Logger) Option { return func(c *config) error { return c.telemetry.SetLogger(l) } }
 //

@@ -107,9 +107,9 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 	}
 	switch {
 	case f.unique && !l.tagged:
-		return nil, fmt.Errorf("%w: the task was sealed as unique (asynq.Unique), but lacks the payload of a unique task", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the task was sealed as unique (asynq.Unique), but its payload lacks the form of a unique task", jobs.ErrUnauthentic)
 	case l.tagged && !f.unique:
-		return nil, fmt.Errorf("%w: the task was not sealed as unique (asynq.Unique), but has the payload of a unique task", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the task was not sealed as unique (asynq.Unique), but its payload has the form of a unique task", jobs.ErrUnauthentic)
 	}
 	// The tag is compared with the sealed one and not computed again, so that workers need no PRF keys.
 	if l.tagged && subtle.ConstantTimeCompare(payload[len(payload)-wire.TagSize:], f.tag[:]) != 1 {

@@ -67,7 +67,7 @@ func TestTasksThatOldWorkersRewrite(t *testing.T) {
 	_, err = b.client.Enqueue(unique)
 	require.ErrorIs(t, err, asynq.ErrDuplicateTask)
 	_, err = asynqjobs.OpenTask(t.Context(), b.e, b.awaitState(t, "default", lost.ID, asynq.TaskStateRetry))
-	require.ErrorContains(t, err, "(delete and re-enqueue it)")
+	require.ErrorContains(t, err, "(delete the task, enqueue the job again)")
 	require.NoError(t, b.inspector.DeleteTask("default", lost.ID))
 	_, err = b.client.Enqueue(unique, asynq.ProcessIn(time.Hour))
 	require.NoError(t, err)

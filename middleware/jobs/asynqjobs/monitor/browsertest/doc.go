@@ -3,7 +3,7 @@
 //
 //   - The page shows the names of queues and tasks.
 //   - It shows payloads only to users with access to payloads.
-//   - Actions work only for users with the right to act, and only from the page itself.
+//   - Actions work only for users with the right to act. A request from a page of another origin (CSRF) is refused.
 //   - The browser reports no violation of the content security policy.
 //   - The browser sends no request to another host.
 //
