@@ -149,7 +149,7 @@ func (k *Keyring) checkKEK() {
 		if current.refused == nil {
 			k.stats.refusals.Add(1)
 			k.keyset.Store(&loadedKeyset{refused: errKeysetRefused, digests: digestsOf(current.handle)})
-			k.log.ErrorContext(ctx, "sealcache: the key-encryption key refuses the keyset, so the Keyring no longer seals or opens", "error", err)
+			k.log.ErrorContext(ctx, "sealcache: the key-encryption key refuses to decrypt the keyset, so the Keyring is out of service", "error", err)
 			k.notify()
 		}
 	case err != nil:

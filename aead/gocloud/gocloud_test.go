@@ -108,7 +108,7 @@ func TestOpenErrors(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2"
 	v := newVault(t)
-	form, parameter := "the URI must be azurekeyvault://", "unknown or repeated parameter"
+	form, parameter := "the URI must be azurekeyvault://", "unknown, repeated or invalid parameter"
 	for _, c := range []struct{ uri, token, denied, want string }{
 		{uri: "azurekeyvault:x" + secret, want: form},
 		{uri: "azurekeyvault://" + secret, want: form},

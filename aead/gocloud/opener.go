@@ -106,7 +106,7 @@ func (o Opener) openAzure(u *url.URL, key *keyservice.Key) (*secrets.Keeper, err
 		case len(v) == 1 && name == "algorithm" && slices.Contains(authenticated(), azkeys.EncryptionAlgorithm(v[0])):
 			opts.Algorithm = azkeys.EncryptionAlgorithm(v[0])
 		default:
-			return nil, errors.New("unknown or repeated parameter (allowed: \"algorithm=RSA-OAEP-256\", \"decrypt-only=true\")")
+			return nil, errors.New("unknown, repeated or invalid parameter (allowed: \"algorithm=RSA-OAEP-256\", \"decrypt-only=true\")")
 		}
 	}
 	maker := o.AzureClient

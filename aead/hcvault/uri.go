@@ -139,7 +139,7 @@ func (a authParameters) check() error {
 		}
 	default:
 		if approle || kubernetes || a.mount != "" {
-			return errors.New("the URI has login parameters, but no \"auth\" (add \"auth=approle\" or \"auth=kubernetes\")")
+			return errors.New("the login parameters of the URI need \"auth=approle\" or \"auth=kubernetes\" (set one of the two)")
 		}
 	}
 	return nil

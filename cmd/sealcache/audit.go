@@ -94,11 +94,23 @@ func (a *auditCommand) check(f *flags) error {
 	case a.samples < 0 || a.reload < 0:
 		return wrong("--samples and --reload must not be negative")
 	}
+	return errors.Join(a.checkHidden(f), checkTypes(a.ignoreTypes), a.throttle.check(), a.output.check(), checkControl(a.control))
+}
+
+// checkHidden finds flags that select names although the names are hidden.
+func (a *auditCommand) checkHidden(f *flags) error {
 	filters := a.prefix != "" || len(a.exclude)+len(a.groups) > 0
-	if a.hidden.hidden != "" && filters && !a.open {
+	// Without a namespace, these are stored names outside of the caches, which are not hidden.
+	others := len(a.others) > 0 && !a.whole(f) && len(a.namespaces) > 0 && a.namespaces[0] != ""
+	switch {
+	case a.hidden.hidden != "" && filters && !a.open:
 		return wrong("with --hidden-keys, the flags --prefix, --exclude and --group-by need --open, which reads the names")
+	case a.hidden.hidden != "" && others && !a.open:
+		return wrong("with --namespace and --hidden-keys, --other-applications needs --open, which reads the names")
+	case a.hidden.oneWay != "" && others:
+		return wrong("with --namespace, --one-way-keys excludes --other-applications, because no names are stored")
 	}
-	return errors.Join(a.hidden.check(a.keys.kek, filters), checkTypes(a.ignoreTypes), a.throttle.check(), a.output.check(), checkControl(a.control))
+	return a.hidden.check(a.keys.kek, filters)
 }
 
 // checkTypes returns an error if a type of --ignore-type cannot match.

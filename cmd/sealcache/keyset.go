@@ -32,6 +32,9 @@ type keysetFile struct {
 // errNoChange is returned by an edit that has nothing to change. The times of the keys are still brought up to date.
 var errNoChange = errors.New("the keyset needs no change")
 
+// errTimesNotSaved reports that the keyset was changed, and its file of key times was not.
+var errTimesNotSaved = errors.New("the keyset was changed, but the ages of the keys were not saved")
+
 // errBusy reports that another command is changing the keyset, or has just changed it.
 var errBusy = errors.New("another command is changing the keyset (try again)")
 
@@ -112,7 +115,7 @@ func (k *keysetFile) replace(path string, info os.FileInfo, before []byte, c *ke
 	err = replaceLocked(path, info, before, c.data, func() error {
 		replaced = true
 		if err := next.write(path, c.newHandle); err != nil {
-			return fmt.Errorf("the keyset was changed (do not repeat the command), but the ages of the keys were not saved: %w", err)
+			return fmt.Errorf("%w: %w", errTimesNotSaved, err)
 		}
 		return nil
 	})

@@ -145,6 +145,25 @@ func TestChangeKeysetFails(t *testing.T) {
 	}
 }
 
+// The error reports that the keyset was changed. The change may be repeated, so the error does not forbid that.
+func TestChangeKeysetWithoutTimes(t *testing.T) {
+	t.Parallel()
+	k, _ := sealedKeyset(t)
+	view, err := k.change(t.Context(), oneMore)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(timesFile(k.path)))
+	require.NoError(t, os.Mkdir(timesFile(k.path), 0o700)) // so that no file can take its place
+	next := view.keys[1].ID
+	_, err = k.change(t.Context(), func(m *keyset.Manager, _ *keysetView) error { return m.SetPrimary(next) })
+	require.ErrorIs(t, err, errTimesNotSaved)
+	require.NotContains(t, err.Error(), "do not repeat")
+	ring, err := aead.OpenKeyring(t.Context(), aead.FileSource(k.path), k.kek)
+	require.NoError(t, err)
+	require.Equal(t, next, ring.Keys()[1].ID)
+	require.True(t, ring.Keys()[1].Primary)
+	require.NoError(t, ring.Close())
+}
+
 // broken seals to what it does not open.
 type broken struct{}
 

@@ -146,6 +146,9 @@ func (k *keysChange) run(ctx context.Context, p *program, f *flags) (int, error)
 		}
 		return k.action.apply(m, now, id)
 	})
+	if k.action == actionAdd && errors.Is(err, errTimesNotSaved) { // a second run would add a second key
+		return 0, fmt.Errorf("key %d was added (do not repeat the command): %w", id, err)
+	}
 	if err != nil {
 		return 0, err
 	}

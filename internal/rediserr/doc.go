@@ -14,8 +14,8 @@
 //
 //   - [Denied]: the user has no permission for the command or for one of its keys, or the server does not have the
 //     command. Example: "NOPERM No permissions to access a key".
-//   - [NotOffered]: the server does not have the command, or the user may not run the command with any key. Example:
-//     "ERR unknown command 'INFO'". If NotOffered returns true, Denied also returns true.
+//   - [NotOffered]: the server does not have the command, or there is no key at all with which the user may run the
+//     command. Example: "ERR unknown command 'INFO'". If NotOffered returns true, Denied also returns true.
 //
 // If there is no reply, as after a broken connection, all four return false.
 //

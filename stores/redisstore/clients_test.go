@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -40,7 +41,9 @@ func TestNewRefusesUnusableClients(t *testing.T) {
 	_, err = redisstore.New(shared.Single.Client(t), store.WithExpiration(-time.Second))
 	require.ErrorContains(t, err, "the expiration is negative")
 	_, err = redisstore.New(shared.Single.Client(t), store.WithTagsTTL(-time.Second))
-	require.ErrorContains(t, err, "the expiration is negative")
+	require.ErrorContains(t, err, "WithTagsTTL: the duration is negative")
+	_, err = redisstore.New(shared.Single.Client(t), store.WithExpiration(math.MaxInt64))
+	require.ErrorContains(t, err, "cannot be rounded up to milliseconds")
 }
 
 func TestCloseLeavesTheCallersClientOpen(t *testing.T) {

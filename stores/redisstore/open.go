@@ -121,13 +121,14 @@ type credentials func(ctx context.Context) (user, password string, err error)
 // log in without one.
 const noPassword = "nopass"
 
-// resolve finds the password. For a password in a file it returns a function that reads the file again.
-func (l login) resolve() (login, credentials, error) {
+// resolve finds the password. prefix is the start of the names of the login's options. For a password in a file it returns a
+// function that reads the file again.
+func (l login) resolve(prefix string) (login, credentials, error) {
 	switch {
 	case l.env != "":
 		l.password = os.Getenv(l.env)
 		if l.password == "" {
-			return l, nil, fmt.Errorf("the environment variable %s of the option \"password_env\" is empty or not set", variable(l.env))
+			return l, nil, fmt.Errorf("the environment variable %s of the option %q is empty or not set", variable(l.env), prefix+"password_env")
 		}
 	case l.file != "":
 		if _, err := passwordIn(l.file); err != nil {
@@ -262,11 +263,11 @@ func (t *target) client() (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, ask, err := t.login.resolve()
+	l, ask, err := t.login.resolve("")
 	if err != nil {
 		return nil, err
 	}
-	watch, _, err := t.watch.resolve()
+	watch, _, err := t.watch.resolve("sentinel_")
 	if err != nil {
 		return nil, err
 	}

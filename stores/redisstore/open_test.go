@@ -168,16 +168,17 @@ func TestOpenWithPasswords(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "empty")
 	require.NoError(t, os.WriteFile(empty, []byte("\n"), 0o600))
 	for u, want := range map[string]string{
-		"redis://h?password_env=SEALCACHE_TEST_EMPTY":     "empty or not set",
-		"redis://h?password_env=SEALCACHE_TEST_NOT_SET":   "empty or not set",
-		"redis://h?password_file=" + empty:                "empty",
-		"redis://h?password_file=" + empty + ".none":      "no such file",
-		"redis://u:p@h?password_file=" + empty:            "more than one password",
-		"redis://h?password_env=A&password_file=" + empty: "more than one password",
-		"rediss://h?ca_file=/nil":                         "no such file",
-		"rediss://h?ca_file=" + empty:                     "no PEM certificate",
-		"redis+cluster://h?server_name=h":                 "write \"rediss\", not \"redis\"",
-		"redis+unix:///s?ca_file=" + empty:                "a Unix socket has no TLS",
+		"redis://h?password_env=SEALCACHE_TEST_EMPTY":                            "the option \"password_env\" is empty or not set",
+		"redis://h?password_env=SEALCACHE_TEST_NOT_SET":                          "the option \"password_env\" is empty or not set",
+		"redis+sentinel://h?master=m&sentinel_password_env=SEALCACHE_TEST_EMPTY": "the option \"sentinel_password_env\" is empty or not set",
+		"redis://h?password_file=" + empty:                                       "empty",
+		"redis://h?password_file=" + empty + ".none":                             "no such file",
+		"redis://u:p@h?password_file=" + empty:                                   "more than one password",
+		"redis://h?password_env=A&password_file=" + empty:                        "more than one password",
+		"rediss://h?ca_file=/nil":                                                "no such file",
+		"rediss://h?ca_file=" + empty:                                            "no PEM certificate",
+		"redis+cluster://h?server_name=h":                                        "write \"rediss\", not \"redis\"",
+		"redis+unix:///s?ca_file=" + empty:                                       "a Unix socket has no TLS",
 	} {
 		_, err := redisstore.Open(t.Context(), u)
 		require.ErrorContains(t, err, want, u)

@@ -53,6 +53,9 @@ func (s *Store) settings(opts []store.Option) (settings, error) {
 	if err != nil {
 		return settings{}, fmt.Errorf("WithExpiration: %w", err)
 	}
+	if o.TagsTTL < 0 && o.TagsTTL != noExpiry { // 0 does not mean that the tags never expire
+		return settings{}, errors.New("WithTagsTTL: the duration is negative")
+	}
 	tagsTTL, err := wholeMilliseconds(o.TagsTTL)
 	if err != nil {
 		return settings{}, fmt.Errorf("WithTagsTTL: %w", err)
@@ -80,7 +83,7 @@ func wholeMilliseconds(d time.Duration) (time.Duration, error) {
 	if rest := d % time.Millisecond; rest != 0 {
 		d += time.Millisecond - rest
 		if d < 0 { // past the last duration there is
-			return 0, errors.New("the expiration is longer than Redis allows")
+			return 0, errors.New("the expiration cannot be rounded up to milliseconds (use a shorter one)")
 		}
 	}
 	return d, nil

@@ -107,7 +107,7 @@ func (s *subject) refuses(t *testing.T, key string) {
 	t.Helper()
 	value, err := s.Store.Get(t.Context(), key)
 	if err == nil {
-		t.Fatalf("Get accepted the refused value, and returned a %T", value)
+		t.Fatalf("Get accepted a value that it must refuse, and returned a %T", value)
 	}
 	if errors.Is(err, store.NotFound{}) {
 		t.Fatalf("Get reported a miss, want another error: %v", err)

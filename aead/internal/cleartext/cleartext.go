@@ -2,8 +2,9 @@
 // this package: they use package aead/insecurecleartextkeyset, whose name states the danger.
 //
 // The function of this package is [Read]. The type [KEK] takes the place of a key-encryption key, but encrypts nothing.
-// Package insecurecleartextkeyset passes a KEK of this type to aead.OpenKeyring or aead.OpenPRF. Both functions call Read
-// only for a KEK of this type. So no application opens a plaintext keyset by mistake.
+// Package insecurecleartextkeyset and aead.OpenKEK, for a URI file://, pass a KEK of this type. With any other KEK, package
+// aead calls Read only to explain why it refuses the data, and discards the keyset. So no application opens a plaintext
+// keyset by mistake.
 package cleartext
 
 import (
