@@ -67,7 +67,7 @@ func usable(handle *keyset.Handle) error {
 	if _, prfErr := prf.NewPRFSet(handle); prfErr == nil {
 		return nil
 	}
-	return fmt.Errorf("insecurecleartextkeyset: the template makes neither supported AEAD keys nor PRF keys (use another): %w", err)
+	return fmt.Errorf("insecurecleartextkeyset: the template makes no supported AEAD or PRF keys (use another): %w", err)
 }
 
 // loadTimeout bounds the reading of a source.
