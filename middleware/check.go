@@ -85,7 +85,7 @@ func (s *Store) compareKeys(ctx context.Context) {
 		return // the last finding stays
 	case "differ":
 		if s.tel.keysLimit.Allow() {
-			s.tel.log.ErrorContext(ctx, "sealcache: the keys cannot open the entry sealcache.key-check, so earlier processes of this namespace used other encryption keys", "error", err)
+			s.tel.log.ErrorContext(ctx, "sealcache: the keys cannot open the entry sealcache.key-check: earlier processes of this namespace used other encryption keys, or a newer release or another program wrote the entry", "error", err)
 		}
 	case "failed":
 		if s.tel.keysLimit.Allow() {

@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -37,7 +38,7 @@ type Sealer struct {
 func NewSealer(a tink.AEADWithContext, opts ...Option) (*Sealer, error) {
 	cfg, err := newConfig(opts)
 	if err == nil && len(cfg.storeOptions) > 0 {
-		err = fmt.Errorf("a Sealer does not take these options: %s (only middleware.New takes them)", strings.Join(cfg.storeOptions, ", "))
+		err = fmt.Errorf("a Sealer does not take these options: %s (give them to middleware.New)", strings.Join(cfg.storeOptions, ", "))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("middleware: NewSealer: %w", err)
@@ -230,6 +231,9 @@ func (s *Sealer) unseal(ctx context.Context, name string, h wire.Header, n int, 
 		return opened{}, fmt.Errorf("middleware: %w", err)
 	}
 	labels, encoded, err := s.packer.Unpack(h, plaintext)
+	if errors.Is(err, ErrTooLarge) {
+		err = fmt.Errorf("%w (raise WithMaxValueBytes)", err)
+	}
 	if err == nil {
 		err = s.bounded(len(encoded))
 	}

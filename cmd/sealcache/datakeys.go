@@ -81,6 +81,7 @@ type opened struct {
 	ring    *aead.Keyring        // nil with a key service or a passphrase without a keyset
 	digest  string               // of the bytes of the sealed keyset
 	closers []io.Closer
+	alone   bool // what aead seals, only this process can open
 }
 
 func (o *opened) close() {
@@ -203,7 +204,7 @@ func (o *opened) openSealer(ctx context.Context, p *program, k *dataKeyFlags, ke
 		return nil
 	}
 	if _, ring := kek.(*aead.Keyring); to == toOpen && !ring {
-		kek = &openOnly{AEADWithContext: kek}
+		kek, o.alone = &openOnly{AEADWithContext: kek}, true
 	}
 	opts := append(k.wrapContext(), aead.WithLogger(p.log), aead.WithDataKeyCache(dataKeysHeld))
 	if k.tenantKEKs != "" {

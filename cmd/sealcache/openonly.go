@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"sync"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
@@ -51,4 +52,14 @@ func (k *openOnly) DecryptWithContext(ctx context.Context, ciphertext, associate
 		return append([]byte(nil), kept.plaintext...), nil
 	}
 	return k.AEADWithContext.DecryptWithContext(ctx, ciphertext, associatedData)
+}
+
+// opensOnly is an AEAD over an openOnly that does not seal. A checkpoint would hold a proof of these keys that no process
+// that resumes the run could open.
+type opensOnly struct{ tink.AEADWithContext }
+
+var errOpensOnly = errors.New("these keys only decrypt")
+
+func (opensOnly) EncryptWithContext(context.Context, []byte, []byte) ([]byte, error) {
+	return nil, errOpensOnly
 }

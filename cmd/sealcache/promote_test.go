@@ -2,9 +2,13 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,12 +66,30 @@ func TestPromoteDuringReseal(t *testing.T) {
 		done <- result{status, out, log}
 	}()
 	require.Eventually(t, func() bool { return sets(t, rdb) > begun+20 }, 2*time.Minute, 5*time.Millisecond)
-	change("promote", all[2]) // long before the end of the run, which is fast from here on
+	change("promote", all[2])
+	// The run reads the keyset again when its file changes. It is fast from here on.
+	require.Eventually(t, func() bool { return sealedUnder(t, rdb, all[2]) }, 2*time.Minute, 50*time.Millisecond)
 	require.NoError(t, os.WriteFile(control, []byte("rate 1000000\n"), 0o600))
 	r := <-done
 	require.Equal(t, exitLeft, r.status, "%s%s", r.out, r.log)
 	require.Contains(t, r.out, "PRIMARY KEY CHANGED")
 	do(exitDone, "reseal", at("--proof", "1")...)
+}
+
+// sealedUnder reports whether an entry is sealed under a data key that a key has wrapped: FORMAT.md, "Envelope".
+func sealedUnder(t *testing.T, rdb *redis.Client, key string) bool {
+	t.Helper()
+	id, err := strconv.ParseUint(key, 10, 32)
+	require.NoError(t, err)
+	start := binary.BigEndian.AppendUint32([]byte{1}, uint32(id)) // of the wrapped data key, which Tink makes
+	names, err := rdb.Keys(t.Context(), "shop:*").Result()
+	require.NoError(t, err)
+	values, err := rdb.MGet(t.Context(), names...).Result()
+	require.NoError(t, err)
+	return slices.ContainsFunc(values, func(v any) bool {
+		text, ok := v.(string)
+		return ok && strings.Contains(text, string(start))
+	})
 }
 
 // sets counts calls of SET, those of scripts included.

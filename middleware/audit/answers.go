@@ -73,7 +73,7 @@ func (r *Report) AnythingSealed() (Answer, []string) {
 // plaintextDoubts are reasons why something may be plaintext although none was found.
 func (r *Report) plaintextDoubts() []string {
 	doubts := notes(slices.Concat(r.scanDoubts(), r.emptyDoubts(), r.databaseDoubts()))
-	doubts.count(r.Total.Unreadable.Values, "values do not open (give all namespaces and encryption keys; values that still do not open were altered)")
+	doubts.count(r.Total.Unreadable.Values, "values do not open (give all namespaces and encryption keys; values that still do not open were altered or moved)")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
 	doubts.count(r.Total.Fernet.Values, "values look like Fernet tokens (of django-secure-redis), which this audit cannot open")
 	doubts.count(r.KeyChecks.Unreadable, "entries sealcache.key-check, which test the keys, do not open with the given keys (give the application's keys)")

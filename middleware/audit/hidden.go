@@ -221,7 +221,7 @@ func (a *auditor) checkHidden() (errs []error) {
 	case a.OneWayKeys != nil && a.filtersNames():
 		errs = append(errs, errors.New("the setting OneWayKeys cannot be combined with Prefix, Exclude, GroupBy or OtherApplications"))
 	case a.HiddenKeys != nil && a.filtersNames() && len(a.Keys) == 0:
-		errs = append(errs, errors.New("the setting Keys is missing (these keys decrypt the hidden names, to compare them with the prefixes)"))
+		errs = append(errs, errors.New("the setting Keys is missing (with HiddenKeys, prefixes are compared with keys in decrypted values)"))
 	}
 	a.names = make(map[string]*pseudonym.Set)
 	for _, ns := range append([]string{""}, a.Namespaces...) {
@@ -297,7 +297,7 @@ func (a *auditor) plainNameOf(name string, h wire.Header, plaintext []byte) (pla
 	return strings.TrimSuffix(name, key) + labels.Key, posed, nil
 }
 
-var errOneWayFilters = fmt.Errorf("%w: Prefix, Exclude and GroupBy cannot match names that WithOneWayKeys hides (remove these settings)", ErrConfig)
+var errOneWayFilters = fmt.Errorf("%w: prefixes cannot match names that WithOneWayKeys hides (remove the settings with prefixes)", ErrConfig)
 
 func (n *HiddenNames) writeText(b *strings.Builder) {
 	if n.Values > 0 {

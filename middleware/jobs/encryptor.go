@@ -154,13 +154,21 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 	}
 	if h.Flags&wire.Compressed != 0 {
 		if payload, err = e.codec.Expand(payload); err != nil {
-			return nil, fmt.Errorf("jobs: decompress: %w", err)
+			return nil, fmt.Errorf("jobs: decompress: %w", withRemedy(err))
 		}
 	}
 	if len(payload) > e.cfg.maxBytes {
 		return nil, fmt.Errorf("%w: the payload has %d bytes, but at most %d are allowed (raise jobs.WithMaxPayloadBytes)", ErrTooLarge, len(payload), e.cfg.maxBytes)
 	}
 	return payload, nil
+}
+
+// withRemedy adds what to do to the error of a payload that is too large.
+func withRemedy(err error) error {
+	if errors.Is(err, ErrTooLarge) {
+		return fmt.Errorf("%w (raise jobs.WithMaxPayloadBytes)", err)
+	}
+	return err
 }
 
 // OtherKeyReads returns how many values this Encryptor has opened under a key other than the primary key, by the id of the key.

@@ -256,7 +256,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.hides() {
 		c.DeleteOld = c.Operation != Reseal // the old name would be shown
 	} else if c.DeleteOld && c.inPlace() {
-		bad("the setting DeleteOld needs the setting To, with which the entries get other names in Redis")
+		bad("the setting DeleteOld needs a setting To that gives the entries other names in Redis")
 	}
 	switch {
 	case c.MaxValueBytes == 0:

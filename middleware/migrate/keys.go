@@ -86,7 +86,7 @@ func (m *migration) proveNames(c *first) error {
 	case m.AllowUnproven:
 		return nil
 	default:
-		return fmt.Errorf("%w: no hidden name in the namespace was made with the given PRF keys", ErrUnproven)
+		return fmt.Errorf("%w: none of the names that were tried proves the given PRF keys (one-way names prove nothing)", ErrUnproven)
 	}
 }
 

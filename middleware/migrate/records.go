@@ -45,7 +45,7 @@ func (m *migration) register(ctx context.Context, job string) error {
 	case full:
 		return ErrMemory
 	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
-		m.warn("the Redis user may not write the key " + rediswalk.RunsName + " (allow the key in the ACL of the user), so this run does not invalidate older checkpoint files")
+		m.warn("the Redis user may not write the key " + rediswalk.RunsName + " (allow the key in the user's ACL), so this run does not invalidate older checkpoint files")
 		return nil
 	case err != nil:
 		return fmt.Errorf("migrate: cannot record the run (Redis key sealcache.runs): %w", err)

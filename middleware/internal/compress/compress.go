@@ -98,12 +98,12 @@ func (c *Codec) Expand(src []byte) ([]byte, error) {
 		return nil, err
 	}
 	if size > uint64(c.max) {
-		return nil, fmt.Errorf("%w: the decompressed value would exceed %d bytes (raise WithMaxValueBytes or WithMaxPayloadBytes)", wire.ErrTooLarge, c.max)
+		return nil, fmt.Errorf("%w: the decompressed value would exceed the limit of %d bytes", wire.ErrTooLarge, c.max)
 	}
 	out, err := c.dec.DecodeAll(src, make([]byte, 0, size))
 	if err != nil {
 		if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
-			return nil, fmt.Errorf("%w: decompressing needs too much memory (raise WithMaxValueBytes or WithMaxPayloadBytes)", wire.ErrTooLarge)
+			return nil, fmt.Errorf("%w: decompressing would need more memory than the limit for a value", wire.ErrTooLarge)
 		}
 		return nil, errFrame // the decoder's own text may quote sizes of the content
 	}
@@ -119,7 +119,7 @@ func (c *Codec) expandS2(block []byte) ([]byte, error) {
 		return nil, errFrame
 	}
 	if size > c.max {
-		return nil, fmt.Errorf("%w: the decompressed value would exceed %d bytes (raise WithMaxValueBytes or WithMaxPayloadBytes)", wire.ErrTooLarge, c.max)
+		return nil, fmt.Errorf("%w: the decompressed value would exceed the limit of %d bytes", wire.ErrTooLarge, c.max)
 	}
 	out, err := s2.Decode(make([]byte, size), block)
 	if err != nil || len(out) != size {

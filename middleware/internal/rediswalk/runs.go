@@ -56,7 +56,7 @@ var ErrRunUndone = errors.New("the run of the checkpoint is complete, Redis has 
 var ErrOpposed = errors.New("a run that seals and a run that unseals worked on the same entries at the same time")
 
 // ErrRunsRefused reports that the user may not write the records.
-var ErrRunsRefused = errors.New("rediswalk: the Redis user may not write the key " + RunsName + " (allow the key in the ACL of the user)")
+var ErrRunsRefused = errors.New("rediswalk: the Redis user may not write the key " + RunsName + " (allow the key in the user's ACL)")
 
 // RegisterRun records a run and returns its id.
 func (s *Servers) RegisterRun(ctx context.Context, r Run) (id string, err error) {

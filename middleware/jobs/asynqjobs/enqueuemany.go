@@ -34,7 +34,7 @@ func WithPipeline(rdb redis.UniversalClient) Option {
 // ErrUnknownOutcome is the error of a task of EnqueueMany that was sent and for which Redis did not reply. The task may be
 // enqueued. Enqueueing it again is safe if it has an id by asynq.TaskID: asynq.ErrTaskIDConflict then says that
 // it was.
-var ErrUnknownOutcome = errors.New("asynqjobs: enqueue: Redis did not confirm the task, but may have it (retry under the same TaskID)")
+var ErrUnknownOutcome = errors.New("asynqjobs: enqueue: Redis did not confirm the task, but may have it (retry only with its TaskID)")
 
 const (
 	// pipelinedTasks and pipelinedBytes bound a pipeline, and with it the memory of EnqueueMany.
