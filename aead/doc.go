@@ -29,8 +29,9 @@
 // bytes or age. If the KEK does not answer, the Envelope uses the old data key up to its limit. From then on, sealing fails
 // with [ErrKeyServiceUnavailable], until the KEK answers.
 //
-// An Envelope keeps a data key in memory for the time of [WithDataKeyTTL], and then asks the KEK again. So if you
-// destroy a KEK, the values under the data keys of this KEK become unreadable after this time.
+// For opening, an Envelope keeps a data key in memory for the time of [WithDataKeyTTL], and then asks the KEK again. So
+// reading survives an outage of the KEK for this time. If you destroy a KEK, the values under its data keys become
+// unreadable after this time.
 //
 // Keys are in the memory of the process while they are in use. No error, log line or formatted value contains key
 // material.

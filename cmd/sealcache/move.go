@@ -41,7 +41,7 @@ func (m *moveCommand) declare(f *flags) {
 	f.need("kek")
 	m.scope.declare(f)
 	f.BoolVar(&m.dryRun, "dry-run", false, "read, open and count; change no entry; test the permissions")
-	f.StringVar(&m.proof, "proof", "", "`KEY` of an entry that the application has sealed: opening it proves that the given encryption keys are the right ones")
+	f.StringVar(&m.proof, "proof", "", "`CACHE-KEY` of an entry that the application has sealed: opening it proves that the given encryption keys are the right ones")
 	f.BoolVar(&m.allowUnproven, "allow-unproven", false, "run although nothing proves that the encryption keys are those of the application")
 	f.BoolVar(&m.ignoreUnreadable, "ignore-unreadable", false, "continue although the present values do not open under the given encryption keys")
 	f.StringVar(&m.checkpoint, "checkpoint", "", "`FILE` that keeps the progress, so that the same command continues a stopped run")
