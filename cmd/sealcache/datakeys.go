@@ -204,7 +204,7 @@ func (o *opened) openSealer(ctx context.Context, p *program, k *dataKeyFlags, ke
 		return nil
 	}
 	if _, ring := kek.(*aead.Keyring); to == toOpen && !ring {
-		kek, o.alone = &openOnly{AEADWithContext: kek}, true
+		kek, o.alone = &openOnly{AEADWithContext: kek}, k.tenant == "" // a tenant has its own KEK
 	}
 	opts := append(k.wrapContext(), aead.WithLogger(p.log), aead.WithDataKeyCache(dataKeysHeld))
 	if k.tenantKEKs != "" {

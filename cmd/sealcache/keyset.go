@@ -115,7 +115,7 @@ func (k *keysetFile) replace(path string, info os.FileInfo, before []byte, c *ke
 	err = replaceLocked(path, info, before, c.data, func() error {
 		replaced = true
 		if err := next.write(path, c.newHandle); err != nil {
-			return fmt.Errorf("%w: %w", errTimesNotSaved, err)
+			return &statusError{exitFailed, fmt.Errorf("%w: %w", errTimesNotSaved, err)} // something was changed
 		}
 		return nil
 	})

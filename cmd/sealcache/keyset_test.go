@@ -148,20 +148,25 @@ func TestChangeKeysetFails(t *testing.T) {
 // The error reports that the keyset was changed. The change may be repeated, so the error does not forbid that.
 func TestChangeKeysetWithoutTimes(t *testing.T) {
 	t.Parallel()
-	k, _ := sealedKeyset(t)
-	view, err := k.change(t.Context(), oneMore)
-	require.NoError(t, err)
-	require.NoError(t, os.Remove(timesFile(k.path)))
-	require.NoError(t, os.Mkdir(timesFile(k.path), 0o700)) // so that no file can take its place
-	next := view.keys[1].ID
-	_, err = k.change(t.Context(), func(m *keyset.Manager, _ *keysetView) error { return m.SetPrimary(next) })
-	require.ErrorIs(t, err, errTimesNotSaved)
-	require.NotContains(t, err.Error(), "do not repeat")
-	ring, err := aead.OpenKeyring(t.Context(), aead.FileSource(k.path), k.kek)
-	require.NoError(t, err)
-	require.Equal(t, next, ring.Keys()[1].ID)
-	require.True(t, ring.Keys()[1].Primary)
-	require.NoError(t, ring.Close())
+	for name, prevent := range map[string]func(times string) error{
+		"a directory in its place": func(times string) error { return errors.Join(os.Remove(times), os.Mkdir(times, 0o700)) },
+		"no file can be created":   func(times string) error { return os.Symlink(filepath.Join(times, "missing", "x"), times+".new") },
+	} {
+		k, _ := sealedKeyset(t)
+		view, err := k.change(t.Context(), oneMore)
+		require.NoError(t, err, name)
+		require.NoError(t, prevent(timesFile(k.path)), name)
+		next := view.keys[1].ID
+		_, err = k.change(t.Context(), func(m *keyset.Manager, _ *keysetView) error { return m.SetPrimary(next) })
+		require.ErrorIs(t, err, errTimesNotSaved, name)
+		require.Equal(t, exitFailed, statusOf(err), "%s: something was changed", name)
+		require.NotContains(t, err.Error(), "do not repeat", name)
+		ring, err := aead.OpenKeyring(t.Context(), aead.FileSource(k.path), k.kek)
+		require.NoError(t, err, name)
+		require.Equal(t, next, ring.Keys()[1].ID, name)
+		require.True(t, ring.Keys()[1].Primary, name)
+		require.NoError(t, ring.Close(), name)
+	}
 }
 
 // broken seals to what it does not open.

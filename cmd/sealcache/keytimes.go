@@ -144,7 +144,7 @@ func newKeysetTimes(path string, h *keyset.Handle) error {
 	id := h.KeysetInfo().GetPrimaryKeyId()
 	times := keyTimes{id: {ID: id, Created: now, Promoted: now}}
 	if err := times.write(path, h); err != nil {
-		return fmt.Errorf("the keyset was made (do not repeat the command), but the ages of the keys were not saved: %w", err)
+		return &statusError{exitFailed, fmt.Errorf("the keyset was made (do not repeat the command), but the ages of the keys were not saved: %w", err)}
 	}
 	return nil
 }

@@ -90,8 +90,8 @@ func (s *Store) checkTags() error {
 }
 
 // FindCtx returns the session under a token in its encoded form. It reports false for a token that is unknown, malformed
-// or too long, and for a session past one of its ends. It also reports false for a value that was altered, moved or
-// planted, or whose key is disabled or destroyed.
+// or too long, and for a session past one of its ends. It also reports false for a value of another type, for one that was
+// altered, moved or planted, and for one whose key is disabled or destroyed.
 //
 // The error comes from the backing store or the key service. Or it names a key that this process does not have, or a
 // format that this release does not know. It is an error even with middleware.WithMissOnOpenFailure, because the session
@@ -110,6 +110,9 @@ func (s *Store) FindCtx(ctx context.Context, token string) (encoded []byte, foun
 	}
 	now := time.Now()
 	wanted, left := min(s.idle, r.absolute.Sub(now)), max(end.Sub(now), 0) // a value that was sealed without an end has 0
+	if ended(wanted) {
+		return nil, false, nil
+	}
 	// The end is too late if a process without this idle timeout, or with another clock, has set it.
 	if (wanted - left).Abs() > s.idle/touchFraction {
 		err := s.sealed.Touch(ctx, token, wanted)
