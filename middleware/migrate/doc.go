@@ -4,13 +4,13 @@
 //
 //	report, err := migrate.Run(ctx, client, migrate.Config{
 //		Operation: migrate.Seal,
-//		From:      migrate.Space{Namespace: "shop"},
+//		From:      migrate.Space{Namespace: "shop"}, // the entries whose Redis keys begin with "shop:"
 //		Keys:      envelope, // the application's
 //	})
 //
-// First call [Plan], which counts what Redis contains. Then call [Run] with DryRun set: it tests the keys and the permissions,
-// and writes nothing. Then call Run without DryRun. Package audit can check the result. docs/rollout.md shows how to turn encryption on in a running service. The command cmd/sealcache does
-// the same as this package.
+// First call [Plan], which counts what Redis contains. Then call [Run] with DryRun set: it tests the keys and the
+// permissions, and writes nothing. Then call Run without DryRun. Package audit can check the result. docs/rollout.md shows
+// how to turn encryption on in a running service. The command cmd/sealcache does the same as this package.
 //
 // # Keys
 //
@@ -41,8 +41,8 @@
 // process that writes to the old names. Before Seal with Config.HiddenKeys or Config.OneWayKeys, stop every process that
 // does not hide names. The comments of these fields describe the details.
 //
-// gocache keeps a set in Redis for each tag, with the names of the entries of this tag. Seal with a namespace changes such
-// sets. It needs Redis 7.0 or newer if there are any, and so does each run that changes names. All other runs need Redis 6.2.
+// A run that changes names needs Redis 7.0 or newer. Seal with Config.From.Namespace also needs Redis 7.0 or newer if entries
+// have tags. Then it also changes the Redis sets in which gocache keeps the entries of each tag. All other runs need Redis 6.2.
 //
 // No error or log line contains a value or the name of an entry.
 package migrate
