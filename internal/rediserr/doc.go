@@ -12,10 +12,10 @@
 //
 // [Denied] and [NotOffered] return true only for replies for which RefusedForGood also returns true:
 //
-//   - [Denied]: the user has no permission for the command or for one of its keys, or the server does not have the
-//     command. Example: "NOPERM No permissions to access a key".
-//   - [NotOffered]: the server does not have the command, or there is no key at all with which the user may run the
-//     command. Example: "ERR unknown command 'INFO'". If NotOffered returns true, Denied also returns true.
+//   - [NotOffered]: no command of this name works, whatever its keys are. The server does not have the command, or the
+//     user has no permission for the command. Example: "ERR unknown command 'INFO'".
+//   - [Denied]: NotOffered returns true, or the user has no permission for one of the keys of the command. Example:
+//     "NOPERM No permissions to access a key".
 //
 // If there is no reply, as after a broken connection, all four return false.
 //
