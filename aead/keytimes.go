@@ -73,7 +73,7 @@ func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 		return nil, fmt.Errorf("aead: read the ages of the keys: the keyset's .times file is over %d bytes (delete the .times file)", MaxKeysetBytes)
 	}
 	if err := json.Unmarshal(data, &f); err != nil || f.Schema != keyTimesSchema || len(f.Keys) == 0 {
-		return nil, errors.New("aead: read the ages of the keys: malformed .times file, or of a newer release (restore or delete it)")
+		return nil, errors.New("aead: read the ages of the keys: .times file malformed or of a newer release (restore or delete it)")
 	}
 	auth, err := newTimesAuthenticator(h)
 	if err != nil {

@@ -133,7 +133,7 @@ func TestGetBytesWithEnd(t *testing.T) {
 	require.Zero(t, end)
 }
 
-// What SetBytes stores is sealed, bound to its name, and refused if it was altered.
+// SetBytes seals a value and binds it to its name. GetBytes refuses an altered value.
 func TestBytesAreSealed(t *testing.T) {
 	t.Parallel()
 	m := memory(t)

@@ -132,7 +132,7 @@ func (o Opener) client(t target) (*api.Client, error) {
 func (t target) newClient() (*api.Client, error) {
 	cfg := api.DefaultConfig()
 	if cfg.Error != nil {
-		return nil, errors.New("an environment variable VAULT_... is invalid, or its file is unreadable (check all VAULT_ variables)")
+		return nil, errors.New("an environment variable VAULT_... is invalid, or its file is unreadable (check all of them)")
 	}
 	env, err := url.Parse(cfg.Address)
 	if err != nil || env.User != nil {

@@ -81,7 +81,7 @@ type opened struct {
 	ring    *aead.Keyring        // nil with a key service or a passphrase without a keyset
 	digest  string               // of the bytes of the sealed keyset
 	closers []io.Closer
-	alone   bool // what aead seals, only this process can open
+	alone   bool // only this process can open the values that aead seals
 }
 
 func (o *opened) close() {

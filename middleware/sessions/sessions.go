@@ -81,7 +81,7 @@ func (s *Store) checkTags() error {
 	kept, err := s.sealed.TagsKept(ctx)
 	switch {
 	case err != nil:
-		return fmt.Errorf("WithUser: cannot learn whether Redis may evict lists of sessions (WithLossyTags skips the check): %w", err)
+		return fmt.Errorf("WithUser: cannot learn whether Redis may evict lists of sessions (WithLossyTags skips this): %w", err)
 	case !kept:
 		return errors.New("WithUser: Redis could evict lists of sessions (set maxmemory-policy to noeviction or volatile-ttl)")
 	default:

@@ -50,7 +50,7 @@ type Run struct {
 
 // ErrRunUndone reports that a checkpoint is out of date. Either the record of its run is gone, as after a flush, or
 // the run is complete. Or another run with other settings has changed the same names since.
-var ErrRunUndone = errors.New("the run of the checkpoint is complete, Redis has no record of it, or a later run changed the entries")
+var ErrRunUndone = errors.New("the run of the checkpoint has ended, Redis has no record of it, or a later run changed the entries")
 
 // ErrOpposed reports that an opposite run changed the same names during a run: one of them seals, and the other unseals.
 var ErrOpposed = errors.New("a run that seals and a run that unseals worked on the same entries at the same time")
