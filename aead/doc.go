@@ -10,15 +10,14 @@
 //	...
 //	defer envelope.Close() // runs before kek.Close
 //
-// An Envelope seals messages with data keys. It makes the data keys itself, and the KEK encrypts ("wraps") each of them.
-// The wrapped data key is stored with each message. The Envelope uses one data key for many messages, so it calls the KEK
-// only a few times per day. The KEK is a file, a passphrase, or a key in a key service (such as a cloud KMS): see
-// [OpenKEK].
+// An Envelope seals messages with data keys. It makes the data keys itself, and the KEK encrypts ("wraps") each of them. The
+// wrapped data key is stored with each message. The Envelope uses one data key for many messages, so it calls the KEK only a
+// few times per day. The KEK is a file, a passphrase, or a key in a key service (such as a cloud KMS): see [OpenKEK].
 //
-// A [Keyring] is a set of keys (a Tink keyset). One key of the set, the primary key, seals new messages. All keys of the
-// set open messages. A keyset is stored encrypted under a KEK: see [CreateKeyset] and [OpenKeyring]. You can
-// give a Keyring to NewEnvelope in the place of a KEK. You can also seal with a Keyring directly, if the application
-// writes few messages: the comment of [Keyring] gives the limit.
+// A [Keyring] is a set of keys (a Tink keyset). One key of the set, the primary key, seals new messages. All keys of the set
+// open messages. A keyset is stored encrypted under a KEK: see [CreateKeyset] and [OpenKeyring]. You can pass a Keyring to
+// NewEnvelope instead of a KEK. You can also seal with a Keyring directly, if the application writes few messages: the
+// comment of [Keyring] gives the limit.
 //
 // Other functions: [NewKEKSet] replaces a KEK without downtime. [OpenPRF] opens the keys with which an application replaces
 // names by pseudonyms. [WithTenants] gives each tenant of an application its own KEK.
@@ -33,8 +32,7 @@
 // reading survives an outage of the KEK for this time. If you destroy a KEK, the values under its data keys become
 // unreadable after this time.
 //
-// Keys are in the memory of the process while they are in use. No error, log line or formatted value contains key
-// material.
+// Keys are in the memory of the process while they are in use. No error, log line or formatted value contains key material.
 //
 // # Errors and concurrency
 //
@@ -46,7 +44,7 @@
 //
 // # Formats and compatibility
 //
-// By default, Keyring and Envelope write the formats of Tink. The Tink libraries of all languages open these formats
-// with the same keys. Passphrase KEKs, tenants and [WithWrapContext] have formats of this package, which FORMAT.md
-// specifies. Each release from v1 on opens the values of all earlier releases from v1 on.
+// By default, Keyring and Envelope write the formats of Tink. The Tink libraries of all languages open these formats with
+// the same keys. Passphrase KEKs, tenants and [WithWrapContext] have formats of this package, which FORMAT.md specifies.
+// Each release from v1 on opens the values of all earlier releases from v1 on.
 package aead

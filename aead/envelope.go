@@ -232,7 +232,7 @@ func (e *Envelope) prove() error {
 		return fmt.Errorf("aead: test of the new data key: the key cannot encrypt: %w", err)
 	}
 	if bytes.Contains(sealed, probe) {
-		return errors.New("aead: test of the new data key: the ciphertext contains the plaintext (choose another template)")
+		return errors.New("aead: test of the new data key: the ciphertext contains the plaintext (choose another key template)")
 	}
 	e.overhead = len(sealed) - len(probe)
 	if e.template.GetTypeUrl() == aesGCMTypeURL {

@@ -61,7 +61,7 @@ func WithTenantKEKs(template string, openers ...KEKOpener) EnvelopeOption {
 
 func (c *envelopeConfig) setTenants(open func(context.Context, string) (tink.AEADWithContext, error), own bool) error {
 	if c.tenants != nil {
-		return errors.New("aead: WithTenants and WithTenantKEKs exclude each other (give only one, once)")
+		return errors.New("aead: WithTenants or WithTenantKEKs is given twice, or both are given (give only one of them)")
 	}
 	c.tenants, c.ownTenants = open, own
 	return nil

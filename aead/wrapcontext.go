@@ -104,7 +104,7 @@ func checkWrapContext(context map[string]string) error {
 		}
 	}
 	if !validWrapContext(context) {
-		return fmt.Errorf("a name must have 1 to %d characters of A-Z a-z 0-9 _.-:/ (a value: 1 to %d, also @ + = or space)",
+		return fmt.Errorf("a name may have 1 to %d of A-Z a-z 0-9 _ . - : / (a value: 1 to %d of these, @, +, = or space)",
 			maxWrapContextName, maxWrapContextValue)
 	}
 	return nil

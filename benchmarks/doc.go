@@ -3,21 +3,20 @@
 //
 //	go run ./benchmarks
 //
-// A ratio can have a budget. The budget is the largest or smallest ratio that is acceptable. The command prints the
-// budget next to the ratio. If the ratio is not acceptable, the command also prints MISSED. A missed budget does not
-// change the exit status, because the speed of the machine changes. With the flag -strict, the exit status is 1 if a
-// budget was missed.
+// A ratio can have a budget. The budget is the largest or smallest ratio that is acceptable. The command prints the budget
+// next to the ratio. If the ratio is not acceptable, the command also prints MISSED. A missed budget does not change the
+// exit status, because the speed of the machine changes. With the flag -strict, the exit status is 1 if a budget was missed.
 //
-// For each ratio, the command measures two ways of doing the same thing in one run, such as with and without
-// encryption. The two ways take turns in short slices of time (A B, B A, ...). The command calculates the ratio of each
-// slice of A to the slice of B next to it, because a slow phase of the machine slows both slices. For each benchmark, the
-// command prints the median, the smallest and the largest ratio. The file benchmarks/README.md describes each benchmark.
+// For each ratio, the command measures two ways of doing the same thing in one run, such as with and without encryption. The
+// two ways take turns in short slices of time (A B, B A, ...). The command calculates the ratio of each slice of A to the
+// slice of B next to it, because a slow phase of the machine slows both slices. For each benchmark, the command prints the
+// median, the smallest and the largest ratio. The file benchmarks/README.md describes each benchmark.
 //
 // # Adding a row
 //
 // A row is one benchmark of the printed table. Write a function that takes a *bench, in a file row_NAME.go. Add this
-// function to the list that the function rows returns. A row has one or more cases, such as sizes of values. For each case,
-// the function does the following:
+// function to the list that rows() returns. A row has one or more cases, such as sizes of values. For each case, the
+// function does the following:
 //
 //   - It skips the case if bench.wants returns false.
 //   - It measures with interleave, which runs the slices.

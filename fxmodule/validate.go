@@ -215,7 +215,7 @@ func (c Cache) tenantProblems() []error {
 		errs = append(errs, errors.New("\"cryptoperiod\" needs a keyset in a file (set \"keyset\" to a file, or remove \"cryptoperiod\")"))
 	}
 	if c.TenantKEKs != "" && !strings.Contains(c.TenantKEKs, tenantPlaceholder) {
-		errs = append(errs, errors.New("tenant_keks: the URI must contain "+tenantPlaceholder+" in the place of the tenant's id"))
+		errs = append(errs, errors.New("tenant_keks: the URI must contain \""+tenantPlaceholder+"\" in place of the tenant's id"))
 	}
 	switch {
 	case c.Tenant == "":
@@ -284,7 +284,7 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 	}
 	switch cache, ok := caches[j.keysOf()]; {
 	case !ok:
-		errs = append(errs, fmt.Errorf("keys_of: there is no cache %s, whose keys would seal the jobs (add the cache to \"caches\")", showName(j.keysOf())))
+		errs = append(errs, fmt.Errorf("keys_of: cache %s does not exist (add it to \"caches\", or name another cache)", showName(j.keysOf())))
 	case cache.Unsealed:
 		errs = append(errs, fmt.Errorf("keys_of: cache %s is unsealed and has no encryption keys (name a sealed cache)", showName(j.keysOf())))
 	}

@@ -62,7 +62,7 @@ func TestValidate(t *testing.T) {
 		"cryptoperiod alone":   {with(func(c *fxmodule.Cache) { c.Cryptoperiod = 1 }), "\"cryptoperiod\" needs a keyset in a file"},
 		"cryptoperiod of env":  {with(func(c *fxmodule.Cache) { c.Keyset, c.Cryptoperiod = "env:K", 1 }), "\"cryptoperiod\" needs a keyset in a file"},
 		"tenant alone":         {with(func(c *fxmodule.Cache) { c.Tenant = "acme" }), "\"tenant\" is set, but \"tenant_keks\" is not (set \"tenant_keks\" to the URI of the tenants' keys)"},
-		"tenant template":      {with(func(c *fxmodule.Cache) { c.TenantKEKs = "file:///k" }), "tenant_keks: the URI must contain {tenant} in"},
+		"tenant template":      {with(func(c *fxmodule.Cache) { c.TenantKEKs = "file:///k" }), "tenant_keks: the URI must contain \"{tenant}\" in"},
 		"tenant name":          {with(func(c *fxmodule.Cache) { c.TenantKEKs, c.Tenant = "file:///{tenant}", "a/b" }), "tenant: byte '/' at position 1"},
 		"tenant begins":        {with(func(c *fxmodule.Cache) { c.TenantKEKs, c.Tenant = "file:///{tenant}", ".." }), "tenant: the id must begin"},
 		"unsealed tenant":      {one(fxmodule.Cache{Store: "memory://", Unsealed: true, Tenant: "a", TenantKEKs: "x", Cryptoperiod: 1}), "the setting \"unsealed\" excludes the settings \"cryptoperiod\", \"tenant\", \"tenant_keks\""},
@@ -96,9 +96,9 @@ func TestValidate(t *testing.T) {
 		"two caches":        {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": sealed, "b": bare}}, `cache "b": the namespace is missing`},
 		"two unsealed":      {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": sealed, "b": {Store: "memory://", Unsealed: true}}}, `cache "b": the namespace is missing`},
 		"jobs, no name":     {fxmodule.Config{Caches: one(bare).Caches, Jobs: fxmodule.Jobs{Redis: "redis://h"}}, `cache "default": the namespace is missing`},
-		"jobs' keys":        {withJobs(fxmodule.Jobs{KeysOf: "nobody"}), `jobs: keys_of: there is no cache "nobody"`},
+		"jobs' keys":        {withJobs(fxmodule.Jobs{KeysOf: "nobody"}), `jobs: keys_of: cache "nobody" does not exist`},
 		"jobs, unsealed":    {withJobs(fxmodule.Jobs{KeysOf: "insecure"}), `keys_of: cache "insecure" is unsealed`},
-		"jobs' default":     {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": sealed}, Jobs: fxmodule.Jobs{Namespace: "n"}}, `jobs: keys_of: there is no cache "default"`},
+		"jobs' default":     {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": sealed}, Jobs: fxmodule.Jobs{Namespace: "n"}}, `jobs: keys_of: cache "default" does not exist`},
 		"jobs' namespace":   {withJobs(fxmodule.Jobs{Namespace: "a b"}), "jobs: the namespace has the byte"},
 		"jobs' keyset":      {withJobs(fxmodule.Jobs{PRFKeyset: "env:"}), "jobs: prf_keyset"},
 		"jobs' name":        {withJobs(fxmodule.Jobs{PRFKeysetName: "n"}), "jobs: \"prf_keyset_name\" has no effect without \"prf_keyset\" (set \"prf_keyset\")"},
@@ -128,7 +128,7 @@ func TestValidate(t *testing.T) {
 	}
 
 	err := one(fxmodule.Cache{Store: "memory://", KEK: "file:///k", TenantKEKs: "file:///k"}).Validate()
-	require.ErrorContains(t, err, "tenant_keks: the URI must contain {tenant} in")
+	require.ErrorContains(t, err, "tenant_keks: the URI must contain \"{tenant}\" in")
 
 	require.NoError(t, one(bare).Validate())
 	require.ErrorContains(t, one(bare).ValidateJobs(), "the namespace is missing")

@@ -172,7 +172,7 @@ func (s *Store) addShared(name string, swap *sharedSwap) {
 }
 
 // errNothingAdded ends a swap in which no delta could be added. Each caller gets the error of its increment.
-var errNothingAdded = errors.New("middleware: increment: every increment would overflow the counter, so the counter is unchanged")
+var errNothingAdded = errors.New("middleware: increment: the sum would overflow the counter, so the counter is unchanged")
 
 // addTogether adds the deltas of increments in one swap, in their order, as if each
 // had a separate swap.

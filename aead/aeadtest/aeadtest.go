@@ -189,13 +189,13 @@ func checkInputKept(s *subject) {
 			s.Fatal("opened under other associated data")
 		}
 		if !bytes.Equal(plaintext[:n+64], wasPlain) {
-			s.Errorf("a call modified the plaintext that it was given (%d bytes)", n)
+			s.Errorf("a call modified the plaintext of %d bytes that it was given", n)
 		}
 		if !bytes.Equal(ad[:100], wasAD) {
-			s.Errorf("a call modified the associated data that it was given, with a plaintext of %d bytes", n)
+			s.Errorf("for a plaintext of %d bytes, a call modified the associated data that it was given", n)
 		}
 		if !bytes.Equal(sealed[:cap(sealed)], wasSealed) {
-			s.Errorf("a call modified the ciphertext that it was given, with a plaintext of %d bytes", n)
+			s.Errorf("for a plaintext of %d bytes, a call modified the ciphertext that it was given", n)
 		}
 	}
 }

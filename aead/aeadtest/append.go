@@ -73,7 +73,7 @@ func checkOpenTo(s *subject) {
 			}
 		}
 		if !bytes.Equal(sealed, was) {
-			s.Errorf("OpenTo modified the ciphertext that it was given, with a plaintext of %d bytes", n)
+			s.Errorf("for a plaintext of %d bytes, OpenTo modified the ciphertext that it was given", n)
 		}
 	}
 }
@@ -91,10 +91,10 @@ func checkInPlace(s *subject) {
 			s.Fatalf("%d bytes: %v", n, err)
 		}
 		if n > 0 && !within(opened, own) {
-			s.Errorf("OpenTo did not decrypt %d bytes in place, although dst is the memory of the ciphertext", n)
+			s.Errorf("OpenTo with dst over the ciphertext did not write the %d bytes of plaintext into this memory", n)
 		}
 		if !bytes.Equal(buf[:40], bytes.Repeat([]byte{0xee}, 40)) || !bytes.Equal(buf[40+len(sealed):], bytes.Repeat([]byte{0xee}, 40)) {
-			s.Errorf("OpenTo wrote to memory around the ciphertext, with a plaintext of %d bytes", n)
+			s.Errorf("for a plaintext of %d bytes, OpenTo changed memory before or after the ciphertext", n)
 		}
 	}
 }

@@ -138,7 +138,7 @@ func (r Remote) showsNothing(t *testing.T, what, text string) {
 			t.Fatal("an empty credential")
 		}
 		if strings.Contains(text, secret) {
-			t.Errorf("the text of %s contains a credential: %s", what, text)
+			t.Errorf("the printed text of %s contains a credential: %s", what, text)
 		}
 	}
 }

@@ -1,6 +1,6 @@
 // Package gocloud opens keys of Azure Key Vault as key-encryption keys (KEKs) of package aead. A KEK encrypts other keys,
-// which encrypt the data. The package also opens keys of other services, if the Go Cloud library (gocloud.dev/secrets) has
-// a Keeper for the service. A Keeper encrypts and decrypts with one key.
+// which encrypt the data. The package also opens keys of other services, if the Go Cloud library (gocloud.dev/secrets) has a
+// Keeper for the service. A Keeper encrypts and decrypts with one key.
 //
 // Pass an [Opener] to [aead.OpenKEK]:
 //
@@ -8,16 +8,16 @@
 //	...
 //	defer kek.Close()
 //
-// For other services, set Opener.Keepers, or call [NewKEK] with a Keeper. Use package hcvault for Vault, package awskms
-// for AWS KMS, and package gcpkms for Google Cloud KMS. Tink's own libraries can decrypt the ciphertexts of these three
-// packages.
+// For other services, set Opener.Keepers, or call [NewKEK] with a Keeper. For Vault, AWS KMS and Google Cloud KMS, use
+// packages hcvault, awskms and gcpkms instead: Tink's own libraries can decrypt their ciphertexts, but not those of this
+// package.
 //
 // # Do not use an Azure key for an Envelope
 //
-// Keys of Azure Key Vault are RSA keys, and Azure does not keep the public key secret. An Envelope stores an encrypted
-// data key with each value. An attacker with the public key can make such a data key, and write values that the
-// application accepts as genuine. So do not give an Azure key to [aead.NewEnvelope]. Instead, encrypt a keyset (a file
-// with Tink keys) with the Azure key. Make the keyset once, and deploy the file with the application:
+// Keys of Azure Key Vault are RSA keys, and Azure does not keep the public key secret. An Envelope stores an encrypted data
+// key with each value. An attacker with the public key can make such a data key, and write values that the application
+// accepts as genuine. So do not give an Azure key to [aead.NewEnvelope]. Instead, encrypt a keyset (a file with Tink keys)
+// with the Azure key. Make the keyset once, and deploy the file with the application:
 //
 //	sealcache keys create --kek "azurekeyvault://..." --out keyset.json
 //
@@ -37,9 +37,9 @@
 //
 // # Errors and concurrency
 //
-// [aead.OpenKEK] tests the key. If the test fails, the error contains the name of the key. If a permission is
-// missing, the error also says which permission. No error contains a credential. The comment of [Opener.OpenKEK]
-// lists the errors of a KEK.
+// [aead.OpenKEK] tests the key. If the test fails, the error contains the name of the key. If a permission is missing, the
+// error also says which permission. No error contains a credential. The comment of [Opener.OpenKEK] lists the errors of a
+// KEK.
 //
 // All types are safe for concurrent use. A call ends when its context ends. FORMAT.md specifies the bytes of a ciphertext.
 package gocloud

@@ -143,7 +143,7 @@ func (t target) newClient() (*api.Client, error) {
 	}
 	client, err := api.NewClient(cfg)
 	if err != nil {
-		return nil, errors.New("VAULT_ADDR or VAULT_AGENT_ADDR is not a URL, or VAULT_HEADERS is invalid (environment variables)")
+		return nil, errors.New("an environment variable is invalid: VAULT_ADDR, VAULT_AGENT_ADDR or VAULT_HEADERS")
 	}
 	return client, nil
 }

@@ -176,7 +176,7 @@ func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyse
 		return nil, fmt.Errorf("the keyset was not changed, because the new keyset cannot be opened: %w", err)
 	}
 	if viewOf(changed, view.prf).states() != written.states() {
-		return nil, errors.New("the keyset was not changed, because the KEK decrypts the new keyset to wrong keys (check the KEK)")
+		return nil, errors.New("keyset unchanged: in a test, the KEK did not decrypt what it had encrypted (check the KEK)")
 	}
 	return &keysetChange{oldHandle: handle, newHandle: changed, before: view, after: written, data: after}, nil
 }
@@ -220,7 +220,7 @@ func readKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext, name
 	}
 	h, err := keyset.ReadWithContext(ctx, reader, kek, recorder.opened)
 	if err != nil {
-		return nil, nil, errors.New("the keyset was decrypted once, but not a second time (is the key service reachable?)")
+		return nil, nil, errors.New("the keyset was decrypted once, but decrypting it again failed (is the key service reachable?)")
 	}
 	v := viewOf(h, isPRF)
 	v.digest, v.associatedData = digest, recorder.first

@@ -249,7 +249,7 @@ func describeWrites(o migrate.Operation, r *migrate.Report) string {
 	case o == migrate.Unseal:
 		return fmt.Sprintf("Number of entries that were written as plaintext: %d.", r.Written)
 	default:
-		return fmt.Sprintf("Number of entries that were sealed under these keys: %d. If the keys are wrong, unseal these entries with the same keys, or delete these entries.", r.Written)
+		return fmt.Sprintf("Before this error, the run sealed entries under the given keys: %d. Run \"sealcache unseal\" with these keys, or delete the entries.", r.Written)
 	}
 }
 

@@ -58,7 +58,7 @@ func (k *openOnly) DecryptWithContext(ctx context.Context, ciphertext, associate
 // that resumes the run could open.
 type opensOnly struct{ tink.AEADWithContext }
 
-var errOpensOnly = errors.New("these keys only decrypt")
+var errOpensOnly = errors.New("these keys can decrypt, but not encrypt")
 
 func (opensOnly) EncryptWithContext(context.Context, []byte, []byte) ([]byte, error) {
 	return nil, errOpensOnly

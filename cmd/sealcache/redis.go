@@ -104,7 +104,7 @@ func (r *redisFlag) failed(err error) error {
 	case code == "NOPERM":
 		return wrong("redis refused the request: %s (check the ACL of the Redis user)", shortReply(err))
 	case rediserr.Temporary(err):
-		return fmt.Errorf("redis refused the request: %s (try again later)", shortReply(err))
+		return fmt.Errorf("redis cannot serve the request now: %s (try again later)", shortReply(err))
 	case rediserr.IsReply(err):
 		return fmt.Errorf("redis refused the request: %s (check the server)", shortReply(err))
 	case notRedis(err):

@@ -90,9 +90,9 @@ func TestOpenNotServed(t *testing.T) {
 		text  string
 		usage bool
 	}{
-		"-LOADING Redis is loading the dataset in memory":                                   {text: "redis refused the request: LOADING Redis is loading the dataset in memory (try again later)"},
-		"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.": {text: "redis refused the request: MASTERDOWN Link with MASTER is down and replica-serve-stale-data... (try again later)"},
-		"-ERR max number of clients reached":                                                {text: "redis refused the request: ERR max number of clients reached (try again later)"},
+		"-LOADING Redis is loading the dataset in memory":                                   {text: "redis cannot serve the request now: LOADING Redis is loading the dataset in memory (try again later)"},
+		"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.": {text: "redis cannot serve the request now: MASTERDOWN Link with MASTER is down and replica-serve-stale-data... (try again later)"},
+		"-ERR max number of clients reached":                                                {text: "redis cannot serve the request now: ERR max number of clients reached (try again later)"},
 		"-ERR no upstream":                                                                  {text: "redis refused the request: ERR no upstream (check the server)"},
 		protected:                                                                           {"redis refused the connection: DENIED, the server is in protected mode (set a password in Redis)", true},
 		"-NOPERM User app has no permissions to run the 'ping' command":                     {"redis refused the request: NOPERM User app has no permissions to run the 'ping' command (check the ACL of the Redis user)", true},
@@ -138,7 +138,7 @@ func TestOpenTooManyClients(t *testing.T) {
 	client := server.Client(t)
 	require.NoError(t, client.ConfigSet(t.Context(), "maxclients", "1").Err())
 	_, err := (&redisFlag{server.URL()}).open(t.Context())
-	require.EqualError(t, err, "redis refused the request: ERR max number of clients reached (try again later)")
+	require.EqualError(t, err, "redis cannot serve the request now: ERR max number of clients reached (try again later)")
 }
 
 // A port without TLS does not answer the handshake, or answers it without TLS.

@@ -1,5 +1,5 @@
-// Command fx is a small HTTP service whose cache is sealed (encrypted). It is built with go.uber.org/fx and keeps the
-// cache in memory:
+// Command fx is a small HTTP service whose cache is sealed (encrypted). It is built with go.uber.org/fx and keeps the cache
+// in memory:
 //
 //	go run ./examples/fx
 //	curl -X PUT -d '{"name":"Alice","email":"alice@example.com"}' localhost:8080/profiles/42
@@ -13,9 +13,8 @@
 //
 // All other settings of package fxmodule work too, such as SEALCACHE_TTL=10m.
 //
-// With both commands, the key-encryption key comes from a passphrase without a salt, so the program logs a warning. The
-// first command uses a random passphrase, the second command uses PROFILES_PASSPHRASE. docs/keys.md describes how to make
-// a salt.
+// Both "go run" commands make the key-encryption key from a passphrase without a salt, so the program logs a warning.
+// Without PROFILES_PASSPHRASE, the program uses a random passphrase. docs/keys.md describes how to make a salt.
 package main
 
 import (

@@ -14,11 +14,11 @@
 //
 //   - [NotOffered]: no command of this name works, whatever its keys are. The server does not have the command, or the
 //     user has no permission for the command. Example: "ERR unknown command 'INFO'".
-//   - [Denied]: NotOffered returns true, or the user has no permission for one of the keys of the command. Example:
-//     "NOPERM No permissions to access a key".
+//   - [Denied]: the same replies as NotOffered, and also replies that say that the user has no permission for one of the
+//     keys. Example: "NOPERM No permissions to access a key".
 //
 // If there is no reply, as after a broken connection, all four return false.
 //
-// The package imports no Redis client. It recognizes an error reply of the server by the method RedisError, which
-// errors of go-redis have.
+// The package imports no Redis client. It recognizes an error reply of the server by the method RedisError, which errors of
+// go-redis have.
 package rediserr

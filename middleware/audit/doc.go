@@ -1,21 +1,20 @@
-// Package audit counts plaintext values and sealed (encrypted) values in Redis. It counts sealed values for each
-// encryption key. It writes nothing to Redis.
+// Package audit counts plaintext values and sealed (encrypted) values in Redis. It counts sealed values for each encryption
+// key. It writes nothing to Redis.
 //
 //	report, err := audit.Run(ctx, client, audit.Config{Namespace: "shop"})
 //	answer, reasons := report.AnythingPlaintext()
 //
-// An audit needs no encryption keys. If you set Config.Keys, it also counts the sealed values that these keys do not
-// open. Without Config.Namespace and Config.Prefix, it also examines the data of asynq, a job queue.
+// An audit needs no encryption keys. If you set Config.Keys, it also counts the sealed values that these keys do not open.
+// Without Config.Namespace and Config.Prefix, it also examines the data of asynq, a job queue.
 //
 // Begin with [Run]. The [Report] answers three questions:
 //
 //   - [Report.AnythingPlaintext]: does Redis hold any plaintext value?
 //   - [Report.AnythingSealed]: does Redis hold any sealed value?
-//   - [Report.MayDestroy]: may you destroy an encryption key, because no value needs it?
+//   - [Report.MayDestroy]: may you destroy an encryption key? Yes means that no value needs it.
 //
-// An answer is Yes, No or Unknown. If the audit cannot examine an entry, it never answers No to the first two questions,
-// and never Yes to the third. With Config.Exclude, MayDestroy is never Yes, because an excluded entry may need
-// the key.
+// An answer is Yes, No or Unknown. If the audit cannot examine an entry, it never answers No to the first two questions, and
+// never Yes to the third. With Config.Exclude, MayDestroy is never Yes, because an excluded entry may need the key.
 //
 // For one entry, [Inspect] describes what Redis holds, and [Open] also decrypts it.
 //
@@ -27,6 +26,6 @@
 //   - An audit does not examine the names of entries and tags. These names are plaintext unless the application hides
 //     them.
 //
-// Errors and log lines contain no name of an entry and no value. The report contains names only if you set
-// [Config.Samples]. Otherwise it contains only prefixes of names.
+// Errors and log lines contain no name of an entry and no value. The report contains names only if you set [Config.Samples].
+// Otherwise it contains only prefixes of names.
 package audit

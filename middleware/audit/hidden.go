@@ -221,7 +221,7 @@ func (a *auditor) checkHidden() (errs []error) {
 	case a.OneWayKeys != nil && a.filtersNames():
 		errs = append(errs, errors.New("the setting OneWayKeys cannot be combined with Prefix, Exclude, GroupBy or OtherApplications"))
 	case a.HiddenKeys != nil && a.filtersNames() && len(a.Keys) == 0:
-		errs = append(errs, errors.New("the setting Keys is missing (with HiddenKeys, prefixes are compared with keys in decrypted values)"))
+		errs = append(errs, errors.New("the setting Keys is missing (to compare hidden names with prefixes, the audit decrypts them)"))
 	}
 	a.names = make(map[string]*pseudonym.Set)
 	for _, ns := range append([]string{""}, a.Namespaces...) {

@@ -342,14 +342,14 @@ func (a *auditor) keyCheck(ctx context.Context, v peeked, f *findings) (bool, er
 	for _, k := range a.Keys {
 		c, err := keycheck.New(k, namespace)
 		if err != nil {
-			return false, fmt.Errorf("audit: cannot open an entry sealcache.key-check (it tests the keys): %w", err)
+			return false, fmt.Errorf("audit: cannot open an entry named sealcache.key-check, which tests the keys: %w", err)
 		}
 		if err = cachevalue.Ask(ctx, func(ctx context.Context) error { return c.Open(ctx, v.start) }); err == nil {
 			refused = false
 			break
 		}
 		if !box.Refused(err) && !errors.Is(err, wire.ErrUnsupportedFormat) {
-			return false, fmt.Errorf("audit: cannot open an entry sealcache.key-check (it tests the keys): %w", err)
+			return false, fmt.Errorf("audit: cannot open an entry named sealcache.key-check, which tests the keys: %w", err)
 		}
 	}
 	if refused {

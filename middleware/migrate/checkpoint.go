@@ -168,7 +168,7 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	}
 	// Vault shows the version of its key. Work under another version has to be repeated.
 	if was := wire.KeyOf(sealed[n:]); was.Version != m.present.Version {
-		return nil, fmt.Errorf("%w: the key service rotated the key since the checkpoint was written, so its work must be repeated", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the key service rotated the key after the checkpoint was written", ErrCheckpoint)
 	}
 	return c, nil
 }
@@ -205,7 +205,7 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 		}
 		switch _, _, err := m.openOwn(ctx, b, c.OldKeys); {
 		case box.Refused(err):
-			return fmt.Errorf("%w: the run that wrote the checkpoint file had another setting OldKeys", ErrCheckpoint)
+			return fmt.Errorf("%w: the run that wrote the checkpoint file had another value of OldKeys", ErrCheckpoint)
 		case err != nil:
 			return fmt.Errorf("migrate: cannot compare the old encryption keys with those of the checkpoint file: %w", err)
 		}

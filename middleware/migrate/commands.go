@@ -134,13 +134,13 @@ func (m *migration) renewKeyCheck(ctx context.Context) error {
 	for i, a := range m.allKeys() {
 		old, err := keycheck.New(a, namespace)
 		if err != nil {
-			return fmt.Errorf("migrate: cannot open the entry sealcache.key-check (it tests the keys): %w", err)
+			return fmt.Errorf("migrate: cannot open the entry sealcache.key-check, which tests the keys: %w", err)
 		}
 		switch err := m.ask(ctx, func(ctx context.Context) error { return old.Open(ctx, stored) }); {
 		case err == nil:
 			return m.swapKeyCheck(ctx, name, stored, i > 0)
 		case !box.Refused(err):
-			return fmt.Errorf("migrate: cannot open the entry sealcache.key-check (it tests the keys): %w", err)
+			return fmt.Errorf("migrate: cannot open the entry sealcache.key-check, which tests the keys: %w", err)
 		}
 	}
 	return nil // it has changed since the run began

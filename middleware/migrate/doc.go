@@ -1,6 +1,6 @@
-// Package migrate changes cached data in Redis while the application runs. It has three operations. [Seal] seals
-// (encrypts) plaintext values. [Reseal] seals values again with a new key. [Unseal] turns sealed values back into
-// plaintext. A run can also give entries new names.
+// Package migrate changes cached data in Redis while the application runs. It has three operations. [Seal] seals (encrypts)
+// plaintext values. [Reseal] seals values again with a new key. [Unseal] turns sealed values back into plaintext. A run can
+// also give entries new names.
 //
 //	report, err := migrate.Run(ctx, client, migrate.Config{
 //		Operation: migrate.Seal,
@@ -15,19 +15,19 @@
 // # Keys
 //
 // A run needs the encryption keys of the application. With other keys, the application could not read the values that the
-// run writes. So Run tests the keys before it writes. It opens the entry sealcache.key-check,
-// which the application writes when it calls middleware.Store.Check. If this entry does not open, Run returns
-// [ErrWrongKeys]. If the entry does not exist, set Config.Proof: see [ErrUnproven].
+// run writes. So Run tests the keys before it writes. It opens the entry sealcache.key-check, which the application writes
+// when it calls middleware.Store.Check. If this entry does not open, Run returns [ErrWrongKeys]. If the entry does not
+// exist, set Config.Proof: see [ErrUnproven].
 //
 // # What a run does
 //
-// A run scans every master in batches. It writes an entry only if the application has not changed it since the run read
-// it. So a run never overwrites a newer value. Entries keep their expiration and their tags. Tags are the labels by which
+// A run scans every master in batches. It writes an entry only if the application has not changed it since the run read it.
+// So a run never overwrites a newer value. Entries keep their expiration and their tags. Tags are the labels by which
 // gocache deletes several entries at once.
 //
 // A run does not change the following:
 //
-//   - entries of other Redis types than string
+//   - Redis keys of other types than string, except the sets of tags (see below)
 //   - the Redis keys of asynq, a job queue
 //   - values that do not open, and values in a format that this release does not know
 //
@@ -41,8 +41,9 @@
 // process that writes to the old names. Before Seal with Config.HiddenKeys or Config.OneWayKeys, stop every process that
 // does not hide names. The comments of these fields describe the details.
 //
-// A run that changes names needs Redis 7.0 or newer. Seal with Config.From.Namespace also needs Redis 7.0 or newer if entries
-// have tags. Then it also changes the Redis sets in which gocache keeps the entries of each tag. All other runs need Redis 6.2.
+// A run that changes names needs Redis 7.0 or newer. Seal with Config.From.Namespace also needs Redis 7.0 or newer if
+// entries have tags. Then it also changes the Redis sets in which gocache keeps the entries of each tag. All other runs need
+// Redis 6.2.
 //
 // No error or log line contains a value or the name of an entry.
 package migrate

@@ -66,7 +66,7 @@ func (m *migration) proveKeys(ctx context.Context) error {
 		}
 	}
 	if m.provenBy == "" && !m.AllowUnproven {
-		return fmt.Errorf("%w: the namespace has no entry %s, which Store.Check of the application writes to test the keys", ErrUnproven, keycheck.Name)
+		return fmt.Errorf("%w: there is no entry %s to test the keys with (call Store.Check in the application)", ErrUnproven, keycheck.Name)
 	}
 	return nil
 }
@@ -86,7 +86,7 @@ func (m *migration) proveNames(c *first) error {
 	case m.AllowUnproven:
 		return nil
 	default:
-		return fmt.Errorf("%w: none of the names that were tried proves the given PRF keys (one-way names prove nothing)", ErrUnproven)
+		return fmt.Errorf("%w: no name that was tried shows that the PRF keys are right (one-way names cannot show it)", ErrUnproven)
 	}
 }
 
@@ -99,13 +99,13 @@ func (m *migration) openKeyCheck(ctx context.Context, namespace string) (underKe
 	for i, a := range m.allKeys() {
 		c, err := keycheck.New(a, namespace)
 		if err != nil {
-			return false, fmt.Errorf("migrate: cannot open the entry sealcache.key-check (it tests the keys): %w", err)
+			return false, fmt.Errorf("migrate: cannot open the entry sealcache.key-check, which tests the keys: %w", err)
 		}
 		switch err := m.ask(ctx, func(ctx context.Context) error { return c.Open(ctx, stored) }); {
 		case err == nil:
 			return i == 0, nil
 		case !box.Refused(err) && !errors.Is(err, wire.ErrNotSealed) && !errors.Is(err, wire.ErrUnsupportedFormat):
-			return false, fmt.Errorf("migrate: cannot open the entry sealcache.key-check (it tests the keys): %w", err)
+			return false, fmt.Errorf("migrate: cannot open the entry sealcache.key-check, which tests the keys: %w", err)
 		}
 	}
 	return false, fmt.Errorf("%w: the given encryption keys do not open the entry %s, which tests the keys of the namespace", ErrWrongKeys, keycheck.Name)
@@ -128,7 +128,7 @@ func (m *migration) openProof(ctx context.Context) error {
 	if m.names != nil && !m.Stored {
 		var err error
 		if hidden, err = m.names.all(space.Namespace == m.target().Namespace, key); err != nil {
-			return fmt.Errorf("%w: cannot compute the hidden name of the entry in the setting Proof: %w", ErrConfig, err)
+			return fmt.Errorf("%w: cannot compute the hidden name of the entry in Proof: %w", ErrConfig, err)
 		}
 	}
 	for i, key := range append(hidden, key) {
@@ -148,7 +148,7 @@ func (m *migration) openProof(ctx context.Context) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%w: the entry in the setting Proof is missing or not sealed (give the key of a sealed entry)", ErrConfig)
+	return fmt.Errorf("%w: the entry in Proof does not exist or is not sealed (set Proof to the name of a sealed entry)", ErrConfig)
 }
 
 // openUnderKeys opens the value of the entry of Config.Proof.
@@ -248,7 +248,7 @@ type first struct {
 }
 
 func refusedText(c *Counts) string {
-	return fmt.Sprintf("the given encryption keys open none of the first %d sealed values (%d unreadable, %d under unknown keys)", c.unopened(), c.Unreadable, c.UnknownKey)
+	return fmt.Sprintf("none of the first %d sealed values opens with the given encryption keys", c.unopened())
 }
 
 // tryMaster counts in c the sealed values that open and those that do not.

@@ -14,7 +14,7 @@ import (
 // ErrOpposed reports that Seal and Unseal changed the same names at the same time. The run has scanned everything, but the
 // opposite run may have changed entries after this scan had passed them. Run it again, alone. Both runs return ErrOpposed,
 // unless one of them was killed or ended before the other.
-var ErrOpposed = errors.New("migrate: a run that seals and one that unseals changed the same entries (repeat the one you want)")
+var ErrOpposed = errors.New("migrate: a sealing run and an unsealing run changed the same entries (repeat the one you want)")
 
 // accessRuns names an operation on the records of runs in the log.
 const accessRuns = "access the records of runs"
@@ -171,7 +171,7 @@ func (m *migration) checkRefusals(ctx context.Context) error {
 		m.warn("the real run would refuse to start: the given keys opened no value in an earlier run")
 		return nil
 	case refused:
-		return fmt.Errorf("%w: the given keys opened no value in an earlier run (set Proof if the keys are right)", ErrWrongKeys)
+		return fmt.Errorf("%w: the given keys opened no value in an earlier run (if the keys are right, set Proof to an entry that they open)", ErrWrongKeys)
 	}
 	return nil
 }

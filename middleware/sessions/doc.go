@@ -1,25 +1,25 @@
-// Package sessions stores HTTP sessions in a middleware.Store, which seals them. To seal is to encrypt so that altered
-// data is detected. The package is a store for scs (github.com/alexedwards/scs). For gorilla/sessions, gin and echo, use
-// package gorillasessions.
+// Package sessions stores HTTP sessions in a middleware.Store, which seals them. To seal is to encrypt so that altered data
+// is detected. The package is a store for scs (github.com/alexedwards/scs). For gorilla/sessions, gin and echo, use package
+// gorillasessions.
 //
 //	sealed, err := middleware.New(backing, keys, middleware.WithNamespace("sessions"), middleware.WithOneWayKeys(set))
 //	store, err := sessions.New(sealed)
 //	manager := scs.New()
 //	manager.Store = store
 //
-// Here, backing is a gocache store, such as one from redisstore.Open. The encryption keys are in keys, an aead.Envelope.
-// The keys of a pseudorandom function (PRF) are in set, a *prf.Set from aead.OpenPRF. The middleware.Store replaces the
-// name of each entry (here: the session token) by a pseudonym. An attacker without the PRF keys cannot compute the pseudonym
-// of a name. [New] refuses a middleware.Store without the option WithOneWayKeys or WithHiddenKeys.
+// Here, backing is a gocache store, such as one from redisstore.Open. The encryption keys are in keys, an aead.Envelope. The
+// keys of a pseudorandom function (PRF) are in set, a *prf.Set from aead.OpenPRF. The middleware.Store replaces the name of
+// each entry (here: the session token) by a pseudonym. An attacker without the PRF keys cannot compute the pseudonym of a
+// name. [New] refuses a middleware.Store without the option WithOneWayKeys or WithHiddenKeys.
 //
 // A session token is as secret as a password: an attacker with the token can act as the user. Most session stores use the
-// token as the key name in Redis. This store uses a pseudonym of the token. A dump of Redis contains no token, no user
-// name and no value.
+// token as the key name in Redis. This store uses a pseudonym of the token. A dump of Redis contains no token, no user name
+// and no value.
 //
 // # Expiration
 //
-// A session has two expiry times, and both are sealed. An expired session is not found, even if an attacker removed the
-// TTL in Redis or restored a dump.
+// A session has two expiry times, and both are sealed. An expired session is not found, even if an attacker removed the TTL
+// in Redis or restored a dump.
 //
 //   - The absolute expiry is the time that scs passes to [Store.CommitCtx]. Nothing moves it.
 //   - The idle expiry exists only with [WithIdleTimeout]. When scs loads a session, the store moves this expiry, if a
@@ -31,10 +31,10 @@
 // # Concurrent requests
 //
 // scs loads a session at the start of a request. If the request changed the session, scs writes it at the end. Another
-// request can delete the session in between (a logout). Then the write brings the deleted session back, because scs
-// requires CommitCtx to write each session that scs passes, also one that no longer exists. Package gorillasessions does
-// not have this problem: it calls [Store.Replace], which writes only a session that exists.
+// request can delete the session in between (a logout). Then the write brings the deleted session back, because scs requires
+// CommitCtx to write every session, even one that no longer exists. Package gorillasessions does not have this problem: it
+// calls [Store.Replace], which writes only a session that exists.
 //
-// With scs, therefore change a session in as few requests as possible. Use [WithIdleTimeout] and not the IdleTimeout
-// of scs. With the IdleTimeout of scs, each request writes the session.
+// So, with scs, change a session in as few requests as possible. Use [WithIdleTimeout] and not the IdleTimeout of scs. With
+// the IdleTimeout of scs, each request writes the session.
 package sessions

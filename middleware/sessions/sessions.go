@@ -81,9 +81,9 @@ func (s *Store) checkTags() error {
 	kept, err := s.sealed.TagsKept(ctx)
 	switch {
 	case err != nil:
-		return fmt.Errorf("WithUser: cannot learn whether Redis may evict lists of sessions (WithLossyTags skips this): %w", err)
+		return fmt.Errorf("WithUser: cannot learn whether Redis may evict lists of sessions: %w (WithLossyTags skips the check)", err)
 	case !kept:
-		return errors.New("WithUser: Redis could evict lists of sessions (set maxmemory-policy to noeviction or volatile-ttl)")
+		return errors.New("WithUser: Redis may evict the lists of users' sessions (set maxmemory-policy to noeviction)")
 	default:
 		return nil
 	}

@@ -43,7 +43,7 @@ func TestNewRefusesUnusableClients(t *testing.T) {
 	_, err = redisstore.New(shared.Single.Client(t), store.WithTagsTTL(-time.Second))
 	require.ErrorContains(t, err, "WithTagsTTL: the duration is negative")
 	_, err = redisstore.New(shared.Single.Client(t), store.WithExpiration(math.MaxInt64))
-	require.ErrorContains(t, err, "cannot be rounded up to milliseconds")
+	require.ErrorContains(t, err, "too long to round up to milliseconds")
 }
 
 func TestCloseLeavesTheCallersClientOpen(t *testing.T) {

@@ -83,7 +83,7 @@ func wholeMilliseconds(d time.Duration) (time.Duration, error) {
 	if rest := d % time.Millisecond; rest != 0 {
 		d += time.Millisecond - rest
 		if d < 0 { // past the last duration there is
-			return 0, errors.New("the expiration cannot be rounded up to milliseconds (use a shorter one)")
+			return 0, errors.New("the expiration is too long to round up to milliseconds (use a shorter one)")
 		}
 	}
 	return d, nil

@@ -102,7 +102,7 @@ func NewWithConfig(client redis.UniversalClient, cfg Config, opts ...store.Optio
 		ForEachShard(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
 	}:
 		if _, cluster := client.(masters); !cluster {
-			return nil, fmt.Errorf("redisstore: new: clients of type %T are not supported (use redis.NewClusterClient)", c)
+			return nil, fmt.Errorf("redisstore: new: %T is not supported (use redis.NewClient or redis.NewClusterClient)", c)
 		}
 	case *redis.AutoPipeliner:
 		return nil, errors.New("redisstore: new: an AutoPipeliner is not supported (pass the client that it was made from)")
@@ -278,7 +278,7 @@ func (s *Store) noTagSet(ctx context.Context, key string) error {
 	}
 	kind, err := s.run(ctx, s.scripts.kind, []string{key}).Text()
 	if err == nil && kind == tagSets {
-		err = errors.New("this key is reserved for a tag's list of entries (use keys that do not start with " + tagPrefix + ")")
+		err = errors.New("this key is the list of a tag's entries (use keys that do not start with " + tagPrefix + ")")
 	}
 	return err
 }

@@ -110,7 +110,7 @@ func compareAndDelete(t *testing.T, s *subject) {
 		s.set(t, "k", "head\x00tail")
 		deleted, err := a.CompareAndDelete(t.Context(), "k", []byte(c.old), c.tail)
 		if err != nil || deleted != c.want {
-			t.Errorf("CompareAndDelete(old %q, tail %d) of the entry \"head\\x00tail\" returned %v, error %v, want %v", c.old, c.tail, deleted, err, c.want)
+			t.Errorf("CompareAndDelete(old %q, tail of %d bytes) of the entry \"head\\x00tail\" returned %v, error %v, want %v", c.old, c.tail, deleted, err, c.want)
 		}
 		if c.want {
 			s.lacks(t, "k")
@@ -202,7 +202,7 @@ func compareAndSet(t *testing.T, s *subject) {
 		}
 		s.holds(t, "k", want)
 		if _, ttl, err := s.Store.GetWithTTL(t.Context(), "k"); s.Can.TTL.Reported && (err != nil || (ttl > 0) != c.want || ttl > time.Hour) {
-			t.Errorf("after CompareAndSet(old %q), GetWithTTL returned the TTL %v, error %v, want an entry with a TTL: %v", c.old, ttl, err, c.want)
+			t.Errorf("after CompareAndSet(old %q), GetWithTTL returned the TTL %v, error %v, want an entry (has a TTL: %v)", c.old, ttl, err, c.want)
 		}
 		if !s.Can.Tags {
 			continue
@@ -310,7 +310,7 @@ func batches(t *testing.T, s *subject) {
 			case want == nil && got[i] != nil:
 				t.Errorf("GetBytesMany returned %q for an absent entry, want nil", got[i])
 			case want != nil && (got[i] == nil || string(got[i]) != want):
-				t.Errorf("GetBytesMany returned for the key at position %d the value %q, want %q", i, got[i], want)
+				t.Errorf("for the key at position %d, GetBytesMany returned the value %q, want %q", i, got[i], want)
 			}
 		}
 		got[3][0] = 'y' // the caller owns it
@@ -319,9 +319,9 @@ func batches(t *testing.T, s *subject) {
 	got, errs := b.GetBytesMany(t.Context(), []string{"a", "b", "empty", "absent"}, 1)
 	var large interface{ TooLarge() bool }
 	if len(errs) != 4 || errs[0] != nil || errs[2] != nil || errs[3] != nil || !errors.As(errs[1], &large) || !large.TooLarge() {
-		t.Errorf("GetBytesMany with a limit of 1: errors %v, want only one for key 1, whose TooLarge() is true", errs)
+		t.Errorf("GetBytesMany with a limit of 1: errors %v, want one error, at index 1, with TooLarge() true", errs)
 	} else if string(got[0]) != "1" || got[2] == nil || got[3] != nil {
-		t.Errorf("GetBytesMany with a limit of 1 returned %q, want \"1\", any value, an empty value and nil", got)
+		t.Errorf("GetBytesMany with a limit of 1 returned %q, want in this order: \"1\", anything, an empty value, nil", got)
 	}
 	if s.Can.TTL.Reported {
 		if _, ttl, err := s.Store.GetWithTTL(t.Context(), "b"); err != nil || ttl > time.Hour || ttl < 59*time.Minute {

@@ -79,7 +79,7 @@ func basicCases() []testCase {
 				before := s.Store.GetType()
 				s.set(t, "k", "v")
 				if after := s.Store.GetType(); before == "" || before != after {
-					t.Errorf("GetType returned %q before Set and %q after it, want one text that is not empty", before, after)
+					t.Errorf("GetType returned %q before Set and %q after it, want the same text, which is not empty", before, after)
 				}
 			},
 		},

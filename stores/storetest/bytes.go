@@ -38,7 +38,7 @@ func ownedBytes(t *testing.T, s *subject) {
 			t.Fatalf("GetBytesWithTTL: %q, %v", got, err)
 		}
 		if elapsed := time.Since(start); ttl > d || ttl < d-elapsed-time.Millisecond {
-			t.Errorf("GetBytesWithTTL returned the TTL %v, %v after an expiration of %v was set (the TTL must be exact to 1 ms)", ttl, elapsed, d)
+			t.Errorf("GetBytesWithTTL returned the TTL %v when %v had passed of an expiration of %v (want it exact to 1 ms)", ttl, elapsed, d)
 		}
 		clear(got[:cap(got)])
 	}
@@ -53,7 +53,7 @@ func ownedBytes(t *testing.T, s *subject) {
 			t.Fatalf("Set: %v", err)
 		}
 		if got, err := b.GetBytes(t.Context(), "k"); err != nil || string(got) != "a string" {
-			t.Errorf("GetBytes of a string returned %q, error %v", got, err)
+			t.Errorf("GetBytes of an entry that was set as a string returned %q, error %v, want the bytes of the string", got, err)
 		}
 	}
 	s.invalidate(t, "tag")
@@ -95,7 +95,7 @@ func setsTTL(t *testing.T, s *subject) {
 		t.Fatalf("SetBytesWithTTL of nil: %v", err)
 	}
 	if _, ttl, err := b.GetBytesWithTTL(t.Context(), "k"); err == nil && (ttl <= 0 || ttl > time.Millisecond) {
-		t.Errorf("an entry with less than a millisecond has the TTL %v", ttl)
+		t.Errorf("an entry that was set with less than a millisecond has the TTL %v, want at most 1ms", ttl)
 	}
 	if s.Can.Tags {
 		s.set(t, "tagged", "1", store.WithTags([]string{"former"}))
@@ -114,7 +114,7 @@ func setsTTL(t *testing.T, s *subject) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := b.SetBytesWithTTL(ctx, "k", nil, 0); !errors.Is(err, context.Canceled) {
-			t.Errorf("SetBytesWithTTL with a cancelled context returned %v", err)
+			t.Errorf("SetBytesWithTTL with a cancelled context returned %v, want context.Canceled", err)
 		}
 	}
 }

@@ -171,7 +171,7 @@ func declarations(t *testing.T, s *subject) {
 	d, ok := s.Store.(Declarer)
 	if !ok {
 		if len(names) > 0 {
-			t.Errorf("the store implements %q, but package middleware ignores them without a method Capabilities", names)
+			t.Errorf("the store implements %q, which package middleware ignores (add a method Capabilities)", names)
 		}
 		return
 	}

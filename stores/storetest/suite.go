@@ -211,7 +211,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 	case ran == 0:
 		t.Error("storetest: no case ran, because none applies to the declared Capabilities")
 	case ran+skipped == len(cases()) && ran < minCases:
-		t.Errorf("storetest: only %d cases ran (declare all that the store can do in Subject.Can)", ran)
+		t.Errorf("storetest: only %d cases ran (declare in Subject.Can everything that the store can do)", ran)
 	}
 }
 
@@ -239,7 +239,7 @@ func (s *subject) valid() error {
 	case !c.Bytes.taken() && !c.Strings.taken():
 		return errors.New("the store must accept []byte or string (declare Bytes or Strings)")
 	case c.ScopedClear && s.Beside == nil:
-		return errors.New("ScopedClear is declared, but the field Beside is nil")
+		return errors.New("ScopedClear is declared, but Beside is nil (set Beside to another store over the same data)")
 	case c.Sealed && (s.Raw == nil || s.Plant == nil):
 		return errors.New("the capability Sealed is declared, but the field Raw or Plant is nil")
 	case c.Sealed && (c.Bytes != AsGiven || c.Strings != AsGiven || c.Scalars != AsGiven):

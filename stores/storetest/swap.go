@@ -104,7 +104,7 @@ func swap(t *testing.T, s *subject) {
 	} {
 		s.set(t, "k", "head\x00tail")
 		if got := try(c.old, c.tail, "new"); got != c.want {
-			t.Errorf("CompareAndSwap(old %q, tail %d) of the entry \"head\\x00tail\" returned %v, want %v", c.old, c.tail, got, c.want)
+			t.Errorf("CompareAndSwap(old %q, tail of %d bytes) of the entry \"head\\x00tail\" returned %v, want %v", c.old, c.tail, got, c.want)
 		}
 		if c.want {
 			s.holds(t, "k", "new")
@@ -141,19 +141,19 @@ func swapKeeps(t *testing.T, s *subject) {
 	}
 	near := func(got, want time.Duration) bool { return got <= want && got > want-time.Minute }
 	if got := ttlAfter(time.Hour, -1); !near(got, time.Hour) {
-		t.Errorf("CompareAndSwap that keeps the TTL left the TTL %v, want one hour", got)
+		t.Errorf("after a CompareAndSwap that keeps the TTL, the TTL is %v, want one hour", got)
 	}
 	if got := ttlAfter(0, -1); got > 0 {
-		t.Errorf("CompareAndSwap that keeps the TTL gave an entry without TTL the TTL %v", got)
+		t.Errorf("a CompareAndSwap that keeps the TTL gave the TTL %v to an entry that had none", got)
 	}
 	if got := ttlAfter(time.Hour, 0); got > 0 {
-		t.Errorf("CompareAndSwap with the TTL 0 left the TTL %v, want none", got)
+		t.Errorf("after a CompareAndSwap with the TTL 0, the TTL is %v, want none", got)
 	}
 	if got := ttlAfter(time.Hour, 2*time.Hour); !near(got, 2*time.Hour) {
-		t.Errorf("CompareAndSwap with a TTL of two hours left the TTL %v", got)
+		t.Errorf("after a CompareAndSwap with a TTL of two hours, the TTL is %v", got)
 	}
 	if got := ttlAfter(0, 2*time.Hour); !near(got, 2*time.Hour) {
-		t.Errorf("CompareAndSwap with a TTL of two hours left the TTL %v", got)
+		t.Errorf("after a CompareAndSwap with a TTL of two hours, the TTL is %v", got)
 	}
 }
 
@@ -172,7 +172,7 @@ func swapConcurrently(t *testing.T, s *subject) {
 				}
 				n, err := strconv.Atoi(textOf(value))
 				if err != nil {
-					t.Errorf("the counter that concurrent calls of CompareAndSwap increment is not a number")
+					t.Errorf("after concurrent calls of CompareAndSwap, the counter is not a number")
 					return
 				}
 				ok, err := sw.CompareAndSwap(t.Context(), "n", []byte(textOf(value)), 16, []byte(strconv.Itoa(n+1)), -1)

@@ -160,7 +160,7 @@ func throughCache[T any](t *testing.T, s *subject, value T) {
 		t.Errorf("%s: Clear failed: %v", key, err)
 	}
 	if c.GetCodec().GetStore().GetType() != s.Store.GetType() {
-		t.Errorf("%s: the codec of the cache returned a store with another GetType than the store has", key)
+		t.Errorf("%s: GetType of the store that the codec of the cache returns differs from GetType of the store", key)
 	}
 }
 
@@ -247,10 +247,10 @@ func throughChain[T any](t *testing.T, s *subject, value func(string) T) {
 		})
 	}
 	if ttl := upper.expiration("eternal"); s.Can.TTL.None <= 0 && ttl > 0 || s.Can.TTL.None == 0 && ttl != 0 {
-		t.Errorf("the Chain wrote an entry without expiration to the upper level with the expiration %v", ttl)
+		t.Errorf("an entry without expiration got the expiration %v when the Chain wrote it to the upper level", ttl)
 	}
 	if ttl := upper.expiration("mortal"); s.Can.TTL.Reported && (ttl <= 0 || ttl > time.Hour+s.Can.TTL.Resolution) {
-		t.Errorf("the Chain wrote an entry with a TTL of one hour to the upper level with the expiration %v", ttl)
+		t.Errorf("an entry with a TTL of one hour got the TTL %v when the Chain wrote it to the upper level", ttl)
 	}
 	if err := c.Delete(t.Context(), "both"); err != nil {
 		t.Fatalf("Delete: %v", err)

@@ -1,10 +1,10 @@
 // Package cleartext reads keysets in plaintext, for package aead. A keyset is a set of Tink keys. Applications cannot import
 // this package: they use package aead/insecurecleartextkeyset, whose name states the danger.
 //
-// The function of this package is [Read]. The type [KEK] takes the place of a key-encryption key, but encrypts nothing.
-// Package insecurecleartextkeyset and aead.OpenKEK, for a URI file://, pass a KEK of this type. With any other KEK, package
-// aead calls Read only to explain why it refuses the data, and discards the keyset. So no application opens a plaintext
-// keyset by mistake.
+// The function of this package is [Read]. The type [KEK] takes the place of a key-encryption key, but encrypts nothing. It
+// tells package aead to accept a plaintext keyset. Only package insecurecleartextkeyset uses it, and aead.OpenKEK for a
+// file:// URI. With any other KEK, package aead refuses a plaintext keyset. It then calls Read only so that the error can
+// say that the keyset is in plaintext. So no application opens a plaintext keyset by mistake.
 package cleartext
 
 import (

@@ -1,5 +1,5 @@
-// Command cache takes everything that fxmodule provides. A test builds it to check which packages it
-// links. The test does not run it.
+// Command cache is an fx application that uses every value that fxmodule provides. A test builds it to check which packages
+// it links. The test does not run it.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Package box seals and opens all values that this module stores. To seal is to encrypt so that altered values are
-// detected. To open is to decrypt, and to check that the value was not altered.
+// Package box seals and opens all values that this module stores. To seal is to encrypt so that altered values are detected.
+// To open is to decrypt, and to check that the value was not altered.
 //
 // [New] returns a [Box] for values of one kind in one namespace. Examples of kinds are cache values and job payloads. A
 // namespace is the name of a cache or queue. [Box.Seal] encrypts a value, and writes a header in front of the encrypted
@@ -7,8 +7,8 @@
 // [Box.Open] needs the same three.
 //
 // Each error of Box.Open wraps an error of package aead. If the value does not open with the encryption key, Box.Open
-// returns [aead.ErrUnauthentic] or [aead.ErrUnknownKey]. Any unknown error becomes [aead.ErrKeyServiceUnavailable]. Then
-// the caller tries again, and does not drop a valid value.
+// returns [aead.ErrUnauthentic] or [aead.ErrUnknownKey]. Any unknown error becomes [aead.ErrKeyServiceUnavailable], so that
+// the caller tries again and does not drop a valid value.
 //
 // [Refused] reports whether an error is aead.ErrUnauthentic or aead.ErrUnknownKey. [Final] reports whether a retry cannot
 // help.

@@ -1,9 +1,8 @@
-// Package content builds the bytes of a cache value that are then encrypted. They contain the encoded value. They can
-// also contain the cache key of the entry and its tags. Tags are the labels by which gocache deletes several entries at
-// once.
+// Package content builds the plaintext of a cache value before it is encrypted. It contains the encoded value. It can also
+// contain the cache key of the entry and its tags. Tags are the labels by which gocache deletes several entries at once.
 //
-// [Packer.Pack] builds these bytes, and [Packer.Unpack] parses them. FORMAT.md, section "Plaintext of a cache value",
-// specifies them.
+// [Packer.Pack] builds this plaintext, and [Packer.Unpack] parses it. FORMAT.md, section "Plaintext of a cache value",
+// specifies it.
 package content
 
 import (

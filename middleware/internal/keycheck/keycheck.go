@@ -2,9 +2,10 @@
 // store, and contains no secret. If all processes of an application can open it, these processes use the same encryption
 // keys.
 //
-// [New] returns a [Check] for one namespace, the name of a cache. middleware.Store.Check writes the key check. After a change
-// of the primary encryption key, Store.Check seals the key check again. It never replaces a key check that does not open.
-// Package migrate opens the key check before it reads data. Package audit counts the key checks in Redis.
+// [New] returns a [Check] for one namespace, which is the prefix of the names of a cache's entries. middleware.Store.Check
+// writes the key check. After a change of the primary encryption key, Store.Check seals the key check again. It never
+// replaces a key check that does not open. Package migrate opens the key check before it reads data. Package audit counts
+// the key checks in Redis.
 //
 // An attacker with write access to the store can delete or replace the key check. So the key check alone does not prove
 // which encryption keys are right.

@@ -26,9 +26,9 @@ func NewFilter(what string, prefixes []string, namespace string, stored bool, sc
 		}
 		switch {
 		case strings.HasPrefix(scope, p):
-			return nil, fmt.Errorf("%s[%d] excludes every key in the given namespace and prefix (make this prefix longer, or remove it)", what, i)
+			return nil, fmt.Errorf("%s[%d] excludes every key that would be scanned (make %s[%d] longer, or remove it)", what, i, what, i)
 		case !strings.HasPrefix(p, scope):
-			return nil, fmt.Errorf("%s[%d] matches no key, because all scanned keys start with the given namespace and prefix (give %s)", what, i, system(namespace, stored))
+			return nil, fmt.Errorf("%s[%d] matches no key, because it does not begin like the keys that are scanned (write %s)", what, i, system(namespace, stored))
 		}
 		f.prefixes = append(f.prefixes, p)
 	}

@@ -50,10 +50,10 @@ type Run struct {
 
 // ErrRunUndone reports that a checkpoint is out of date. Either the record of its run is gone, as after a flush, or
 // the run is complete. Or another run with other settings has changed the same names since.
-var ErrRunUndone = errors.New("the run of the checkpoint has ended, Redis has no record of it, or a later run changed the entries")
+var ErrRunUndone = errors.New("its run has ended, or Redis has no record of this run, or a later run changed the entries")
 
 // ErrOpposed reports that an opposite run changed the same names during a run: one of them seals, and the other unseals.
-var ErrOpposed = errors.New("a run that seals and a run that unseals worked on the same entries at the same time")
+var ErrOpposed = errors.New("a sealing run and an unsealing run changed the same entries at the same time")
 
 // ErrRunsRefused reports that the user may not write the records.
 var ErrRunsRefused = errors.New("rediswalk: the Redis user may not write the key " + RunsName + " (allow the key in the user's ACL)")

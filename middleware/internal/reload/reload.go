@@ -1,9 +1,9 @@
-// Package reload reads a keyset (a set of encryption keys) again when a stored value names a key that the keyset does
-// not contain. Begin with [New].
+// Package reload reads a keyset (a set of encryption keys) again when a stored value names a key that the keyset does not
+// contain. Begin with [New].
 //
-// This happens when a new key is introduced: another process has already loaded the new key and encrypts with it. An
-// attacker can also write values that name a key that does not exist. So the package reads the keyset at most once in
-// ten seconds.
+// A value names such a key while a new key is introduced: another process has already loaded the key and encrypts with it.
+// An attacker can also write values that name a key that does not exist. So the package reads the keyset at most once in ten
+// seconds.
 package reload
 
 import (

@@ -340,7 +340,7 @@ func (h Header) checkFlags() error {
 		return fmt.Errorf("%w: the value is marked as compressed, but values of type %s never are (delete the value)", ErrUnsupportedFormat, h.Type)
 	}
 	if h.Flags&Named != 0 && h.Flags&Hidden == 0 {
-		return fmt.Errorf("%w: the header says that the cache key is in the value, but not that the name is hidden", ErrUnsupportedFormat)
+		return fmt.Errorf("%w: the header has the flag \"cache key in the value\" without the flag \"hidden name\"", ErrUnsupportedFormat)
 	}
 	return nil
 }
@@ -359,7 +359,7 @@ func (h *Header) readFields(b []byte) error {
 			return fmt.Errorf("%w: the header has the unknown binding flags %#02x (use a newer release of sealcache)", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 {
-			return fmt.Errorf("%w: the header says that the job is bound to its type, queue or id, but not to which", ErrUnsupportedFormat)
+			return fmt.Errorf("%w: the header says that the job is bound to type, queue or id, but does not say which", ErrUnsupportedFormat)
 		}
 		b = b[1:]
 	}

@@ -1,12 +1,12 @@
-// Package asynqjobs seals the data of jobs on asynq (github.com/hibiken/asynq), a job queue in Redis. To seal is to
-// encrypt so that altered data is detected. asynq calls a job a task.
+// Package asynqjobs seals the data of jobs on asynq (github.com/hibiken/asynq), a job queue in Redis. To seal is to encrypt
+// so that altered data is detected. asynq calls a job a task.
 //
 // The package seals payloads, headers, results, error texts, OpenTelemetry trace context and periodic schedules. With
 // [WithHiddenTypes], it also hides type names.
 //
 // # Getting started
 //
-// Three lines of an existing application change, and one call in its handlers:
+// In an existing application, change the three lines that say \"was\", and one call in the handlers:
 //
 //	e, err := jobs.NewEncryptor(keys, jobs.WithNamespace("billing"))   // keys: an aead.Envelope
 //	client, err := asynqjobs.NewClient(asynq.NewClient(redis), e)     // was asynq.NewClient(redis)
@@ -19,11 +19,11 @@
 // Unique tasks, hidden type names and schedules also need jobs.WithPRF. A GroupAggregator needs [WithGroupClient].
 //
 // Some parts of asynq write plaintext by themselves, such as its Scheduler. docs/jobs.md lists the replacements, such as
-// [Scheduler]. The rest of asynq works as before: handlers get decrypted tasks, and return the same errors. New code can
-// use typed jobs: see [Define].
+// [Scheduler]. The rest of asynq works as before: handlers get decrypted tasks, and return the same errors. New code can use
+// typed jobs: see [Define].
 //
-// Do not change all processes of a running application in one step. A worker without this package cannot read a sealed
-// task, and archives it, often at the first try. docs/rollout.md describes the steps. All workers need asynq 0.26 or newer,
+// Do not change all processes of a running application in one step. A worker without this package cannot read a sealed task,
+// and archives it, often at the first try. docs/rollout.md describes the steps. All workers need asynq 0.26 or newer,
 // because older workers lose the payloads of unique tasks when they retry them.
 //
 // # Jobs that do not open
@@ -42,7 +42,7 @@
 //   - enqueue an old task again, unchanged
 //   - restore a schedule that was canceled or replaced
 //   - read the names of queues and groups
-//   - read the ids, times and sizes of tasks, and see which unique tasks are equal
+//   - read the ids, times and sizes of tasks, and see which tasks with the option asynq.Unique have equal contents
 //   - put a false error text on a task
 //
 // [ReasonOf] and [OpenFailure] read the error text of a task. So use them for diagnosis only, not for decisions about

@@ -155,7 +155,7 @@ func release(ctx context.Context, e *jobs.Encryptor, c *asynq.Client, queue stri
 	case claim.queue != queue:
 		return fmt.Errorf("%w: cannot put the task back into its group: it was sealed for another queue", jobs.ErrUnauthentic)
 	case claim.group == "":
-		return fmt.Errorf("%w: cannot put the task back into a group: it was sealed without one (asynq.Group)", jobs.ErrUnauthentic)
+		return fmt.Errorf("%w: the task waits in a group, but was sealed without a group (asynq.Group)", jobs.ErrUnauthentic)
 	}
 	t := asynq.NewTaskWithHeaders(m.typename, m.payload, m.headers)
 	_, err = c.EnqueueContext(ctx, t, asynq.Queue(claim.queue), asynq.Group(claim.group), asynq.TaskID(claim.id))

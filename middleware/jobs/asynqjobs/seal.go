@@ -19,7 +19,7 @@ import (
 // task, Enqueue(asynq.NewTask(info.Type, info.Payload)). If it were sealed again, the handler would get
 // ciphertext. Open the task with [OpenTask] and enqueue the result. To run a task again as it is, use
 // asynq.Inspector.RunTask.
-var ErrAlreadySealed = errors.New("asynqjobs: the payload is sealed already (open it with OpenTask)")
+var ErrAlreadySealed = errors.New("asynqjobs: the payload is already sealed (call OpenTask first, and enqueue the result)")
 
 // sealer makes sealed tasks of plaintext ones.
 type sealer struct {

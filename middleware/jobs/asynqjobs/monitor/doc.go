@@ -14,7 +14,8 @@
 //	defer h.Close()
 //	mux.Handle("/admin/jobs/", h)
 //
-// Here, e is the jobs.Encryptor of the application. It contains the encryption keys.
+// Here, redis is the asynq.RedisConnOpt with which the application connects to the Redis server of the jobs. Its
+// jobs.Encryptor is e, which contains the encryption keys.
 //
 // # Access
 //
