@@ -22,13 +22,13 @@ test-short: servers ## the quick ones, without the race detector
 
 .PHONY: test-long
 test-long: servers ## a million entries migrated under live writers, five minutes of ticks while Redis dies; ten minutes
-	MIGRATE_TEST_LONG=1 go test -count=1 -timeout 30m ./middleware/migrate ./middleware/audit ./middleware/internal/rediswalk
-	ASYNQJOBS_TEST_LONG=1 go test -count=1 -timeout 30m -run 'TestEightSchedulers' ./middleware/jobs/asynqjobs
+	MIGRATE_TEST_LONG=1 .ci/test --here -count=1 -timeout 30m ./middleware/migrate ./middleware/audit ./middleware/internal/rediswalk
+	ASYNQJOBS_TEST_LONG=1 .ci/test --here -count=1 -timeout 30m -run 'TestEightSchedulers' ./middleware/jobs/asynqjobs
 
 .PHONY: test-browser
 test-browser: servers ## the admin page in headless Chromium (Debian: chromium nodejs npm)
 	npm ci --ignore-scripts --no-audit --no-fund --prefix middleware/jobs/asynqjobs/monitor/browsertest
-	go test -count=1 -tags browser -timeout 10m ./middleware/jobs/asynqjobs/monitor/browsertest
+	.ci/test --here -count=1 -tags browser -timeout 10m ./middleware/jobs/asynqjobs/monitor/browsertest
 
 .PHONY: servers
 servers: ## install redis-server and memcached if they are missing (starts nothing)
