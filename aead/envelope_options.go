@@ -2,7 +2,6 @@ package aead
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -10,6 +9,8 @@ import (
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/internal/options"
 )
 
 const (
@@ -153,13 +154,5 @@ func envelopeConfigOf(opts []EnvelopeOption) (*envelopeConfig, error) {
 		ttl:         defaultDataKeyTTL,
 		log:         slog.Default(),
 	}
-	var errs []error
-	for i, opt := range opts {
-		if opt == nil {
-			errs = append(errs, fmt.Errorf("aead: NewEnvelope: option %d of %d is nil", i+1, len(opts)))
-			continue
-		}
-		errs = append(errs, opt.applyEnvelope(c))
-	}
-	return c, errors.Join(errs...)
+	return c, options.Apply("aead: NewEnvelope: ", opts, func(o EnvelopeOption) error { return o.applyEnvelope(c) })
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
+	"github.com/sealcache/sealcache/internal/options"
 )
 
 // KeyringOption is an option of the functions that read or write keysets. Each function refuses options that do not
@@ -108,14 +109,7 @@ type keyringFunction struct {
 // config applies and checks all options. kek is nil if the function takes none.
 func (f keyringFunction) config(kek tink.AEADWithContext, opts []KeyringOption) (*keyringConfig, error) {
 	c := &keyringConfig{kekCheck: defaultDataKeyTTL, log: slog.Default()}
-	var errs []error
-	for i, opt := range opts {
-		if opt == nil {
-			errs = append(errs, fmt.Errorf("aead: KeyringOption %d of %d is nil", i+1, len(opts)))
-			continue
-		}
-		errs = append(errs, opt.applyKeyring(c))
-	}
+	errs := []error{options.Apply("aead: "+f.name+": ", opts, func(o KeyringOption) error { return o.applyKeyring(c) })}
 	if c.hasAssociatedData && c.name != "" {
 		errs = append(errs, errors.New("aead: WithKeysetName and WithAssociatedData exclude each other (give only one)"))
 	}

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware/internal/content"
 	"github.com/sealcache/sealcache/middleware/internal/reload"
 	report "github.com/sealcache/sealcache/middleware/internal/telemetry"
@@ -224,16 +225,7 @@ func WithTracerProvider(p trace.TracerProvider) Option {
 
 func newConfig(opts []Option) (*config, error) {
 	c := &config{maxValueBytes: DefaultMaxValueBytes, now: time.Now}
-	var errs []error
-	for i, o := range opts {
-		if o == nil {
-			errs = append(errs, fmt.Errorf("option %d of %d is nil", i+1, len(opts)))
-			continue
-		}
-		if err := o(c); err != nil {
-			errs = append(errs, err)
-		}
-	}
+	errs := []error{options.Apply("", opts, func(o Option) error { return o(c) })}
 	if !c.until.IsZero() && c.plaintext == RejectPlaintext {
 		errs = append(errs, errors.New("WithPlaintextUntil needs WithPlaintext with a policy that accepts plaintext"))
 	}

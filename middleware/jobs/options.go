@@ -9,6 +9,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/prf"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware/internal/reload"
 	report "github.com/sealcache/sealcache/middleware/internal/telemetry"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
@@ -156,15 +157,5 @@ func WithMeterProvider(p metric.MeterProvider) Option {
 
 func newConfig(opts []Option) (*config, error) {
 	c := &config{maxBytes: DefaultMaxPayloadBytes}
-	var errs []error
-	for i, o := range opts {
-		if o == nil {
-			errs = append(errs, fmt.Errorf("option %d of %d is nil", i+1, len(opts)))
-			continue
-		}
-		if err := o(c); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	return c, errors.Join(errs...)
+	return c, options.Apply("", opts, func(o Option) error { return o(c) })
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 
+	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware"
 )
 
@@ -56,15 +57,10 @@ func newStore(sealed *middleware.Store, opts []Option) (*Store, error) {
 		return nil, errors.New("the key names in Redis would show session tokens (make the store with middleware.WithOneWayKeys)")
 	}
 	s := &Store{}
-	for i, o := range opts {
-		if o == nil {
-			return nil, fmt.Errorf("option %d of %d is nil", i+1, len(opts))
-		}
-		if err := o(s); err != nil {
-			return nil, err
-		}
+	err := options.Apply("", opts, func(o Option) error { return o(s) })
+	if err != nil {
+		return nil, err
 	}
-	var err error
 	if s.sealed, err = sealed.With(middleware.WithAuthenticatedExpiry()); err != nil {
 		return nil, err
 	}

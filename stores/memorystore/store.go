@@ -12,6 +12,8 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/maypok86/otter/v2"
+
+	"github.com/sealcache/sealcache/internal/options"
 )
 
 const (
@@ -81,13 +83,8 @@ func WithDefaults(opts ...store.Option) Option {
 // New returns an empty store.
 func New(opts ...Option) (*Store, error) {
 	c := config{maxBytes: DefaultMaxBytes}
-	for i, opt := range opts {
-		if opt == nil {
-			return nil, fmt.Errorf("memorystore: New: option %d of %d is nil", i+1, len(opts))
-		}
-		if err := opt(&c); err != nil {
-			return nil, err
-		}
+	if err := options.Apply("memorystore: New: ", opts, func(o Option) error { return o(&c) }); err != nil {
+		return nil, err
 	}
 	s := &Store{maxBytes: c.maxBytes, budget: newBudget(c.maxBytes)}
 	if err := apply(&s.defaults, c.defaults); err != nil {

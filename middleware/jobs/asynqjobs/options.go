@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware/internal/plaintext"
 	"github.com/sealcache/sealcache/middleware/internal/telemetry"
 	"github.com/sealcache/sealcache/middleware/jobs"
@@ -152,15 +153,7 @@ func newConfig(e *jobs.Encryptor, opts []Option) (*config, error) {
 	if e == nil {
 		errs = append(errs, errors.New("the encryptor is nil (make one with jobs.NewEncryptor)"))
 	}
-	for i, o := range opts {
-		if o == nil {
-			errs = append(errs, fmt.Errorf("option %d of %d is nil", i+1, len(opts)))
-			continue
-		}
-		if err := o(c); err != nil {
-			errs = append(errs, err)
-		}
-	}
+	errs = append(errs, options.Apply("", opts, func(o Option) error { return o(c) }))
 	if c.hidden && e != nil && e.Tokens() == nil {
 		errs = append(errs, fmt.Errorf("WithHiddenTypes cannot be used: %w", jobs.ErrNoPRF))
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
@@ -97,17 +98,7 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 		c: c, store: newScheduleStore(rdb, c.e), cache: newScheduleCache(), latest: newLatestCalls(),
 		mutex: make(chan struct{}, 1), poll: pollInterval, catchUp: DefaultCatchUp, heldUp: mostHeldUp, scanFor: scanTimeout, listFor: listTimeout,
 	}
-	var errs []error
-	for i, o := range opts {
-		if o == nil {
-			errs = append(errs, fmt.Errorf("option %d of %d is nil", i+1, len(opts)))
-			continue
-		}
-		if err := o(s); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := options.Apply("", opts, func(o SchedulerOption) error { return o(s) }); err != nil {
 		return nil, fmt.Errorf("asynqjobs: NewScheduler: %w", err)
 	}
 	return s, nil

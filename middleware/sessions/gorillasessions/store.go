@@ -13,6 +13,7 @@ import (
 
 	"github.com/gorilla/sessions"
 
+	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware"
 	sealed "github.com/sealcache/sealcache/middleware/sessions"
 )
@@ -53,13 +54,8 @@ func New(s *sealed.Store, opts ...Option) (*Store, error) {
 	c := &Store{sessions: s, options: sessions.Options{
 		Path: "/", MaxAge: 30 * 24 * 60 * 60, HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode,
 	}}
-	for i, o := range opts {
-		if o == nil {
-			return nil, fmt.Errorf("gorillasessions: New: option %d of %d is nil", i+1, len(opts))
-		}
-		if err := o(c); err != nil {
-			return nil, fmt.Errorf("gorillasessions: New: %w", err)
-		}
+	if err := options.Apply("", opts, func(o Option) error { return o(c) }); err != nil {
+		return nil, fmt.Errorf("gorillasessions: New: %w", err)
 	}
 	return c, nil
 }

@@ -9,6 +9,7 @@ import (
 	"path"
 	"time"
 
+	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware/internal/telemetry"
 )
 
@@ -151,16 +152,7 @@ func newConfig(opts []Option) (*config, error) {
 		origins: http.NewCrossOriginProtection(),
 		now:     time.Now,
 	}
-	var errs []error
-	for i, o := range opts {
-		if o == nil {
-			errs = append(errs, fmt.Errorf("option %d of %d is nil", i+1, len(opts)))
-			continue
-		}
-		if err := o(c); err != nil {
-			errs = append(errs, err)
-		}
-	}
+	errs := []error{options.Apply("", opts, func(o Option) error { return o(c) })}
 	if c.actions && c.authorize == nil {
 		errs = append(errs, errors.New("WithActions needs the option WithAuthorizer"))
 	}

@@ -1,0 +1,23 @@
+// Package options applies the options that a caller gave to a constructor.
+package options
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sealcache/sealcache/internal/nilcheck"
+)
+
+// Apply calls apply with each option, and joins all errors. It does not call apply with a nil option: that is an error of
+// its position, which begins with prefix.
+func Apply[O any](prefix string, opts []O, apply func(O) error) error {
+	var errs []error
+	for i, o := range opts {
+		if nilcheck.IsNil(o) {
+			errs = append(errs, fmt.Errorf("%soption %d of %d is nil", prefix, i+1, len(opts)))
+			continue
+		}
+		errs = append(errs, apply(o))
+	}
+	return errors.Join(errs...)
+}
