@@ -41,7 +41,7 @@ const (
 
 // wrapContext declares the wrap context and the state of its introduction.
 func (f *flags) wrapContext(context *map[string]string, state *string) {
-	f.StringToStringVar(context, "wrap-context", nil, wrapContextUse)
+	f.pairs(context, "wrap-context", wrapContextUse)
 	f.fromEnv["wrap-context"] = "SEALCACHE_WRAP_CONTEXT"
 	f.choice(state, "wrap-context-state", "which data keys are wrapped with the wrap context: all (require), new ones (tolerate), or only those of other processes (prepare)",
 		contextRequire, contextTolerate, contextPrepare)
@@ -69,7 +69,7 @@ func (k *dataKeyFlags) declareOld(f *flags) {
 	f.StringVar(&k.keyset, "old-keyset", "", "`FILE` of the keyset that --old-kek seals, or env:NAME")
 	f.StringVar(&k.name, "old-keyset-name", "", "`NAME` that --old-keyset is bound to")
 	f.choice(&k.as, "old-keys-as", "how the present values are sealed", "envelope", "keyring")
-	f.StringToStringVar(&k.context, "old-wrap-context", nil, wrapContextUse+" of the present values")
+	f.pairs(&k.context, "old-wrap-context", wrapContextUse+" of the present values")
 	f.StringVar(&k.tenantKEKs, "old-tenant-keks", "", tenantKEKsUse)
 	f.StringVar(&k.tenant, "old-tenant", "", "`ID` of the tenant that the present values belong to; needs --old-tenant-keks")
 	f.file("old-keyset")

@@ -34,6 +34,12 @@ func (f *flags) otherKEKs(to *[]string) {
 	f.StringSliceVar(to, "other-kek", nil, otherKEKsUse)
 }
 
+// pairs declares a flag that takes NAME=VALUE,... Help shows no default.
+func (f *flags) pairs(to *map[string]string, name, usage string) {
+	f.StringToStringVar(to, name, nil, usage)
+	f.Lookup(name).DefValue = ""
+}
+
 // choice declares a flag that takes one of a few words. The first is the default.
 func (f *flags) choice(to *string, name, usage string, words ...string) {
 	*to = words[0]

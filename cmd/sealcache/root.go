@@ -93,7 +93,8 @@ func newRoot(p *program) *cobra.Command {
 	group(root)
 	keys := &cobra.Command{
 		Use: "keys", Short: "Make, list and rotate keysets", GroupID: "keys", SuggestFor: []string{"rotate", "keyset", "key"},
-		Long: "The commands of this group make, list and rotate keysets.",
+		Long:    "The commands of this group make, list and rotate keysets.",
+		Example: keysEnv + "  sealcache keys list\n  sealcache help keys rotate",
 	}
 	group(keys)
 	for _, e := range dataCommands() {
@@ -106,7 +107,8 @@ func newRoot(p *program) *cobra.Command {
 	}
 	kek := &cobra.Command{
 		Use: "kek", Short: "Make and check key-encryption keys", GroupID: "keys",
-		Long: "The command of this group makes a key-encryption key (KEK), which seals keysets or wraps data keys.",
+		Long:    "The commands of this group make and check a key-encryption key (KEK), which seals keysets or wraps data keys.",
+		Example: "  sealcache kek create /run/secrets/kek.json\n  sealcache kek check file:///run/secrets/kek.json",
 	}
 	group(kek)
 	for _, e := range kekCommands() {
@@ -114,7 +116,7 @@ func newRoot(p *program) *cobra.Command {
 	}
 	report := p.cobra(evidenceCommand())
 	report.GroupID = "keys"
-	root.AddCommand(keys, kek, report, p.cobra(versionCommand()), manCommand())
+	root.AddCommand(keys, kek, report, p.cobra(versionCommand()), p.cobra(manCommand()))
 	root.SetHelpCommand(helpCommand(root))
 	root.SetFlagErrorFunc(flagError)
 	root.SetOut(p.stdout) // cobra's command keeps it
@@ -130,6 +132,7 @@ func completion(root *cobra.Command) {
 			continue
 		}
 		group(cmd)
+		cmd.Example = "  sealcache completion bash > /etc/bash_completion.d/sealcache\n  sealcache completion fish > ~/.config/fish/completions/sealcache.fish"
 		for _, shell := range cmd.Commands() {
 			shell.SilenceErrors, shell.SilenceUsage = true, true
 			shell.Args = func(_ *cobra.Command, args []string) error {

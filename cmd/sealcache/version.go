@@ -3,12 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"runtime"
 	"runtime/debug"
-
-	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 )
 
 // build describes this build.
@@ -68,23 +64,4 @@ func (v *versionRun) run(_ context.Context, p *program, f *flags) (int, error) {
 	}
 	_, err := fmt.Fprintln(p.stdout, versionText())
 	return exitDone, err
-}
-
-// manCommand writes the man pages. Packagers call it.
-func manCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "man DIR", Short: "Write the man pages to a directory", Hidden: true,
-		Args: cobra.ArbitraryArgs, SilenceErrors: true, SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return wrong("missing: DIR, the directory for the man pages")
-			}
-			if err := os.MkdirAll(args[0], 0o755); err != nil {
-				return fileError(err)
-			}
-			root := cmd.Root()
-			root.DisableAutoGenTag = true
-			return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "sealcache", Manual: "sealcache"}, args[0])
-		},
-	}
 }
