@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -27,34 +28,81 @@ func ConfigFromEnv() (Config, error) { return ConfigFromEnviron(os.Environ()) }
 
 // ConfigFromEnviron is ConfigFromEnv for variables in the form of os.Environ, for programs that examine the settings of another one.
 func ConfigFromEnviron(environ []string) (Config, error) {
-	variables := make(map[string]string)
-	for _, v := range environ {
-		if name, value, _ := strings.Cut(v, "="); strings.HasPrefix(name, envPrefix) {
-			variables[name] = value
-		}
-	}
-	r, err := newEnvReader()
-	if err != nil {
-		return Config{}, fmt.Errorf("fxmodule: environment: %w", err)
-	}
-	var errs []error
-	for _, name := range sortedNames(variables) {
-		if err := r.read(name, variables); err != nil {
-			errs = append(errs, fmt.Errorf("variable %s: %w", name, err))
-		}
+	c, others, errs := readEnviron(environ)
+	for _, name := range unreferenced(others, c.references()) {
+		errs = append(errs, fmt.Errorf("variable %s: unknown variable (docs/fx.md lists the known ones)", name))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return Config{}, fmt.Errorf("fxmodule: environment: %w", err)
-	}
-	c := r.config
-	c.Caches = make(map[string]Cache, len(r.caches))
-	for name, cache := range r.caches {
-		c.Caches[name] = *cache
 	}
 	if err := c.Validate(); err != nil {
 		return Config{}, err
 	}
 	return c, nil
+}
+
+// UnknownVariables returns the sorted names of the SEALCACHE_ variables in environ that are not settings. It leaves out empty
+// variables. It also leaves out those to which a setting in environ, a setting in c or one of values refers. It is for
+// programs that share the environment of an application.
+func UnknownVariables(environ []string, c Config, values ...string) []string {
+	read, others, _ := readEnviron(environ)
+	return unreferenced(others, slices.Concat(read.references(), c.references(), values))
+}
+
+// readEnviron reads the settings, and returns the names of the other SEALCACHE_ variables.
+func readEnviron(environ []string) (c Config, others []string, errs []error) {
+	variables := make(map[string]string)
+	for _, v := range environ {
+		if name, value, _ := strings.Cut(v, "="); strings.HasPrefix(name, envPrefix) && value != "" {
+			variables[name] = value
+		}
+	}
+	r := newEnvReader()
+	for _, name := range sortedNames(variables) {
+		known, err := r.read(name, variables[name])
+		if !known {
+			others = append(others, name)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("variable %s: %w", name, err))
+		}
+	}
+	r.config.Caches = make(map[string]Cache, len(r.caches))
+	for name, cache := range r.caches {
+		r.config.Caches[name] = *cache
+	}
+	return r.config, others, errs
+}
+
+// references returns the values of the settings that may refer to variables.
+func (c Config) references() []string {
+	values := []string{c.Jobs.PRFKeyset, c.Jobs.Redis}
+	for _, cache := range c.Caches {
+		values = append(values, cache.Store, cache.KEK, cache.Keyset, cache.TenantKEKs, cache.HiddenKeys, cache.OneWayKeys)
+		values = append(values, cache.OtherKEKs...)
+	}
+	return values
+}
+
+// reference matches the forms in which a keyset, a key-encryption key and a URL refer to a variable.
+var reference = regexp.MustCompile(`(?:^env:|^(?i:passphrase):env:|[?&](?:sentinel_)?password_env=)([^?&#]+)`)
+
+// unreferenced returns the names to which no value refers.
+func unreferenced(names, values []string) []string {
+	return slices.DeleteFunc(names, func(name string) bool {
+		return slices.ContainsFunc(values, func(value string) bool { return refersTo(value, name) })
+	})
+}
+
+// refersTo reports whether a value refers to a variable. In a template, any id may replace {tenant}.
+func refersTo(value, name string) bool {
+	for _, m := range reference.FindAllStringSubmatch(value, -1) {
+		before, after, template := strings.Cut(m[1], "{tenant}")
+		if m[1] == name || template && len(name) > len(before)+len(after) && strings.HasPrefix(name, before) && strings.HasSuffix(name, after) {
+			return true
+		}
+	}
+	return false
 }
 
 // envReader sets one variable at a time, so that an error belongs to a variable.
@@ -66,71 +114,57 @@ type envReader struct {
 	given    map[string]string // by cache and setting: the variable that gave it
 }
 
-func newEnvReader() (*envReader, error) {
-	r := &envReader{caches: make(map[string]*Cache), given: make(map[string]string)}
-	var err error
-	if r.settings, err = variablesOf(&Config{}, envPrefix); err != nil {
-		return nil, err
-	}
-	if r.cache, err = variablesOf(&Cache{}, ""); err != nil {
-		return nil, err
+func newEnvReader() *envReader {
+	r := &envReader{
+		caches: make(map[string]*Cache), given: make(map[string]string),
+		settings: variablesOf(&Config{}, envPrefix), cache: variablesOf(&Cache{}, ""),
 	}
 	slices.SortFunc(r.cache, func(a, b string) int { return len(b) - len(a) })
-	return r, nil
+	return r
 }
 
-// variablesOf returns the names of the variables that package env reads into target.
-func variablesOf(target any, prefix string) ([]string, error) {
-	params, err := env.GetFieldParamsWithOptions(target, env.Options{Prefix: prefix})
-	if err != nil {
-		return nil, err
-	}
+// variablesOf returns the names of the variables that package env reads into target, a pointer to a struct.
+func variablesOf(target any, prefix string) []string {
+	params, _ := env.GetFieldParamsWithOptions(target, env.Options{Prefix: prefix}) // refuses only other types
 	var names []string
 	for _, p := range params {
 		if p.OwnKey != "" && !p.Ignored {
 			names = append(names, p.Key)
 		}
 	}
-	return names, nil
+	return names
 }
 
-func (r *envReader) read(name string, variables map[string]string) error {
+// read sets a variable, and reports whether it is a setting.
+func (r *envReader) read(name, value string) (known bool, err error) {
 	if slices.Contains(r.settings, name) {
-		err := setVariable(&r.config, envPrefix, name, variables[name])
-		if err == nil && name == envPrefix+"JOBS_QUEUES" && len(r.config.Jobs.Queues) < pairs(variables[name]) {
-			return errors.New("the list contains the same queue twice (give each queue once)")
+		err := setVariable(&r.config, envPrefix, name, value)
+		if err == nil && name == envPrefix+"JOBS_QUEUES" && len(r.config.Jobs.Queues) < pairs(value) {
+			err = errors.New("the list contains the same queue twice (give each queue once)")
 		}
-		return err
+		return true, err
 	}
 	cache, setting, ok := r.splitCache(name)
 	if !ok {
-		return unknownVariable(name, variables)
-	}
-	if variables[name] == "" {
-		return nil
+		return false, nil
 	}
 	id := cache + " " + setting
 	if other, twice := r.given[id]; twice {
-		return fmt.Errorf("this variable sets the same setting as %s (unset one of them)", other)
+		return true, fmt.Errorf("this variable sets the same setting as %s (unset one of them)", other)
 	}
 	r.given[id] = name
 	if r.caches[cache] == nil {
 		r.caches[cache] = new(Cache)
 	}
-	err := setVariable(r.caches[cache], strings.TrimSuffix(name, setting), name, variables[name])
-	if err == nil && setting == "WRAP_CONTEXT" && len(r.caches[cache].WrapContext) < pairs(variables[name]) {
-		return errors.New("the list contains two name=value pairs with the same name (remove one of the two)")
+	err = setVariable(r.caches[cache], strings.TrimSuffix(name, setting), name, value)
+	if err == nil && setting == "WRAP_CONTEXT" && len(r.caches[cache].WrapContext) < pairs(value) {
+		err = errors.New("the list contains two name=value pairs with the same name (remove one of the two)")
 	}
-	return err
+	return true, err
 }
 
 // pairs counts the names and values in a list. Of a name that is given twice, package env keeps the last value.
-func pairs(list string) int {
-	if list == "" {
-		return 0
-	}
-	return strings.Count(list, ",") + 1
-}
+func pairs(list string) int { return strings.Count(list, ",") + 1 }
 
 // splitCache returns the cache and the setting of a variable.
 func (r *envReader) splitCache(name string) (cache, setting string, ok bool) {
@@ -152,9 +186,6 @@ func (r *envReader) splitCache(name string) (cache, setting string, ok bool) {
 
 // setVariable has package env parse one variable into target. Its errors quote values, and are replaced.
 func setVariable(target any, prefix, name, value string) error {
-	if value == "" {
-		return nil
-	}
 	err := env.ParseWithOptions(target, env.Options{Prefix: prefix, Environment: map[string]string{name: value}})
 	if err == nil {
 		return nil
@@ -188,18 +219,6 @@ func wrongValue(t reflect.Type) error {
 	default:
 		return errors.New("the value has the wrong form for this setting (docs/fx.md describes each setting)")
 	}
-}
-
-// unknownVariable refuses a variable unless a setting refers to it.
-func unknownVariable(name string, variables map[string]string) error {
-	for _, value := range variables {
-		for _, reference := range []string{"env:" + name, "password_env=" + name} {
-			if _, after, ok := strings.Cut(value, reference); ok && (after == "" || strings.ContainsAny(after[:1], "&?;#,")) {
-				return nil
-			}
-		}
-	}
-	return errors.New("unknown variable (docs/fx.md lists the known ones)")
 }
 
 func sortedNames(m map[string]string) []string {

@@ -95,7 +95,7 @@ func TestConfigFromEnv(t *testing.T) {
 }
 
 func TestConfigFromEnvNamesDefaultEitherWay(t *testing.T) {
-	setenv(t, "SEALCACHE_CACHES_DEFAULT_STORE=memory://", "SEALCACHE_KEK=file:///kek")
+	setenv(t, "SEALCACHE_CACHES_DEFAULT_STORE=memory://", "SEALCACHE_KEK=file:///kek", "SEALCACHE_UNKNOWN_BUT_EMPTY=")
 	config, err := fxmodule.ConfigFromEnv()
 	require.NoError(t, err)
 	require.Equal(t, one(fxmodule.Cache{Store: "memory://", KEK: "file:///kek"}).Caches, config.Caches)
@@ -128,6 +128,20 @@ func TestConfigFromEnvAcceptsReferencedVariables(t *testing.T) {
 	require.ErrorContains(t, err, "SEALCACHE_KEYSET_JS: unknown variable")
 }
 
+// Programs that share the environment learn which variables are not the application's.
+func TestUnknownVariables(t *testing.T) {
+	environ := []string{
+		"PORT=80", "SEALCACHE_TTL=wrong", "SEALCACHE_Z=x", "SEALCACHE_A=env:SEALCACHE_Z", "SEALCACHE_EMPTY=",
+		"SEALCACHE_JOBS_REDIS=redis+sentinel://h?password_env=SEALCACHE_B&sentinel_password_env=SEALCACHE_C", "SEALCACHE_B=x", "SEALCACHE_C=x",
+		"SEALCACHE_JOBS_PRF_KEYSET=env:SEALCACHE_D", "SEALCACHE_D=x", "SEALCACHE_E=x", "SEALCACHE_F=x",
+		"SEALCACHE_OTHER_KEKS=passphrase:env:SEALCACHE_G?salt=00,Passphrase:env:SEALCACHE_H", "SEALCACHE_G=x", "SEALCACHE_H=x",
+		"SEALCACHE_CACHES_A_TENANT_KEKS=passphrase:env:SEALCACHE_OF_{tenant}_X", "SEALCACHE_OF_acme_X=x", "SEALCACHE_OF__X=x",
+	}
+	require.Equal(t, []string{"SEALCACHE_A", "SEALCACHE_E", "SEALCACHE_F", "SEALCACHE_OF__X", "SEALCACHE_Z"}, fxmodule.UnknownVariables(environ, fxmodule.Config{}))
+	config := one(fxmodule.Cache{HiddenKeys: "env:SEALCACHE_E", Namespace: "env:SEALCACHE_A"})
+	require.Equal(t, []string{"SEALCACHE_A", "SEALCACHE_OF__X", "SEALCACHE_Z"}, fxmodule.UnknownVariables(environ, config, "env:SEALCACHE_F", "x env:SEALCACHE_Z"))
+}
+
 func TestConfigFromEnvRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		variables []string
@@ -136,7 +150,8 @@ func TestConfigFromEnvRefuses(t *testing.T) {
 		"nothing":       {nil, "no caches"},
 		"empty":         {[]string{"SEALCACHE_STORE="}, "no caches"},
 		"unknown":       {[]string{"SEALCACHE_STROE=memory://"}, "SEALCACHE_STROE: unknown variable (docs/fx.md lists the known ones)"},
-		"unknown empty": {[]string{"SEALCACHE_STROE="}, "SEALCACHE_STROE: unknown variable"},
+		"of itself":     {[]string{"SEALCACHE_TYPO=env:SEALCACHE_TYPO"}, "SEALCACHE_TYPO: unknown variable"},
+		"of a name":     {[]string{"SEALCACHE_NAMESPACE=env:SEALCACHE_TYPO", "SEALCACHE_TYPO=x"}, "SEALCACHE_TYPO: unknown variable"},
 		"of a cache":    {[]string{"SEALCACHE_CACHES_A_STROE=x"}, "unknown variable"},
 		"no name":       {[]string{"SEALCACHE_CACHES_STORE=x"}, "unknown variable"},
 		"empty name":    {[]string{"SEALCACHE_CACHES__STORE=x"}, "unknown variable"},
@@ -160,7 +175,7 @@ func TestConfigFromEnvRefuses(t *testing.T) {
 }
 
 func TestEnvErrorsQuoteNothing(t *testing.T) {
-	for _, v := range append(slices.Clone(everyVariable), "SEALCACHE_X=") {
+	for _, v := range append(slices.Clone(everyVariable), "SEALCACHE_X=x") {
 		name, _, _ := strings.Cut(v, "=")
 		setenv(t, name+"=redis://:"+secret+"@h")
 		_, err := fxmodule.ConfigFromEnv()

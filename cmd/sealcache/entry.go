@@ -148,7 +148,7 @@ func (g *getCommand) declare(f *flags) {
 	g.keys.declare(f)
 	g.hidden.declare(f)
 	f.StringVar(&g.reason, "reason", "", "`TEXT` for the record: why the value is read")
-	f.env(&g.record, "record", "SEALCACHE_RECORD", "`FILE` to which the record is appended before the value is opened (default: the terminal)")
+	f.env(&g.record, "record", recordVariable, "`FILE` to which the record is appended before the value is opened (default: the terminal)")
 	f.BoolVar(&g.show, "show", false, "print the value even on a terminal")
 	f.BoolVar(&g.plaintext, "plaintext", false, "print a plaintext value, too, although an attacker may have written it")
 	f.BoolVar(&g.json, "json", false, jsonUse+", with the value in base64")

@@ -58,6 +58,7 @@ func (e *evidenceRun) declare(f *flags) {
 	f.StringVar(&e.markdown, "markdown", "", "write the report as Markdown to this `FILE`, too")
 	f.BoolVar(&e.json, "json", false, jsonUse+" instead of Markdown")
 	f.BoolVar(&e.check, "check", false, "end with status 3 if there are findings, and with 4 if something was not examined")
+	f.config = e.fileConfig
 	f.need("kek", "config")
 	f.file("keyset", "config", "audit", "certificate", "report", "markdown")
 }

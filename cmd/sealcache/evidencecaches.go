@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"maps"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -57,7 +56,7 @@ func (e *evidenceRun) settings(r *evidence) ([]wantedKeyset, error) {
 	} else {
 		config, err := e.readConfig()
 		if err != nil {
-			return nil, wrong("--config: %w", err)
+			return nil, err
 		}
 		for _, name := range slices.Sorted(maps.Keys(config.Caches)) {
 			cache := config.Caches[name]
@@ -80,20 +79,31 @@ func (e *evidenceRun) settings(r *evidence) ([]wantedKeyset, error) {
 // readConfig reads the settings as the application does.
 func (e *evidenceRun) readConfig() (fxmodule.Config, error) {
 	if e.config == "env" {
-		var environ []string
-		for _, variable := range os.Environ() {
-			name, _, _ := strings.Cut(variable, "=")
-			if rest, ok := strings.CutPrefix(name, envPrefix); !ok || !slices.Contains(own(), rest) {
-				environ = append(environ, variable)
-			}
-		}
-		return fxmodule.ConfigFromEnviron(environ)
+		config, err := fxmodule.ConfigFromEnviron(applicationEnvironment())
+		return config, configFlagError(err)
+	}
+	return e.fileConfig()
+}
+
+// fileConfig reads the settings in the file of --config, if one is given.
+func (e *evidenceRun) fileConfig() (fxmodule.Config, error) {
+	if e.config == "" || e.config == "env" {
+		return fxmodule.Config{}, nil
 	}
 	data, err := readInput(e.config)
 	if err != nil {
-		return fxmodule.Config{}, err
+		return fxmodule.Config{}, configFlagError(err)
 	}
-	return fxmodule.ConfigFromYAML(bytes.NewReader(data))
+	config, err := fxmodule.ConfigFromYAML(bytes.NewReader(data))
+	return config, configFlagError(err)
+}
+
+// configFlagError names the flag --config in an error.
+func configFlagError(err error) error {
+	if err != nil {
+		err = wrong("--config: %w", err)
+	}
+	return err
 }
 
 func describeCache(name string, c fxmodule.Cache, now time.Time) cacheEvidence {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/sealcache/sealcache/fxmodule"
 )
 
 // flags are the flags and the arguments of one command.
@@ -19,6 +21,7 @@ type flags struct {
 	needed  [][]string        // each a choice of flags, one of which is required
 	names   []string          // of the arguments
 	args    []string
+	config  func() (fxmodule.Config, error) // reads the settings that a flag names; nil for most commands
 }
 
 // env declares a string flag whose default is an environment variable. Help never shows the variable's value, which may
@@ -90,7 +93,7 @@ func (f *flags) resolve(args, environ []string) error {
 			}
 		}
 	}
-	if err := checkEnvironment(environ, f); err != nil {
+	if err := checkEnvironment(environ, args, f); err != nil {
 		return err
 	}
 	f.args = args
