@@ -122,7 +122,7 @@ type flight struct {
 	err   error
 
 	// Of a call to unwrap.
-	turn    *turn
+	request *unwrapRequest
 	doubted *dataKey // the answer is compared with it; may be nil
 	waiting int      // callers; guarded by Envelope.mu
 	cancel  context.CancelFunc
@@ -169,7 +169,7 @@ func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...Envelope
 		unwraps:     make(map[string]*flight),
 	}
 	e.doubts = !computes(kek)
-	e.gate = newGate(e.clock, !answersItself(kek))
+	e.gate = newGate(e.clock, !isLocal(kek))
 	e.gate.free = unwrapsAtATime(kek)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	if k, ok := kek.(reloading); ok {

@@ -40,7 +40,7 @@ func (e *Envelope) proved(key *dataKey) {
 		return
 	}
 	if e.known.prove(key) {
-		e.gate.learn(key.header, true)
+		e.gate.recordForm(key.header, true)
 	}
 }
 
@@ -81,7 +81,7 @@ func (e *Envelope) joinUnwrap(ctx context.Context, header, payload []byte, doubt
 	case key != doubted || now < doubted.settled.Load():
 		return nil, key, nil
 	}
-	if f, ok := e.unwraps[string(header)]; ok && e.gate.saw(f.turn, payload) {
+	if f, ok := e.unwraps[string(header)]; ok && e.gate.saw(f.request, payload) {
 		f.waiting++
 		return f, nil, nil
 	}
@@ -92,7 +92,7 @@ func (e *Envelope) joinUnwrap(ctx context.Context, header, payload []byte, doubt
 	if doubted == nil {
 		e.stats.misses.Add(1)
 	}
-	turn, err := e.gate.join(header, payload)
+	request, err := e.gate.join(header, payload)
 	if err != nil {
 		if errors.Is(err, ErrTooManyDataKeys) {
 			e.stats.turnedAway.Add(1)
@@ -100,12 +100,12 @@ func (e *Envelope) joinUnwrap(ctx context.Context, header, payload []byte, doubt
 		return nil, nil, err
 	}
 	callCtx, cancel := e.callContext(ctx)
-	f := &flight{done: make(chan struct{}), epoch: e.epoch, waiting: 1, cancel: cancel, turn: turn, doubted: doubted}
+	f := &flight{done: make(chan struct{}), epoch: e.epoch, waiting: 1, cancel: cancel, request: request, doubted: doubted}
 	name := string(header)
 	e.unwraps[name] = f
 	e.background.Go(func() {
 		defer cancel()
-		key, err := e.unwrapInTurn(callCtx, turn, []byte(name))
+		key, err := e.unwrapAdmitted(callCtx, request, []byte(name))
 		e.endUnwrap(name, f, key, err)
 	})
 	return f, nil, nil
@@ -118,7 +118,7 @@ func (e *Envelope) leaveUnwrap(f *flight, header []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	f.waiting--
-	had, reason := e.gate.leave(f.turn, f.waiting == 0)
+	had, reason := e.gate.leave(f.request, f.waiting == 0)
 	if !had && f.waiting == 0 {
 		f.cancel()
 		if e.unwraps[string(header)] == f {
@@ -128,9 +128,9 @@ func (e *Envelope) leaveUnwrap(f *flight, header []byte) error {
 	return reason
 }
 
-// answersItself reports whether a KEK computes its answer in a few microseconds, without calling a service. Only types of
+// isLocal reports whether a KEK computes its answer in a few microseconds, without calling a service. Only types of
 // this package are known to do so. A type that wraps one of them may do anything.
-func answersItself(kek tink.AEADWithContext) bool {
+func isLocal(kek tink.AEADWithContext) bool {
 	switch k := kek.(type) {
 	case *Keyring, localAEAD, *passphraseKEK:
 		return true
@@ -171,8 +171,8 @@ func boundsCalls(kek tink.AEADWithContext) bool {
 	return ok
 }
 
-// unwrapInTurn waits for the data key's turn at the gate, and calls the KEK.
-func (e *Envelope) unwrapInTurn(ctx context.Context, t *turn, header []byte) (*dataKey, error) {
+// unwrapAdmitted waits until the gate admits the data key, and calls the KEK.
+func (e *Envelope) unwrapAdmitted(ctx context.Context, t *unwrapRequest, header []byte) (*dataKey, error) {
 	if err := e.gate.wait(ctx, t); err != nil {
 		return nil, err
 	}
@@ -225,7 +225,7 @@ func (e *Envelope) hold(key *dataKey, token bool) (*dataKey, error) {
 		return nil, kekError(unwrapDataKey, errOtherDataKey)
 	}
 	held.confirm(key.confirmed.Load())
-	e.gate.learn(key.header, token)
+	e.gate.recordForm(key.header, token)
 	return e.known.insert(held), nil
 }
 

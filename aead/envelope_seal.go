@@ -119,7 +119,7 @@ func (e *Envelope) install(key *dataKey) {
 		e.known.insert(old)
 	}
 	e.known.insert(key)
-	e.gate.learn(key.header, false)
+	e.gate.recordForm(key.header, false)
 	e.current.Store(key)
 	e.wrapFails, e.wrapErr = 0, nil
 	e.nextWrap.Store(0)

@@ -19,14 +19,14 @@ const (
 	unwrapRate  = 100
 	unwrapBurst = 1024
 
-	// turnAwayEvery is the pace at which waiting data keys are turned away while calls are limited: nine for each
+	// rejectEvery is the pace at which waiting data keys are turned away while calls are limited: nine for each
 	// that is unwrapped. Reads of planted values then fail soon, instead of waiting for a limited call.
-	turnAwayEvery = time.Second / (10 * unwrapRate)
+	rejectEvery = time.Second / (10 * unwrapRate)
 	// A data key is not turned away before it has waited for so long. The times are for one that several values name,
 	// one that looks like proved data keys, and any other.
-	waitOfSeveral  = 250 * time.Millisecond
-	waitOfFamiliar = 2 * time.Second / unwrapRate
-	waitOfOthers   = turnAwayEvery
+	waitOfSeveral   = 250 * time.Millisecond
+	waitOfKnownForm = 2 * time.Second / unwrapRate
+	waitOfOthers    = rejectEvery
 
 	// slowCall is the age at which an unanswered call shows that the key service does not answer.
 	slowCall = time.Second
@@ -40,57 +40,57 @@ const (
 // bucket. The token is given back when a value proves the data key. So a process that starts with a full store gets its
 // data keys as fast as the KEK answers. Planted values soon empty the bucket.
 //
-// While the bucket is empty, the function better orders the turns, not the arrival. An attacker would have to plant
+// While the bucket is empty, the function better orders the requests, not their arrival. An attacker would have to plant
 // several values under each made-up data key to compete with the data keys of other processes.
 type gate struct {
 	limited bool // calls cost something
 	clock   *clock
 
-	mu       sync.Mutex
-	closed   bool
-	free     int // calls that may begin
-	bucket   bucket
-	waiting  []*turn
-	calls    map[*turn]int64 // under way, with their begin
-	answered bool            // whether the last call that ended got an answer
-	admitted uint64
-	nextAway int64 // when the next data key may be turned away
-	timer    *time.Timer
-	seen     sightings
-	forms    forms
+	mu            sync.Mutex
+	closed        bool
+	free          int // calls that may begin
+	bucket        bucket
+	waiting       []*unwrapRequest
+	calls         map[*unwrapRequest]int64 // under way, with their begin
+	answered      bool                     // whether the last call that ended got an answer
+	admitted      uint64
+	nextRejection int64 // when the next data key may be turned away
+	timer         *time.Timer
+	seen          sightings
+	forms         forms
 }
 
-// turn is an unknown data key's place at the gate.
-type turn struct {
-	name     uint64   // hash of the wrapped data key
-	values   []uint64 // hashes of values that name it, at most countedValues
-	again    bool     // it was turned away before
-	familiar bool     // it looks like data keys that were proved
-	since    int64    // when it came
-	first    int64    // when it was first seen
-	admitted chan struct{}
-	err      error // set before admitted is closed: it was turned away
+// unwrapRequest is the request to unwrap an unknown data key.
+type unwrapRequest struct {
+	name      uint64   // hash of the wrapped data key
+	values    []uint64 // hashes of values that name it, at most countedValues
+	again     bool     // it was turned away before
+	knownForm bool     // it looks like data keys that were proved
+	since     int64    // when it came
+	first     int64    // when it was first seen
+	admitted  chan struct{}
+	err       error // set before admitted is closed: it was turned away
 }
 
 // newGate returns the gate to a KEK. A KEK that computes for a few microseconds gets an unlimited gate, because a
 // limit would fail reads and protect nothing.
 func newGate(c *clock, limited bool) *gate {
 	return &gate{
-		limited: limited, clock: c, free: unwrapParallel, answered: true, calls: make(map[*turn]int64),
+		limited: limited, clock: c, free: unwrapParallel, answered: true, calls: make(map[*unwrapRequest]int64),
 		bucket: bucket{rate: unwrapRate, size: unwrapBurst, tokens: unwrapBurst, at: c.now()},
 		seen:   newSightings(),
 	}
 }
 
-// better reports whether turn a comes before turn b. A data key that several values name comes first. The next
+// better reports whether request a comes before request b. A data key that several values name comes first. The next
 // criteria are, in order: a form like that of proved data keys, an earlier rejection, more values, and the earlier
 // first sight.
-func better(a, b *turn) bool {
+func better(a, b *unwrapRequest) bool {
 	switch several := len(a.values) > 1; {
 	case several != (len(b.values) > 1):
 		return several
-	case a.familiar != b.familiar:
-		return a.familiar
+	case a.knownForm != b.knownForm:
+		return a.knownForm
 	case a.again != b.again:
 		return a.again
 	case len(a.values) != len(b.values):
@@ -99,23 +99,23 @@ func better(a, b *turn) bool {
 	return a.first < b.first
 }
 
-// join gives an unknown data key a turn, or fails if too many wait.
-func (g *gate) join(header, value []byte) (*turn, error) {
+// join adds a request for an unknown data key, or fails if too many wait.
+func (g *gate) join(header, value []byte) (*unwrapRequest, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.clock.now()
-	t := &turn{name: g.seen.hash(header), since: now, first: now, admitted: make(chan struct{}), familiar: g.limited && g.forms.match(header, now)}
+	t := &unwrapRequest{name: g.seen.hash(header), since: now, first: now, admitted: make(chan struct{}), knownForm: g.limited && g.forms.match(header, now)}
 	if g.limited {
 		g.seen.recall(t)
 		t.saw(g.seen.hash(value[max(len(value)-32, 0):]))
 	}
 	if g.limited && len(g.waiting) >= unwrapQueue {
-		worst := g.pick(func(a, b *turn) bool { return better(b, a) }, nil)
+		worst := g.pick(func(a, b *unwrapRequest) bool { return better(b, a) }, nil)
 		if !better(t, g.waiting[worst]) {
 			g.seen.remember(t)
 			return nil, g.tooMany(now)
 		}
-		g.turnAway(worst, now)
+		g.reject(worst, now)
 	}
 	g.waiting = append(g.waiting, t)
 	g.dispatch(now)
@@ -123,7 +123,7 @@ func (g *gate) join(header, value []byte) (*turn, error) {
 }
 
 // saw notes that another value names the data key. It returns false if the data key was turned away before.
-func (g *gate) saw(t *turn, value []byte) bool {
+func (g *gate) saw(t *unwrapRequest, value []byte) bool {
 	if !g.limited {
 		return true
 	}
@@ -136,15 +136,15 @@ func (g *gate) saw(t *turn, value []byte) bool {
 	return true
 }
 
-func (t *turn) saw(value uint64) {
+func (t *unwrapRequest) saw(value uint64) {
 	if len(t.values) < countedValues && !slices.Contains(t.values, value) {
 		t.values = append(t.values, value)
 	}
 }
 
-// wait returns when it is the data key's turn; the caller then makes one call, and calls release and ended. It fails if the
+// wait returns when the data key is admitted; the caller then makes one call, and calls release and ended. It fails if the
 // data key is turned away, or if ctx ends first.
-func (g *gate) wait(ctx context.Context, t *turn) error {
+func (g *gate) wait(ctx context.Context, t *unwrapRequest) error {
 	select {
 	case <-t.admitted:
 	case <-ctx.Done():
@@ -156,7 +156,7 @@ func (g *gate) wait(ctx context.Context, t *turn) error {
 
 // leave removes a data key from the queue if last is set, because no other caller waits for it. had reports whether
 // its call to the KEK has begun. reason is the error that says what the caller waited for.
-func (g *gate) leave(t *turn, last bool) (had bool, reason error) {
+func (g *gate) leave(t *unwrapRequest, last bool) (had bool, reason error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	i := slices.Index(g.waiting, t)
@@ -168,16 +168,16 @@ func (g *gate) leave(t *turn, last bool) (had bool, reason error) {
 		if began, ok := g.calls[t]; ok && began-t.since <= now-began {
 			return true, ErrKeyServiceUnavailable
 		}
-		return true, g.tooMany(now) // it waited longer for its turn
+		return true, g.tooMany(now) // it waited longer in the queue
 	case last:
-		g.turnAway(i, g.clock.now())
+		g.reject(i, g.clock.now())
 		return false, t.err
 	default:
 		return false, g.tooMany(g.clock.now())
 	}
 }
 
-// tooMany says why a data key did not get its turn: too many came, or the key service does not answer. g.mu is held.
+// tooMany says why a data key was not admitted: too many came, or the key service does not answer. g.mu is held.
 func (g *gate) tooMany(now int64) error {
 	healthy := g.answered
 	for _, began := range g.calls {
@@ -189,7 +189,7 @@ func (g *gate) tooMany(now int64) error {
 	return fmt.Errorf("%w: too many earlier calls still wait for an answer", ErrKeyServiceUnavailable)
 }
 
-// take takes a token for a call that does not wait for its turn.
+// take takes a token for a call that does not wait in the queue.
 func (g *gate) take() bool {
 	if !g.limited {
 		return true
@@ -208,7 +208,7 @@ func (g *gate) dispatch(now int64) {
 		if g.limited {
 			best = g.pick(better, nil)
 			if g.admitted++; g.admitted%4 == 0 { // so that old ones are not passed forever
-				best = g.pick(func(a, b *turn) bool { return a.first < b.first }, nil)
+				best = g.pick(func(a, b *unwrapRequest) bool { return a.first < b.first }, nil)
 			}
 		}
 		t := g.waiting[best]
@@ -221,7 +221,7 @@ func (g *gate) dispatch(now int64) {
 	}
 	wait := g.bucket.next()
 	if g.answered { // in an outage they wait for its end
-		wait = min(wait, g.turnAwayDue(now))
+		wait = min(wait, g.rejectDue(now))
 	}
 	if g.timer == nil {
 		g.timer = time.AfterFunc(wait, g.tick)
@@ -230,29 +230,29 @@ func (g *gate) dispatch(now int64) {
 	}
 }
 
-// turnAwayDue turns away one data key if it is time, and returns when to look again. g.mu is held.
-func (g *gate) turnAwayDue(now int64) time.Duration {
-	if wait := g.nextAway - now; wait > 0 {
+// rejectDue turns away one data key if it is time, and returns when to look again. g.mu is held.
+func (g *gate) rejectDue(now int64) time.Duration {
+	if wait := g.nextRejection - now; wait > 0 {
 		return time.Duration(wait)
 	}
-	waited := func(t *turn) bool {
+	waited := func(t *unwrapRequest) bool {
 		wait := waitOfOthers
 		switch {
 		case len(t.values) > 1:
 			wait = waitOfSeveral
-		case t.familiar:
-			wait = waitOfFamiliar
+		case t.knownForm:
+			wait = waitOfKnownForm
 		}
 		return now-t.since >= int64(wait)
 	}
-	if worst := g.pick(func(a, b *turn) bool { return better(b, a) }, waited); worst >= 0 {
-		g.turnAway(worst, now)
-		g.nextAway = now + int64(turnAwayEvery)
+	if worst := g.pick(func(a, b *unwrapRequest) bool { return better(b, a) }, waited); worst >= 0 {
+		g.reject(worst, now)
+		g.nextRejection = now + int64(rejectEvery)
 	}
-	return turnAwayEvery
+	return rejectEvery
 }
 
-func (g *gate) turnAway(i int, now int64) {
+func (g *gate) reject(i int, now int64) {
 	t := g.waiting[i]
 	g.waiting = slices.Delete(g.waiting, i, i+1)
 	g.seen.remember(t)
@@ -262,7 +262,7 @@ func (g *gate) turnAway(i int, now int64) {
 
 // pick returns the index of the first waiting data key in an order, among those that fit, or -1. Among equals, the
 // first is the one that has waited longest.
-func (g *gate) pick(before func(a, b *turn) bool, fits func(*turn) bool) int {
+func (g *gate) pick(before func(a, b *unwrapRequest) bool, fits func(*unwrapRequest) bool) int {
 	picked := -1
 	for i, t := range g.waiting {
 		if (fits == nil || fits(t)) && (picked < 0 || before(t, g.waiting[picked])) {
@@ -279,7 +279,7 @@ func (g *gate) tick() {
 }
 
 // ended is called when a call has ended or was abandoned, and says whether the KEK answered: with a data key or a refusal.
-func (g *gate) ended(t *turn, answered bool) {
+func (g *gate) ended(t *unwrapRequest, answered bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.calls, t)
@@ -294,16 +294,16 @@ func (g *gate) release() {
 	g.dispatch(g.clock.now())
 }
 
-// learn records the form of a proved data key. giveBack returns the token of the call that unwrapped it.
-func (g *gate) learn(header []byte, giveBack bool) {
+// recordForm records the form of a proved data key. With refund it returns the token of the call that unwrapped it.
+func (g *gate) recordForm(header []byte, refund bool) {
 	if !g.limited {
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.forms.add(header, g.clock.now())
-	if giveBack {
-		g.bucket.giveBack()
+	if refund {
+		g.bucket.refund()
 		g.dispatch(g.clock.now())
 	}
 }
@@ -340,12 +340,12 @@ func (b *bucket) next() time.Duration {
 	return time.Duration(max(1-b.tokens, 0)/b.rate*float64(time.Second)) + 1
 }
 
-func (b *bucket) giveBack() { b.tokens = min(b.tokens+1, b.size) }
+func (b *bucket) refund() { b.tokens = min(b.tokens+1, b.size) }
 
 // maxSightings bounds how many data keys are remembered that were turned away; the oldest go first.
 const maxSightings = 8192
 
-// sightings remembers which values named a data key that was turned away, so that the next value gives it a better turn.
+// sightings remembers which values named a data key that was turned away, so that the next value moves it forward.
 type sightings struct {
 	seed  maphash.Seed
 	m     map[uint64]*sighting
@@ -366,13 +366,13 @@ func newSightings() sightings {
 // since it is the authentication tag.
 func (s *sightings) hash(b []byte) uint64 { return maphash.Bytes(s.seed, b) }
 
-func (s *sightings) recall(t *turn) {
+func (s *sightings) recall(t *unwrapRequest) {
 	if x, ok := s.m[t.name]; ok {
 		t.values, t.first, t.again = slices.Clone(x.values), x.first, true
 	}
 }
 
-func (s *sightings) remember(t *turn) {
+func (s *sightings) remember(t *unwrapRequest) {
 	if x, ok := s.m[t.name]; ok {
 		x.values = t.values
 		return
@@ -388,23 +388,23 @@ func (s *sightings) remember(t *turn) {
 }
 
 // forms holds the lengths and first bytes of wrapped data keys that were proved. Wrapped keys of one KEK look alike in both.
-type forms struct{ m map[form]*familiarity }
+type forms struct{ m map[form]*formQuota }
 
 type form struct {
 	length int
 	start  [prefixSize]byte
 }
 
-// familiarity bounds how many data keys of a form count as familiar in a second. An attacker can imitate a form, so
+// formQuota bounds how many data keys per second count as having a known form. An attacker can imitate a form, so
 // only proved data keys extend the bound.
-type familiarity struct {
+type formQuota struct {
 	left  int
 	since int64
 }
 
 const (
-	maxForms          = 256
-	familiarPerSecond = 32
+	maxForms           = 256
+	knownFormPerSecond = 32
 )
 
 func formOf(header []byte) form {
@@ -419,7 +419,7 @@ func (f *forms) match(header []byte, now int64) bool {
 		return false
 	}
 	if now-x.since >= int64(time.Second) {
-		*x = familiarity{familiarPerSecond, now}
+		*x = formQuota{knownFormPerSecond, now}
 	}
 	x.left--
 	return x.left >= 0
@@ -427,10 +427,10 @@ func (f *forms) match(header []byte, now int64) bool {
 
 func (f *forms) add(header []byte, now int64) {
 	if f.m == nil {
-		f.m = make(map[form]*familiarity)
+		f.m = make(map[form]*formQuota)
 	}
 	name := formOf(header)
 	if _, ok := f.m[name]; ok || len(f.m) < maxForms {
-		f.m[name] = &familiarity{familiarPerSecond, now}
+		f.m[name] = &formQuota{knownFormPerSecond, now}
 	}
 }

@@ -91,7 +91,7 @@ func NewKEKSet(primary tink.AEADWithContext, others ...tink.AEADWithContext) (*K
 				return nil, fmt.Errorf("aead: NewKEKSet: the key-encryption keys at positions %d and %d are the same", m.index, i)
 			}
 		}
-		m := &kekSetMember{kek: kek, index: i, local: answersItself(kek), slots: make(chan struct{}, kekSetParallel)}
+		m := &kekSetMember{kek: kek, index: i, local: isLocal(kek), slots: make(chan struct{}, kekSetParallel)}
 		s.local = s.local && m.local
 		s.members = append(s.members, m)
 	}

@@ -212,7 +212,7 @@ func (k *tenantKEK) tryOpen(ctx context.Context) {
 		close(k.opening)
 		k.opening = nil
 		if err == nil {
-			k.kek, k.local, k.err, k.fails = kek, answersItself(kek), nil, 0
+			k.kek, k.local, k.err, k.fails = kek, isLocal(kek), nil, 0
 			if r, ok := kek.(reloading); ok {
 				k.cancel = r.onReload(k.changed)
 			}

@@ -111,7 +111,7 @@ func TestStartNamesTheStoreThatHangs(t *testing.T) {
 	require.NoError(t, app.Err())
 	require.NoError(t, server.Pause())
 	t.Cleanup(func() { require.NoError(t, server.Resume()) })
-	err := app.Start(sealtest.Hurried(t, 4*time.Second))
+	err := app.Start(sealtest.EarlyDeadline(t, 4*time.Second))
 	requireFailure(t, err, "default", fxmodule.PartStore)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }

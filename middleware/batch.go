@@ -76,7 +76,7 @@ func (s *Store) getPart(ctx context.Context, keys []string, accept func(key stri
 	for i := 0; i <= last && len(keys) > 0; i++ {
 		var missing []string
 		s.getUnder(ctx, i%s.prfKeys(), keys, func(key string, value any, err error) {
-			if i < last && s.looksOn(err) {
+			if i < last && s.triesNextKey(err) {
 				missing = append(missing, key)
 				if _, again := refusals[key]; !again && !isMiss(err) {
 					if refusals == nil {

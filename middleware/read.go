@@ -44,7 +44,7 @@ func (s *Store) get(ctx context.Context, key any, w wanted) (opened, time.Durati
 // getFrom is get for the key of an address.
 func (s *Store) getFrom(ctx context.Context, a address, w wanted) (opened, time.Duration, error) {
 	value, ttl, err := s.getAt(ctx, a, w)
-	if err == nil || s.names == nil || !s.looksOn(err) {
+	if err == nil || s.names == nil || !s.triesNextKey(err) {
 		return value, ttl, err
 	}
 	others, otherErr := s.others(a)
@@ -53,7 +53,7 @@ func (s *Store) getFrom(ctx context.Context, a address, w wanted) (opened, time.
 	}
 	first := err
 	for _, o := range others {
-		if value, ttl, err = s.getAt(ctx, o, w); err == nil || !s.looksOn(err) {
+		if value, ttl, err = s.getAt(ctx, o, w); err == nil || !s.triesNextKey(err) {
 			return value, ttl, err
 		}
 		if isMiss(first) {
@@ -69,9 +69,9 @@ func (s *Store) getFrom(ctx context.Context, a address, w wanted) (opened, time.
 	return value, ttl, err
 }
 
-// looksOn reports whether a read continues under the next PRF key. A refusal that is a
+// triesNextKey reports whether a read continues under the next PRF key. A refusal that is a
 // miss under WithMissOnOpenFailure must not hide a sound entry.
-func (s *Store) looksOn(err error) bool {
+func (s *Store) triesNextKey(err error) bool {
 	return isMiss(err) || s.cfg.missOnFailure && (box.Final(err) || errors.Is(err, ErrNotSealed))
 }
 

@@ -77,7 +77,7 @@ func TestRedisThatHangs(t *testing.T) {
 	err := health.Check(ctx)
 	require.ErrorIs(t, err, context.DeadlineExceeded) // asynq's client would fail by a timeout of its own
 	require.ErrorContains(t, err, "the Redis of the jobs does not answer")
-	require.ErrorContains(t, newApp(config, own, needsClient).Start(sealtest.Hurried(t, 4*time.Second)), "the Redis of the jobs does not answer")
+	require.ErrorContains(t, newApp(config, own, needsClient).Start(sealtest.EarlyDeadline(t, 4*time.Second)), "the Redis of the jobs does not answer")
 }
 
 // A failed start closes the connection; goleak sees the rest.

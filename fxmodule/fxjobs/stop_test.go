@@ -124,7 +124,7 @@ func TestStopInTooLittleTime(t *testing.T) {
 	_, err := mail().Delay(t.Context(), client, mailArgs{canary}, asynq.TaskID("1"))
 	require.NoError(t, err)
 	<-begun
-	ctx := sealtest.Hurried(t, 4*time.Second) // a second of it is left at the end
+	ctx := sealtest.EarlyDeadline(t, 4*time.Second) // a second of it is left at the end
 	err = app.Stop(ctx)
 	require.ErrorContains(t, err, "did not stop in time")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -153,7 +153,7 @@ func TestStopWhileRedisHangs(t *testing.T) {
 		worker(func(context.Context, mailArgs) error { return nil }))
 	require.NoError(t, app.Start(t.Context()))
 	require.NoError(t, server.Pause())
-	require.ErrorContains(t, app.Stop(sealtest.Hurried(t, 4*time.Second)), "did not stop in time")
+	require.ErrorContains(t, app.Stop(sealtest.EarlyDeadline(t, 4*time.Second)), "did not stop in time")
 	require.Equal(t, []string{"database closed"}, events.mail)
 	require.NoError(t, server.Resume())
 }

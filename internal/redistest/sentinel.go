@@ -99,15 +99,15 @@ func (s *Sentinel) start(ctx context.Context) error {
 	if s.sentinel, err = launch(ctx, Options{Password: s.opts.SentinelPassword, TLS: s.opts.TLS, certs: certs}, false, conf); err != nil {
 		return err
 	}
-	if err := s.hurry(ctx); err != nil {
+	if err := s.shortenPeriods(ctx); err != nil {
 		return err
 	}
 	return s.awaitReplica(ctx, s.data[1])
 }
 
-// hurry makes the sentinel ask its servers every 200 ms. With its default of 10 s, each failover would take 20 s. It also
-// keeps the sentinel from its TILT mode, which does nothing for 30 s after the machine has stopped for 2 s.
-func (s *Sentinel) hurry(ctx context.Context) error {
+// shortenPeriods makes the sentinel ask its servers every 200 ms. With its default of 10 s, each failover would take 20 s.
+// It also keeps the sentinel from its TILT mode, which does nothing for 30 s after the machine has stopped for 2 s.
+func (s *Sentinel) shortenPeriods(ctx context.Context) error {
 	rdb := redis.NewClient(s.sentinel.ClientOptions())
 	defer func() { _ = rdb.Close() }()
 	err := rdb.Do(ctx, "sentinel", "debug", "info-period", 200, "ping-period", 200, "publish-period", 200,

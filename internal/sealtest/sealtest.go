@@ -105,23 +105,23 @@ func Eventually(t testing.TB, condition func() bool, msgAndArgs ...any) {
 	require.Eventually(t, condition, time.Minute, 2*time.Millisecond, msgAndArgs...)
 }
 
-// Hurried returns a context that names a deadline after d, but ends only after some minutes. A function that must return
-// shortly before its deadline is not too late then, although the machine stops for some seconds at that moment.
-func Hurried(t testing.TB, d time.Duration) context.Context {
+// EarlyDeadline returns a context that names a deadline after d, but ends only after some minutes. A function that must
+// return shortly before its deadline is not too late then, although the machine stops for some seconds at that moment.
+func EarlyDeadline(t testing.TB, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
-	return hurried{ctx, time.Now().Add(d)}
+	return earlyDeadline{ctx, time.Now().Add(d)}
 }
 
-type hurried struct {
+type earlyDeadline struct {
 	context.Context //nolint:containedctx // it is one
 
 	deadline time.Time
 }
 
 // Deadline returns the earlier deadline.
-func (h hurried) Deadline() (time.Time, bool) { return h.deadline, true }
+func (c earlyDeadline) Deadline() (time.Time, bool) { return c.deadline, true }
 
 // Within waits until condition holds, at most for limit. It calls condition in the goroutine of the test, so condition
 // may end the test.

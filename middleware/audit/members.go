@@ -142,7 +142,7 @@ const membersAtATime = 1000
 func (a *auditor) members(ctx context.Context, name string, r *rule, f *findings) error {
 	doubtful := false
 	err := a.eachMembers(ctx, name, r.kind, func(members []string) error {
-		odd, err := a.oddMembers(ctx, name, r, members)
+		odd, err := a.hasUnexpectedMember(ctx, name, r, members)
 		doubtful = doubtful || odd
 		return err
 	})
@@ -157,8 +157,8 @@ func (a *auditor) members(ctx context.Context, name string, r *rule, f *findings
 	return nil
 }
 
-// oddMembers reports whether a member does not fit the rule.
-func (a *auditor) oddMembers(ctx context.Context, name string, r *rule, members []string) (bool, error) {
+// hasUnexpectedMember reports whether a member does not fit the rule.
+func (a *auditor) hasUnexpectedMember(ctx context.Context, name string, r *rule, members []string) (bool, error) {
 	var named, of []string
 	for _, m := range members {
 		if !r.valid(m) {

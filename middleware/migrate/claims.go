@@ -109,7 +109,7 @@ func (c *claims) read(entries []entry, found []moved, others []entry) (back []*r
 	}
 	for _, e := range others {
 		if of := c.open[e.name]; of != nil {
-			of.learn(originalChanged)
+			of.applyEvent(originalChanged)
 		}
 	}
 	for _, e := range entries {
@@ -125,7 +125,7 @@ func (c *claims) read(entries []entry, found []moved, others []entry) (back []*r
 				}
 			}
 			of.plain = nil
-			of.learn(originalGone)
+			of.applyEvent(originalGone)
 			back = append(back, of.remove()...)
 			continue
 		}
@@ -184,9 +184,9 @@ func (c *claims) answered(v *renamed, written bool) {
 	}
 }
 
-// leaves records that Unseal has left the plaintext of v under the new name. Only its expiry distinguishes it from other
-// plaintext there. If the original has changed by the next attempt, it is replaced.
-func (c *claims) leaves(v *renamed) {
+// recordPlaintext records that Unseal has left the plaintext of v under the new name. Only its expiry distinguishes it
+// from other plaintext there. If the original has changed by the next attempt, it is replaced.
+func (c *claims) recordPlaintext(v *renamed) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	of := c.of(v.name)
@@ -222,8 +222,8 @@ func plaintextOf(call *rediswalk.Call) (plaintext []byte, expires int64, ok bool
 	return plaintext, expires, ok && isTime
 }
 
-// left reports whether leaves has recorded a plaintext.
-func (c *claims) left(name string, stored []byte, expires int64) bool {
+// hasPlaintext reports whether recordPlaintext has recorded a plaintext.
+func (c *claims) hasPlaintext(name string, stored []byte, expires int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	of := c.open[name]
@@ -311,8 +311,8 @@ func (c *claims) knows(name string, stored []byte) (found knownCopy, known bool)
 	return found, known
 }
 
-// learn records an event of the original of v, and sets v.copied.
-func (c *claims) learn(v *renamed, e originalEvent) {
+// recordEvent records an event of the original of v, and sets v.copied.
+func (c *claims) recordEvent(v *renamed, e originalEvent) {
 	v.copied = v.copied.after(e)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -323,20 +323,20 @@ func (c *claims) learn(v *renamed, e originalEvent) {
 		}
 	}
 	if of := c.open[v.name]; of != nil {
-		of.learn(e)
+		of.applyEvent(e)
 	}
 }
 
-// cameBack reports whether the original of v differs from all that deletions named which may not last. So its deletion did not
-// last, and the application has changed it since.
-func (c *claims) cameBack(v *renamed) bool {
+// originalRestored reports whether the original of v differs from each version whose deletion may not last. If it does, its
+// deletion did not last, and the application has changed it since.
+func (c *claims) originalRestored(v *renamed) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	of := c.open[v.name]
 	return of != nil && len(of.sent) > 0 && !slices.Contains(of.sent, versionOf(&v.moved))
 }
 
-func (u *unfinished) learn(e originalEvent) {
+func (u *unfinished) applyEvent(e originalEvent) {
 	for id, known := range u.copies {
 		known.state = known.state.after(e)
 		u.copies[id] = known

@@ -24,7 +24,7 @@ func (m *migration) takeBackEarly(ctx context.Context, copied []renamed, of []in
 	left, at := copied[:0], of[:0]
 	for j, v := range copied {
 		if split[j] && v.copied == ownCopy {
-			m.renaming.learn(&v, originalChanged)
+			m.renaming.recordEvent(&v, originalChanged)
 			back, found[j] = append(back, m.dropCopy(&v)), hasChanged // the next attempt counts it
 		}
 		if v.copied == staleCopy {
@@ -57,7 +57,7 @@ func (m *migration) staleCopies(ctx context.Context, moves []renamed) (found []i
 	found = m.look(ctx, moves)
 	for i, n := range found {
 		v := &moves[i]
-		if m.renaming.learn(v, originalEvent(n)); v.copied == staleCopy {
+		if m.renaming.recordEvent(v, originalEvent(n)); v.copied == staleCopy {
 			back = append(back, m.dropCopy(v))
 		}
 	}
@@ -76,10 +76,10 @@ func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64
 	var deleted []int
 	answered := func(v *renamed, n int64) {
 		if n == isRenamed {
-			m.renaming.learn(v, deletionSent)
+			m.renaming.recordEvent(v, deletionSent)
 			return
 		}
-		m.renaming.learn(v, originalEvent(n))
+		m.renaming.recordEvent(v, originalEvent(n))
 		switch {
 		case v.copied == staleCopy:
 			back = append(back, m.dropCopy(v))
@@ -104,7 +104,7 @@ func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64
 		case rediserr.IsReply(failed):
 			refused = append(refused, *v)
 		default:
-			m.renaming.learn(v, deletionSent)
+			m.renaming.recordEvent(v, deletionSent)
 			unanswered = append(unanswered, *v)
 		}
 	}
@@ -133,7 +133,7 @@ func (m *migration) confirmDeletions(ctx context.Context, moves []renamed, delet
 	}
 	stored := make([][]byte, len(names))
 	if m.copies != nil && len(names) > 0 {
-		within := m.tuning.Patience
+		within := m.tuning.CleanupTimeout
 		if ctx.Err() == nil {
 			within = max(within, 2*m.tuning.ConfirmFor)
 		}
@@ -203,7 +203,7 @@ func (m *migration) dropCopy(v *renamed) *rediswalk.Call {
 	call := &rediswalk.Call{Keys: []string{v.to}, Args: []any{next, size}}
 	if v.header == (wire.Header{}) {
 		call.Args = append(call.Args, v.until())
-		m.renaming.leaves(v) // if this fails
+		m.renaming.recordPlaintext(v) // if this fails
 	}
 	return call
 }
@@ -224,7 +224,7 @@ func (m *migration) takeBack(ctx context.Context, copied []renamed) {
 func (m *migration) leavePlaintext(copied []renamed) {
 	for i := range copied {
 		if v := &copied[i]; v.copied != staleCopy {
-			m.renaming.leaves(v)
+			m.renaming.recordPlaintext(v)
 			m.leavesPlaintext.Store(true)
 		}
 	}

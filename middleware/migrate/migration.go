@@ -78,7 +78,7 @@ func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (
 	if m.servers, err = rediswalk.New(client); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	m.lasting = m.servers.Lasting(m.tuning.Patience)
+	m.lasting = m.servers.Lasting(m.tuning.CleanupTimeout)
 	if err := m.makeKeys(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}

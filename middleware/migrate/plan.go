@@ -186,7 +186,7 @@ func (p *planner) run(ctx context.Context) (*Inventory, error) {
 			return tally
 		},
 	}
-	end := p.accompany(ctx, w)
+	end := p.startBackground(ctx, w)
 	err := w.Run(ctx, nil, "")
 	end()
 	all := new(planTally)

@@ -8,8 +8,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
 
-// accompany watches the servers and reports the progress of an inventory until end is called.
-func (p *planner) accompany(ctx context.Context, w *rediswalk.Walk[*planTally]) (end func()) {
+// startBackground watches the servers and reports the progress of an inventory until end is called.
+func (p *planner) startBackground(ctx context.Context, w *rediswalk.Walk[*planTally]) (end func()) {
 	watching, done := context.WithCancel(ctx)
 	stop := make(chan struct{})
 	var background sync.WaitGroup

@@ -88,7 +88,7 @@ func (m *migration) recordRefusal(ctx context.Context) {
 		}
 		return
 	}
-	ctx, cancel := m.untilPatience(ctx)
+	ctx, cancel := m.cleanupContext(ctx)
 	defer cancel()
 	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error {
 		r := m.record(m.before.Job)

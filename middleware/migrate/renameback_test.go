@@ -95,7 +95,7 @@ func TestTakeBackWithAMasterDown(t *testing.T) {
 		}
 		cancel()
 	}})
-	_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1, Patience: 10 * time.Second}), rdb, r.config)
+	_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1, CleanupTimeout: 10 * time.Second}), rdb, r.config)
 	require.ErrorIs(t, err, context.Canceled)
 	left := onNodes(t, "ns:*", up...)
 	require.Less(t, len(left), copies)
@@ -375,7 +375,7 @@ func TestCancelledRunWithoutTimeouts(t *testing.T) {
 	}})
 	ended := make(chan error, 1)
 	go func() {
-		_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1, Patience: time.Second}), rdb, r.config)
+		_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1, CleanupTimeout: time.Second}), rdb, r.config)
 		ended <- err
 	}()
 	select {

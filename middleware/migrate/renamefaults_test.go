@@ -370,7 +370,7 @@ func (r *renaming) leftCopies(t *testing.T) {
 		dead.Store(true)
 		cancel()
 	}})
-	report, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1, Patience: time.Second}), rdb, r.config)
+	report, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1, CleanupTimeout: time.Second}), rdb, r.config)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Contains(t, strings.Join(report.Warnings, "\n"), "copies of entries may be left")
 	require.Greater(t, len(scanned(t, r.cluster.Client(t), "ns:*")), r.n, "there are copies")

@@ -50,7 +50,7 @@ func TestUnfinishedCopies(t *testing.T) {
 	know := func(c *claims, original string, copied []byte, state copyState) copyState {
 		return c.know(readAs(original), copied, never, state)
 	}
-	learn := func(c *claims, original string, e originalEvent) { c.learn(readAs(original), e) }
+	record := func(c *claims, original string, e originalEvent) { c.recordEvent(readAs(original), e) }
 	read := func(c *claims, original string) {
 		v := readAs(original)
 		require.Empty(t, c.read([]entry{v.entry}, []moved{v.moved}, nil))
@@ -63,34 +63,34 @@ func TestUnfinishedCopies(t *testing.T) {
 		"a copy is found":   {func(_ *testing.T, c *claims) { know(c, "v1", one, sharedCopy) }, nil},
 		"the deletion is not answered": {func(_ *testing.T, c *claims) {
 			know(c, "v1", one, ownCopy)
-			learn(c, "v1", deletionSent)
+			record(c, "v1", deletionSent)
 		}, nil},
 		"the same, and the original is read again": {func(t *testing.T, c *claims) {
 			know(c, "v1", one, ownCopy)
-			learn(c, "v1", deletionSent)
+			record(c, "v1", deletionSent)
 			read(c, "v1")
 			require.Equal(t, sharedCopy, know(c, "v1", two, ownCopy))
-			learn(c, "v1", originalGone)
+			record(c, "v1", originalGone)
 		}, nil},
 		"the same, and the original has changed": {func(t *testing.T, c *claims) {
 			know(c, "v1", one, ownCopy)
-			learn(c, "v1", deletionSent)
+			record(c, "v1", deletionSent)
 			read(c, "v2")
 			require.Equal(t, ownCopy, know(c, "v2", two, ownCopy))
 		}, [][]byte{one, two}},
 		"the same, by an answer": {func(t *testing.T, c *claims) {
 			know(c, "v1", one, ownCopy)
-			learn(c, "v1", deletionSent)
-			learn(c, "v1", originalChanged)
+			record(c, "v1", deletionSent)
+			record(c, "v1", originalChanged)
 			require.Equal(t, ownCopy, know(c, "v2", two, ownCopy))
 		}, [][]byte{one, two}},
 		"a found copy whose original has changed": {func(_ *testing.T, c *claims) {
 			know(c, "v1", one, sharedCopy)
-			learn(c, "v1", originalChanged)
+			record(c, "v1", originalChanged)
 		}, [][]byte{one}},
 		"a found copy whose original is gone": {func(_ *testing.T, c *claims) {
 			know(c, "v1", one, sharedCopy)
-			learn(c, "v1", originalGone)
+			record(c, "v1", originalGone)
 		}, nil},
 		"the entry is finished": {func(t *testing.T, c *claims) {
 			know(c, "v1", one, ownCopy)
@@ -114,7 +114,7 @@ func TestUnfinishedCopies(t *testing.T) {
 		"the application has deleted the entry": {func(_ *testing.T, c *claims) {
 			know(c, "v1", one, ownCopy)
 			c.answered(copiedAs("v1", one), true)
-			learn(c, "v1", originalGone)
+			record(c, "v1", originalGone)
 			c.forget("old")
 		}, [][]byte{one}},
 		"the new name is taken": {func(t *testing.T, c *claims) {
@@ -153,10 +153,10 @@ func TestPlaintextIsLeftUntilItIsDropped(t *testing.T) {
 		var c claims
 		v := copiedAs("v1", []byte("plaintext"))
 		v.to = "new"
-		c.leaves(v)
-		require.True(t, c.left("old", []byte("plaintext"), v.until()))
+		c.recordPlaintext(v)
+		require.True(t, c.hasPlaintext("old", []byte("plaintext"), v.until()))
 		change(&c)
-		return c.left("old", []byte("plaintext"), v.until())
+		return c.hasPlaintext("old", []byte("plaintext"), v.until())
 	}
 	until := copiedAs("v1", nil).until()
 	drop := func(to, plaintext string, expires int64) func(c *claims) {

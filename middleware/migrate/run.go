@@ -107,16 +107,16 @@ func (m *migration) run(ctx context.Context) error {
 		m.recordRefusal(ctx)
 	}
 	if err != nil && m.keepsCheckpoint() && m.before.Run != "" {
-		last, cancel := m.untilPatience(ctx)
+		last, cancel := m.cleanupContext(ctx)
 		defer cancel()
 		err = errors.Join(err, m.writeCheckpoint(last))
 	}
 	return suitable(err)
 }
 
-// untilPatience returns a context for the last steps of a run, whose own context may have ended.
-func (m *migration) untilPatience(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), m.tuning.Patience)
+// cleanupContext returns a context for the last steps of a run, whose own context may have ended.
+func (m *migration) cleanupContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), m.tuning.CleanupTimeout)
 }
 
 // suitable makes an unsuitable client an ErrConfig.

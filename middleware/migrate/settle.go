@@ -54,7 +54,7 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 			return nil, nil, err
 		}
 		was, known := m.renaming.knows(v.name, stored)
-		left := m.renaming.left(v.name, stored, expiries[i]) && (!same || expiries[i] != v.until())
+		left := m.renaming.hasPlaintext(v.name, stored, expiries[i]) && (!same || expiries[i] != v.until())
 		switch {
 		case left, known && (!same || expiries[i] == was.expires && v.until() != was.until || split[i] && was.state == ownCopy):
 			copied := value{old: stored}
@@ -70,7 +70,7 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 			m.renaming.forget(v.name)
 		case same && m.copies != nil && v.header != (wire.Header{}) && (v.prfKey >= 0 || expiries[i] == v.until()):
 			mine = append(mine, copyOf{v, stored, expiries[i]})
-		case supersedes && m.renaming.cameBack(&v): // the application has changed both
+		case supersedes && m.renaming.originalRestored(&v): // the application has changed both
 			c.Conflicts++ // the record stays: another scan of the same run must not take it for an older entry
 		case supersedes && (v.prfKey >= 0 || m.renaming.wrote(&v)) || same && expiries[i] == v.until():
 			settled = append(settled, v)

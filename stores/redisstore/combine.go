@@ -29,7 +29,7 @@ const (
 	nearLimit     = 4
 	farLimit      = 64
 	fewCallers    = 8       // so many callers of a server on the same host need no pipeline
-	crowdDecay    = 100     // calls after which about a third of a former crowd is remembered
+	peakDecay     = 100     // calls after which about a third of an earlier peak is left
 	timedCalls    = 8       // one call of so many is timed
 	stackOfBatch  = 6 << 10 // bytes
 	manyQueues    = 64      // queues of masters above which unused ones are dropped
@@ -102,7 +102,7 @@ type queue struct {
 	mu          sync.Mutex
 	running     int     // calls and batches under way
 	callers     int     // under way or waiting; those of a batch leave before they are woken
-	crowd       float64 // the most callers of the last calls
+	peakCallers float64 // the most callers of the last calls
 	calls       uint    // since the queue was made
 	first, last *waitingCall
 	fastest     fastest

@@ -55,14 +55,14 @@ func (s *Store) prune(ctx context.Context, tag string, members []string) error {
 // pruneApart prunes a tag in a Cluster. Another process may write an entry between the check and the removal of its
 // membership. Therefore the check is repeated. A later writer adds the membership again (see set).
 func (s *Store) pruneApart(ctx context.Context, tag string, members []string) error {
-	gone, err := s.absent(ctx, members)
+	gone, err := s.missingKeys(ctx, members)
 	if err != nil || len(gone) == 0 {
 		return err
 	}
 	err = s.forget(ctx, tag, gone)
 	var still []string
 	if err == nil {
-		still, err = s.absent(ctx, gone)
+		still, err = s.missingKeys(ctx, gone)
 	}
 	if err == nil && len(still) == len(gone) {
 		return nil
@@ -76,8 +76,8 @@ func (s *Store) pruneApart(ctx context.Context, tag string, members []string) er
 	return errors.Join(err, s.tagMembers(ctx, []string{tag}, back, 0))
 }
 
-// absent returns the keys that no master has.
-func (s *Store) absent(ctx context.Context, keys []string) ([]string, error) {
+// missingKeys returns the keys that no master has.
+func (s *Store) missingKeys(ctx context.Context, keys []string) ([]string, error) {
 	calls := make([]call, len(keys))
 	for i, key := range keys {
 		calls[i].key = key

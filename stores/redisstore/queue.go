@@ -9,18 +9,18 @@ func (q *queue) limit(pool int) int {
 	limit := farLimit
 	if d, ok := q.fastest.get(); ok && d < nearOperation {
 		limit = nearLimit
-		if q.crowd < fewCallers+0.5 {
+		if q.peakCallers < fewCallers+0.5 {
 			limit = fewCallers
 		}
 	}
 	return max(1, min(pool, limit))
 }
 
-// enter counts a caller. The number of callers falls at the end of each batch, so crowd follows it up at once and down
-// slowly. enter returns the time if the call is to be timed, and otherwise the zero time. The queue's mutex must be held.
+// enter counts a caller. The number of callers falls at the end of each batch, so peakCallers follows it up at once and
+// down slowly. enter returns the time if the call is to be timed, and otherwise the zero time. The queue's mutex must be held.
 func (q *queue) enter() (start time.Time) {
 	q.callers++
-	q.crowd = max(float64(q.callers), q.crowd+(float64(q.callers)-q.crowd)/crowdDecay)
+	q.peakCallers = max(float64(q.callers), q.peakCallers+(float64(q.callers)-q.peakCallers)/peakDecay)
 	if q.calls++; q.calls%timedCalls == 1 {
 		start = time.Now()
 		q.fastest.roll(start)

@@ -18,7 +18,7 @@ import (
 // With more than 8 callers, the limit is 4 while an operation of the last second was short, and that of the pool otherwise.
 func TestQueueLimit(t *testing.T) {
 	t.Parallel()
-	q := queue{crowd: 9}
+	q := queue{peakCallers: 9}
 	start := time.Unix(1000, 0)
 	limit := func(after time.Duration, pool int) int {
 		q.fastest.roll(start.Add(after))

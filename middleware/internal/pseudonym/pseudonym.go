@@ -33,16 +33,16 @@ const (
 
 // The type distinguishes pseudonyms of keys from those of tags. The number is a part of the PRF's input, so that a
 // key and a tag of one name differ.
-type what byte
+type kind byte
 
 const (
-	key what = 1
-	tag what = 2
+	key kind = 1
+	tag kind = 2
 )
 
 // A Set makes the pseudonyms of one namespace under each key of a PRF set. It is safe for concurrent use.
 type Set struct {
-	context []byte // the input before what and name
+	context []byte // the input before kind and name
 	keys    []prfKey
 	oldest  int
 	ordered bool
@@ -139,12 +139,12 @@ func (s *Set) AppendTag(dst []byte, i int, name string) ([]byte, error) {
 	return s.append(dst, i, tag, name)
 }
 
-func (s *Set) append(dst []byte, i int, w what, name string) ([]byte, error) {
+func (s *Set) append(dst []byte, i int, of kind, name string) ([]byte, error) {
 	m, ok := s.memory.Get().(*memory)
 	if !ok {
 		m = new(memory)
 	}
-	in := append(append(append(m.input[:0], s.context...), byte(w)), name...)
+	in := append(append(append(m.input[:0], s.context...), byte(of)), name...)
 	var out []byte
 	var err error
 	if k := s.keys[i]; k.appender != nil {

@@ -13,7 +13,7 @@ type Tuning struct {
 	CheckpointEvery time.Duration // also the longest time that a resumed run repeats
 	ProgressEvery   time.Duration
 	ConfirmFor      time.Duration // how long replicas may take to confirm the writes
-	Patience        time.Duration // how long each step may take that a run completes although its context has ended
+	CleanupTimeout  time.Duration // bounds each last step of a run (copies, records, replicas), which an ended context does not stop
 }
 
 type tuningKey struct{}
@@ -32,7 +32,7 @@ func TuningOf(ctx context.Context, rate float64) Tuning {
 	setDefault(&t.CheckpointEvery, time.Second)
 	setDefault(&t.ProgressEvery, 200*time.Millisecond)
 	setDefault(&t.ConfirmFor, 15*time.Second) // a replica confirms once a second
-	setDefault(&t.Patience, 10*time.Second)
+	setDefault(&t.CleanupTimeout, 10*time.Second)
 	return t
 }
 
