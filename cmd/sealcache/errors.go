@@ -16,7 +16,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
-// The exit statuses. The help of the root command documents them.
+// The exit statuses. The table exitMeanings describes them.
 const (
 	exitDone    = 0
 	exitFailed  = 1

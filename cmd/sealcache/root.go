@@ -55,25 +55,18 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exitDone
 }
 
-const rootLong = `Sealcache seals (encrypts), unseals and examines the data that applications keep in Redis. It also makes and changes their
+// rootLong is the description of the program, with the table of exit statuses.
+func rootLong() string {
+	return `Sealcache seals (encrypts), unseals and examines the data that applications keep in Redis. It also makes and changes their
 keysets. A keyset is a file with encryption keys.
 
 Exit statuses:
-  0  done, and nothing is left.
-     audit: no value is plaintext (with --expect plaintext: none is sealed), or the key may be destroyed.
-  1  failed or stopped. Work that is done stays done. The same command continues, unless the message says otherwise.
-  2  the command line or the configuration is wrong. Nothing was done.
-  3  complete, but entries were left unchanged, or no entry was found.
-     plan: there is an obstacle to the migration.
-     audit: a value is plaintext (with --expect plaintext: sealed), or the key must not be destroyed.
-     evidence --check: the report has findings.
-  4  audit: the answer is not known. The report gives the reasons.
-     evidence --check: there are no findings, and something was not examined.
-
+` + statusesText() + `
 Environment variables:
   The variables of the application give the defaults of flags: SEALCACHE_STORE of --redis, SEALCACHE_NAMESPACE of
   --namespace, SEALCACHE_KEK of --kek, SEALCACHE_KEYSET of --keyset, SEALCACHE_KEYSET_NAME of --keyset-name. The help of a
   command names the variables of its other flags. A flag that is given wins. An unknown SEALCACHE_ variable is an error.`
+}
 
 const rootExample = `  sealcache kek create file:///run/secrets/kek.json
   sealcache keys create --kek file:///run/secrets/kek.json --out keyset.json
@@ -84,7 +77,7 @@ const rootExample = `  sealcache kek create file:///run/secrets/kek.json
 func newRoot(p *program) *cobra.Command {
 	root := &cobra.Command{
 		Use: "sealcache", Short: "Move and examine sealed data in Redis, and manage keysets",
-		Long: rootLong, Example: rootExample,
+		Long: rootLong(), Example: rootExample,
 		Version: versionText(),
 	}
 	root.SetVersionTemplate("{{.Version}}\n")

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -24,6 +26,21 @@ func kekFile(t *testing.T) (path, uri string) {
 	return path, "file://" + filepath.ToSlash(path)
 }
 
+// An operator finds the same statuses in the help and in the runbook.
+func TestRunbookHasTheTableOfExitStatuses(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("../../docs/rollout.md")
+	require.NoError(t, err)
+	runbook := strings.ReplaceAll(string(data), "`", "")
+	_, help, _ := sealcache(t, "help")
+	for _, m := range exitMeanings() {
+		require.Contains(t, runbook, fmt.Sprintf("\n| %d | %s |\n", m.status, strings.Join(m.texts, " ")))
+		for _, text := range m.texts {
+			require.Contains(t, help, text)
+		}
+	}
+}
+
 // Scripts of operators rely on the statuses.
 func TestExitStatus(t *testing.T) {
 	t.Parallel()
@@ -41,6 +58,10 @@ func TestExitStatus(t *testing.T) {
 			{"migrate", "--redis", server.URL(), "--kek", kek, "--prefix", "none:", "--allow-unproven"},
 			{"migrate", "--redis", server.URL(), "--kek", kek, "--namespace", "shop", "--as", "json", "--allow-unproven"},
 			{"inspect", "--redis", server.URL(), "absent"},
+			{"get", "--redis", server.URL(), "--kek", kek, "--reason", "test", "absent"},
+			{"get", "--redis", server.URL(), "--kek", kek, "--reason", "test", "shop:x"},
+			{"plan", "--redis", server.URL(), "--prefix", "shop:", "--exclude", "shop:none"},
+			{"evidence", "--check", "--kek", kek},
 		},
 		exitUnknown: {{"audit", "--redis", server.URL(), "--may-destroy", "1"}},
 	} {
