@@ -10,12 +10,15 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/term"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/audit"
 )
 
@@ -31,24 +34,52 @@ func (e *entryFlags) declare(f *flags) {
 	f.env(&e.namespace, "namespace", "SEALCACHE_NAMESPACE", "`NAMESPACE` of the application's cache; '' if KEY is the name in Redis")
 }
 
-func (e *entryFlags) stored(f *flags) string { return start(e.namespace) + f.args[0] }
+// check refuses a namespace that no cache can have.
+func (e *entryFlags) check(f *flags) error {
+	if e.namespace == "" {
+		return nil
+	}
+	if err := middleware.CheckNamespace(e.namespace); err != nil {
+		return wrong("--namespace%s: %w", f.namespaceSource(), err)
+	}
+	return nil
+}
 
-// failed gives an error of a look at one entry its status, and says which name was looked up.
-func (e *entryFlags) failed(f *flags, err error) error {
+// stored returns the name in Redis of a key, which may be a pseudonym.
+func (e *entryFlags) stored(key string) string { return start(e.namespace) + key }
+
+// failed gives an error of a look at one entry its status, and says which names were looked up. The last of these keys gave
+// the error.
+func (e *entryFlags) failed(f *flags, keys []string, err error) error {
+	name := e.stored(keys[len(keys)-1])
 	switch {
 	case errors.Is(err, audit.ErrNoEntry):
 		where := ""
 		if e.namespace != "" {
 			where = fmt.Sprintf(" (KEY was looked up in the namespace %q%s)", e.namespace, f.namespaceSource())
 		}
-		return &statusError{exitLeft, fmt.Errorf("no entry in Redis has the name %q%s", e.stored(f), where)}
+		names := make([]string, len(keys))
+		for i, key := range keys {
+			names[i] = strconv.Quote(e.stored(key))
+		}
+		return &statusError{exitLeft, fmt.Errorf("no entry in Redis has the name %s%s", strings.Join(names, " or "), where)}
 	case errors.Is(err, audit.ErrExpired):
-		return &statusError{exitLeft, fmt.Errorf("the entry %q has expired: the expiry time that is sealed in the value has passed", e.stored(f))}
-	case errors.Is(err, aead.ErrUnauthentic), errors.Is(err, aead.ErrUnknownKey):
-		return &statusError{exitLeft, fmt.Errorf("the entry %q cannot be opened with the given encryption keys: %w", e.stored(f), err)}
+		return &statusError{exitLeft, fmt.Errorf("the entry %q has expired: the expiry time that is sealed in the value has passed", name)}
+	case !unanswered(err) && (errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey)):
+		return &statusError{exitLeft, fmt.Errorf("the entry %q cannot be opened with the given encryption keys: %w", name, err)}
 	default:
-		return fmt.Errorf("look up the entry %q: %w", e.stored(f), err)
+		return fmt.Errorf("look up the entry %q: %w", name, err)
 	}
+}
+
+// unanswered reports whether a key gave no answer. The error may join the refusal of another key.
+func unanswered(err error) bool {
+	for _, target := range []error{aead.ErrKeyServiceUnavailable, aead.ErrTooManyDataKeys, aead.ErrClosed, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
 }
 
 // inspectCommand is "inspect".
@@ -68,8 +99,13 @@ func (i *inspectCommand) declare(f *flags) {
 }
 
 func (i *inspectCommand) run(ctx context.Context, p *program, f *flags) (int, error) {
-	if err := i.hidden.check(i.kek, false); err != nil {
+	if err := errors.Join(i.check(f), i.hidden.check(i.kek, false)); err != nil {
 		return 0, err
+	}
+	if !i.hidden.given() {
+		if err := f.refuseWithout("--hidden-keys or --one-way-keys", "kek", "other-kek"); err != nil {
+			return 0, err
+		}
 	}
 	keys, err := i.hidden.names(ctx, p, i.kek, i.others, i.namespace, f.args[0])
 	if err != nil {
@@ -80,10 +116,11 @@ func (i *inspectCommand) run(ctx context.Context, p *program, f *flags) (int, er
 		return 0, err
 	}
 	defer client.Close()
-	name, entry, err := inspectFirst(ctx, client, i.namespace, keys)
+	keys, entry, err := firstEntry(keys, func(key string) (*audit.Entry, error) { return audit.Inspect(ctx, client, i.stored(key)) })
 	if err != nil {
-		return 0, i.failed(f, err)
+		return 0, i.failed(f, keys, err)
 	}
+	name := i.stored(keys[len(keys)-1])
 	h := newHeader(f).at(&i.redis, client, nil)
 	if i.json {
 		data, err := merge(h, struct {
@@ -161,7 +198,7 @@ func (g *getCommand) run(ctx context.Context, p *program, f *flags) (int, error)
 	if out, ok := p.stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) && !g.show {
 		return 0, wrong("the output is a terminal, so the value was not printed (--show prints it)")
 	}
-	if err := g.hidden.check(g.keys.kek, false); err != nil {
+	if err := errors.Join(g.check(f), g.hidden.check(g.keys.kek, false)); err != nil {
 		return 0, err
 	}
 	names, err := g.hidden.names(ctx, p, g.keys.kek, g.keys.others, g.namespace, f.args[0])
@@ -185,14 +222,15 @@ func (g *getCommand) run(ctx context.Context, p *program, f *flags) (int, error)
 }
 
 func (g *getCommand) open(ctx context.Context, p *program, f *flags, client redis.UniversalClient, keys *opened, names []string) (int, error) {
-	_, v, err := firstEntry(names, func(name string) (audit.Value, error) {
+	names, v, err := firstEntry(names, func(name string) (audit.Value, error) {
 		return audit.Open(ctx, client, g.namespace, name, keys.both()...)
 	})
 	if err != nil {
-		return 0, g.failed(f, err)
+		return 0, g.failed(f, names, err)
 	}
+	name := g.stored(names[len(names)-1])
 	if !v.Sealed && !g.plaintext {
-		return 0, &statusError{exitLeft, fmt.Errorf("the value of %q is plaintext, so it was not printed (--plaintext prints it)", g.stored(f))}
+		return 0, &statusError{exitLeft, fmt.Errorf("the value of %q is plaintext, so it was not printed (--plaintext prints it)", name)}
 	}
 	if g.json {
 		data, err := merge(newHeader(f).at(&g.redis, client, infoOf(keys.ring)), struct {
@@ -200,18 +238,21 @@ func (g *getCommand) open(ctx context.Context, p *program, f *flags, client redi
 			Type   string `json:"type"`
 			Sealed bool   `json:"sealed"`
 			Value  []byte `json:"value_base64"`
-		}{g.stored(f), v.Type, v.Sealed, v.Text})
+		}{name, v.Type, v.Sealed, v.Text})
 		if err == nil {
 			_, err = p.stdout.Write(data)
 		}
 		return exitDone, err
 	}
+	if g.hidden.given() {
+		fmt.Fprintf(p.stderr, "the name of the entry is %q\n", name)
+	}
 	_, err = p.stdout.Write(v.Text)
 	return exitDone, err
 }
 
-// record is one line of the record of reads. It holds a digest of the name: an auditor who knows a name finds its lines,
-// but a line does not show its name.
+// record is one line of the record of reads. It holds a digest of the name, which is not hidden: an auditor who knows a name
+// finds its lines, but a line does not show its name.
 type record struct {
 	Schema    int    `json:"schema"`
 	Time      string `json:"time"`
@@ -226,7 +267,7 @@ type record struct {
 }
 
 func (g *getCommand) newRecord(f *flags) record {
-	digest := sha256.Sum256([]byte(g.stored(f)))
+	digest := sha256.Sum256([]byte(g.stored(f.args[0])))
 	r := record{
 		Schema: schema, Time: time.Now().UTC().Format(time.RFC3339Nano), Action: "get", User: userName(), Sudo: os.Getenv("SUDO_USER"),
 		Namespace: g.namespace, Name: hex.EncodeToString(digest[:]), Reason: g.reason,

@@ -134,6 +134,17 @@ func (f *flags) isSet(name string) bool {
 	}
 }
 
+// refuseWithout refuses flags on the command line that have no effect without another one. Those of the environment may be
+// meant for other commands.
+func (f *flags) refuseWithout(needed string, names ...string) error {
+	for _, name := range names {
+		if f.Changed(name) && f.isSet(name) {
+			return wrong("--%s needs %s", name, needed)
+		}
+	}
+	return nil
+}
+
 // spell returns a flag with its kind of value and its variable.
 func (f *flags) spell(name string) string {
 	kind, _ := pflag.UnquoteUsage(f.Lookup(name))

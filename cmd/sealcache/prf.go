@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/tink-crypto/tink-go/v2/prf"
 
 	"github.com/sealcache/sealcache/aead"
@@ -82,18 +81,12 @@ func (k *prfFlags) names(ctx context.Context, p *program, kek string, others []s
 	return audit.Pseudonyms(namespace, key, hidden)
 }
 
-// firstEntry calls look for each name until there is an entry, and returns its name.
-func firstEntry[E any](names []string, look func(name string) (E, error)) (name string, found E, err error) {
-	for _, name = range names {
-		if found, err = look(name); !errors.Is(err, audit.ErrNoEntry) {
-			break
+// firstEntry calls look for each key until there is an entry, and returns the keys for which it called look.
+func firstEntry[E any](keys []string, look func(key string) (E, error)) (looked []string, found E, err error) {
+	for i, key := range keys {
+		if found, err = look(key); !errors.Is(err, audit.ErrNoEntry) {
+			return keys[:i+1], found, err
 		}
 	}
-	return name, found, err
-}
-
-// inspectFirst describes the entry under the first of some keys that has one.
-func inspectFirst(ctx context.Context, client redis.UniversalClient, namespace string, keys []string) (string, *audit.Entry, error) {
-	key, found, err := firstEntry(keys, func(key string) (*audit.Entry, error) { return audit.Inspect(ctx, client, start(namespace)+key) })
-	return start(namespace) + key, found, err
+	return keys, found, err
 }
