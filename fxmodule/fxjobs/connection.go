@@ -13,6 +13,7 @@ import (
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/fxmodule/internal/early"
 	"github.com/sealcache/sealcache/internal/nilcheck"
+	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
@@ -114,7 +115,7 @@ func (c *connection) check(ctx context.Context) error {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return &fxmodule.JobsError{Part: fxmodule.PartStore, Err: fmt.Errorf("the Redis of the jobs does not answer: %w", err)}
+		return &fxmodule.JobsError{Part: fxmodule.PartStore, Err: fmt.Errorf("the Redis of the jobs does not answer: %w", rediserr.Wrap(err))}
 	}
 	return nil
 }

@@ -80,6 +80,33 @@ func TestRedisThatHangs(t *testing.T) {
 	require.ErrorContains(t, newApp(config, own, needsClient).Start(sealtest.EarlyDeadline(t, 4*time.Second)), "the Redis of the jobs does not answer")
 }
 
+// The error of a start and the log lines of a worker do not contain the values that an error of Redis quotes.
+func TestRedisErrorsQuoteNothing(t *testing.T) {
+	t.Parallel()
+	refusal := func(command string) string {
+		return "-ERR unknown command '" + command + "', with args beginning with: '" + canary + "' "
+	}
+	config := jobsConfig(t, "redis://"+redistest.Answering(t, refusal)+"?max_retries=0")
+	err := newApp(config, fx.Invoke(func(*asynqjobs.Client) {})).Start(t.Context())
+	require.ErrorContains(t, err, "the Redis of the jobs does not answer: ERR unknown command 'ping'")
+	require.NotContains(t, err.Error(), canary)
+
+	config = jobsConfig(t, "redis://"+redistest.Answering(t, func(command string) string {
+		if command == "ping" {
+			return "+PONG"
+		}
+		return refusal(command)
+	})+"?max_retries=0")
+	var logs sealtest.Logs
+	app := fx.New(fx.NopLogger, fx.Supply(config, logs.Logger()), modules(), worker(func(context.Context, mailArgs) error { return nil }))
+	start(t, app)
+	for _, operation := range []string{"Dequeue error: ", "Failed to forward scheduled tasks: ", "Failed to write server state data: "} {
+		sealtest.Eventually(t, func() bool { return strings.Contains(logs.String(), operation) }, operation)
+	}
+	require.Contains(t, logs.String(), "redis eval error: ERR unknown command 'eval")
+	require.NotContains(t, logs.String(), canary)
+}
+
 // A failed start closes the connection; goleak sees the rest.
 func TestFailedStartClosesTheQueue(t *testing.T) {
 	t.Parallel()

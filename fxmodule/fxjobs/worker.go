@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"time"
 
@@ -56,9 +55,6 @@ func newServer(in serverInputs) (*asynq.Server, error) {
 	}
 	if j.ShutdownTimeout != 0 {
 		base.ShutdownTimeout = j.ShutdownTimeout
-	}
-	if base.Logger == nil {
-		base.Logger = asynqLogger{in.Settings.logger()}
 	}
 	if base.GroupGracePeriod != 0 && base.GroupGracePeriod < time.Second { // asynq panics
 		return nil, in.Settings.failed(errors.New("asynq.Config: GroupGracePeriod must be at least one second"))
@@ -132,18 +128,3 @@ func stop(ctx context.Context, server *asynq.Server, c *connection) error {
 		return fmt.Errorf("%w: %w", errStillRunning, ctx.Err())
 	}
 }
-
-// asynqLogger passes what asynq logs (queues, ids, errors of Redis) to the application's logger.
-type asynqLogger struct{ log *slog.Logger }
-
-func (l asynqLogger) write(level slog.Level, args []any) {
-	l.log.Log(context.Background(), level, "sealcache: asynq", "text", fmt.Sprint(args...))
-}
-
-func (l asynqLogger) Debug(args ...any) { l.write(slog.LevelDebug, args) }
-func (l asynqLogger) Info(args ...any)  { l.write(slog.LevelInfo, args) }
-func (l asynqLogger) Warn(args ...any)  { l.write(slog.LevelWarn, args) }
-func (l asynqLogger) Error(args ...any) { l.write(slog.LevelError, args) }
-
-// Fatal logs. asynq then ends the process.
-func (l asynqLogger) Fatal(args ...any) { l.write(slog.LevelError, args) }

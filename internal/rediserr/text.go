@@ -39,6 +39,12 @@ func marks() []string {
 		"invalid database number",
 		"addr param",
 		"unexpected option",
+		// asynq, internal/rdb and internal/errors: replies of an unexpected type
+		"return value",
+		"unexpected value:",
+		"unexported value",
+		"could not cast",
+		", value ",
 	}
 }
 
@@ -48,12 +54,20 @@ func Text(err error) string {
 	if err == nil {
 		return ""
 	}
-	text := withoutScript(err.Error())
+	return CutText(err.Error())
+}
+
+// CutText is Text for an error of which only the text is left.
+func CutText(text string) string { return cutAfter("", text) }
+
+// cutAfter returns start, and then what Text keeps of text.
+func cutAfter(start, text string) string {
+	text = withoutScript(text)
 	kept := safe(text)
 	if len(kept) == len(text) {
-		return text
+		return start + text
 	}
-	return strings.TrimRight(kept, " :=(,-") + cut
+	return strings.TrimRight(start+kept, " :=(,-") + cut
 }
 
 // withoutScript cuts the end that Redis 7 adds to the error of a command in a script: " script: <digest>, on @user_script:3."

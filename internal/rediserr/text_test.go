@@ -1,11 +1,9 @@
 package rediserr_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/internal/redistest"
 )
 
 // canary is the value or key name that a text quotes.
@@ -216,11 +215,7 @@ func TestRepliesThatDoNotParse(t *testing.T) {
 		"?" + canary, ":" + canary, "*" + canary, "$" + canary, "%" + canary, ",x" + canary, "(" + canary, "#" + canary,
 		"=5\r\n" + canary, "-ERR unknown command 'x', with args beginning with: '" + canary + "'",
 	} {
-		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = listener.Close() })
-		go answer(listener, reply)
-		client := redis.NewClient(&redis.Options{Addr: listener.Addr().String(), MaxRetries: -1, Protocol: 2, DisableIdentity: true})
+		client := redis.NewClient(&redis.Options{Addr: redistest.Answering(t, func(string) string { return reply }), MaxRetries: -1, Protocol: 2, DisableIdentity: true})
 		t.Cleanup(func() { _ = client.Close() })
 		for _, cmd := range []redis.Cmder{
 			redis.NewStringCmd(t.Context(), "get", "k"), redis.NewIntCmd(t.Context(), "unlink", "k"),
@@ -231,27 +226,6 @@ func TestRepliesThatDoNotParse(t *testing.T) {
 			err := client.Process(t.Context(), cmd)
 			require.NotContains(t, rediserr.Text(err), "canary", "%T of %q", cmd, reply)
 		}
-	}
-}
-
-// answer answers every command of every connection with the same line.
-func answer(listener net.Listener, reply string) {
-	for {
-		conn, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer conn.Close()
-			for lines := bufio.NewScanner(conn); lines.Scan(); {
-				if !strings.HasPrefix(lines.Text(), "*") {
-					continue
-				}
-				if _, err := conn.Write([]byte(reply + "\r\n")); err != nil {
-					return
-				}
-			}
-		}()
 	}
 }
 

@@ -9,12 +9,16 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
 // Config returns cfg with its functions wrapped. ErrorHandler, RetryDelayFunc and GroupAggregator see opened tasks. They and
 // IsFailure see errors with their own texts. The result of the aggregator is sealed. Everything else is as in cfg. IsFailure
 // gets the text of a panic still sealed, because asynq does not pass the task to it; asynq.IsPanicError recognizes a panic.
+//
+// HealthCheckFunc and Logger get the errors of Redis without the parts that may quote a stored value or a key name. If Logger is
+// nil, asynq logs to the logger of WithLogger.
 //
 // Queues must be the queues of the server: members of groups are checked against them.
 //
@@ -59,6 +63,10 @@ func Config(e *jobs.Encryptor, cfg asynq.Config, opts ...Option) (asynq.Config, 
 		})
 	}
 	cfg.RetryDelayFunc = retryDelay(e, cfg.RetryDelayFunc)
+	cfg.Logger = newAsynqLogger(cfg.Logger, c.telemetry.Logger())
+	if check := cfg.HealthCheckFunc; check != nil {
+		cfg.HealthCheckFunc = func(err error) { check(rediserr.Wrap(err)) }
+	}
 	isFailure := cfg.IsFailure
 	cfg.IsFailure = func(err error) bool {
 		r := refusalIn(err)

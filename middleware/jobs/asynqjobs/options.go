@@ -116,8 +116,8 @@ func WithQueueCheck(i *asynq.Inspector) Option {
 }
 
 // WithLogger sets the logger for tasks that are refused, accepted as plaintext, or retried. It gets at most a few
-// lines each second. They contain queue and id, and no type name, payload, result or error text. The default is
-// slog.Default().
+// lines each second. They contain queue and id, and no type name, payload, result or error text. Config also gives it to
+// asynq, unless asynq.Config has a Logger. The default is slog.Default().
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) error { return c.telemetry.SetLogger(l) }
 }

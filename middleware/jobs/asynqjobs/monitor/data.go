@@ -10,8 +10,11 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/hibiken/asynq"
+
+	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
 // serveData answers requests of the page's scripts.
@@ -197,9 +200,10 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, c *capture) (ma
 		fail(w, http.StatusInternalServerError)
 		return nil, false
 	case status >= http.StatusInternalServerError:
-		// The text comes from asynq or Redis. It names queue, id or address, and no content.
+		// The text is an error of asynq, which contains an error of Redis.
 		if h.complain.Allow() {
-			h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: a request failed", "status", status, "error", cut(c.body.String(), 300))
+			text := rediserr.CutText(strings.TrimSpace(c.body.String()))
+			h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: a request failed", "status", status, "error", cut(text, 300))
 		}
 		fail(w, http.StatusInternalServerError)
 		return nil, false

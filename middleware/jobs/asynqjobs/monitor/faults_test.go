@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
 
@@ -78,6 +80,26 @@ func TestServerWithoutMemoryCommand(t *testing.T) {
 	require.NoError(t, rdb.Do(t.Context(), "ACL", "SETUSER", "default", "+memory").Err())
 	_, doc := get(t, h, "/api/queues")
 	assert.NotEqualValues(t, 0, find(t, doc["queues"], "queue", "default")["memory_usage_bytes"])
+}
+
+// The log tells the status and the kind of the error, and not what an error of the server quotes.
+func TestRedisErrorsInTheLog(t *testing.T) {
+	t.Parallel()
+	addr := redistest.Answering(t, func(command string) string {
+		return "-ERR unknown command '" + command + "', with args beginning with: 'canary-value' "
+	})
+	for _, target := range []string{
+		"queues", "queues/default", "queues/default/pending_tasks", "queues/default/groups", "queues/default/tasks/id",
+		"servers", "scheduler_entries", "redis_info", "queue_stats",
+	} {
+		var logs sealtest.Logs
+		h := shopOn(t, asynq.RedisClientOpt{Addr: addr}, nil).monitor(t, admin(), monitor.WithLogger(logs.Logger()))
+		w := ask(h, http.MethodGet, "/api/"+target, "")
+		require.Equal(t, http.StatusInternalServerError, w.Code, target)
+		require.NotContains(t, w.Body.String(), "canary", target)
+		require.Contains(t, logs.String(), "ERR unknown command '", target)
+		require.NotContains(t, logs.String(), "canary", target)
+	}
 }
 
 // A list that names a missing task, which Redis has evicted or an attacker has added, does not stop the page.

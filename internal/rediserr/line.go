@@ -1,0 +1,61 @@
+package rediserr
+
+import (
+	"strconv"
+	"strings"
+)
+
+// operations returns the beginnings of the lines in which asynq 0.26 quotes names itself, as formats. An error may follow.
+func operations() []string {
+	return []string{
+		"Failed to list groups in queue: %q",
+		"Failed to run aggregation check: queue=%q group=%q",
+		"No aggregation needed at this time: queue=%q group=%q",
+		"Failed to read aggregation set: queue=%q, group=%q, setID=%q",
+		"Failed to enqueue aggregated task (queue=%q, group=%q, setID=%q): ",
+		"Failed to delete aggregation set: queue=%q, group=%q, setID=%q",
+		"Failed to delete expired completed tasks from queue %q: ",
+		"recoverer: could not reclaim stale aggregation sets in queue %q: ",
+		"Could not move task id=%s type=%q from %q to %q:  ",
+		"Could not remove task id=%s type=%q from %q err: ",
+		"Could not move task id=%s from %q to %q",
+	}
+}
+
+// CutLine returns a line that asynq logs without the parts that CutText cuts from an error. Names of queues and groups, and the
+// ids of tasks, stay where asynq itself wrote them. The type of a task does not. A line of an unknown form is cut like an error.
+func CutLine(line string) string {
+	for _, format := range operations() {
+		if start, rest, ok := cutOperation(format, line); ok {
+			return cutAfter(start, rest)
+		}
+	}
+	return CutText(line)
+}
+
+// cutOperation divides a line into a beginning of the given format, without the type of a task, and the rest.
+func cutOperation(format, line string) (start, rest string, ok bool) {
+	rest = line
+	for {
+		literal, verb, more := strings.Cut(format, "%")
+		if rest, ok = strings.CutPrefix(rest, literal); !ok || !more {
+			return start + literal, rest, ok
+		}
+		length := strings.IndexAny(rest, " \t\n\"'`") // of an id
+		if verb[0] == 'q' {
+			quoted, err := strconv.QuotedPrefix(rest)
+			if err != nil || quoted[0] != '"' {
+				return "", "", false
+			}
+			length = len(quoted)
+		}
+		if length < 0 {
+			return "", "", false
+		}
+		name := rest[:length]
+		if strings.HasSuffix(literal, " type=") {
+			name = "(withheld)"
+		}
+		start, rest, format = start+literal+name, rest[length:], verb[1:]
+	}
+}

@@ -1,0 +1,117 @@
+package rediserr_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/rediserr"
+)
+
+// unknownCommand is the error by which asynq's operations fail on a server that quotes their arguments.
+const unknownCommand = "UNKNOWN: redis eval error: ERR unknown command 'evalsha', with args beginning with: '" + canary + "' "
+
+// An operator sees the operation, the queue and the kind of the error.
+func TestCutLine(t *testing.T) {
+	t.Parallel()
+	const kept = "UNKNOWN: redis eval error: ERR unknown command 'evalsha' (rest withheld)"
+	for line, want := range map[string]string{
+		"Dequeue error: " + unknownCommand:                                                                                           "Dequeue error: " + kept,
+		"Failed to extend lease for tasks [a b]: " + unknownCommand:                                                                  "Failed to extend lease for tasks [a b]: " + kept,
+		`Failed to delete expired completed tasks from queue "mail": ` + unknownCommand:                                              `Failed to delete expired completed tasks from queue "mail": ` + kept,
+		`Failed to delete expired completed tasks from queue "mail": '` + canary + "'":                                               `Failed to delete expired completed tasks from queue "mail" (rest withheld)`,
+		`Failed to enqueue aggregated task (queue="q", group="g", setID="s"): ` + unknownCommand:                                     `Failed to enqueue aggregated task (queue="q", group="g", setID="s"): ` + kept,
+		`Could not remove task id=7 type="secret:canary" from "asynq:{mail}:active" err: ` + unknownCommand + "; Will retry syncing": `Could not remove task id=7 type=(withheld) from "asynq:{mail}:active" err: ` + kept,
+		`Could not move task id=7 type="secret:canary" from "a" to "b":  ` + unknownCommand:                                          `Could not move task id=7 type=(withheld) from "a" to "b":  ` + kept,
+		`Could not move task id=7 from "a" to "b"; Will retry syncing`:                                                               `Could not move task id=7 from "a" to "b"; Will retry syncing`,
+		`Failed to list groups in queue: "mail"`:                                                                                     `Failed to list groups in queue: "mail"`,
+		"Starting processing":                                                                                                        "Starting processing",
+		// Lines that only resemble asynq's.
+		`Could not move task id=a"b from "` + canary + `" to "b"`:         "Could not move task id=a (rest withheld)",
+		`Could not move task id=7 from '` + canary + `' to "b"`:           "Could not move task id=7 from (rest withheld)",
+		`Could not move task id=`:                                         "Could not move task id=",
+		`Failed to list groups in queue "` + canary + `"`:                 "Failed to list groups in queue (rest withheld)",
+		`x Failed to list groups in queue: "` + canary + `"`:              "x Failed to list groups in queue (rest withheld)",
+		`Dequeue error: Failed to list groups in queue: "` + canary + `"`: "Dequeue error: Failed to list groups in queue (rest withheld)",
+		`Failed to list groups in queue: "mail` + canary:                  "Failed to list groups in queue (rest withheld)",
+	} {
+		require.Equal(t, want, rediserr.CutLine(line), line)
+	}
+}
+
+// asynqSource returns the Go files of the release of asynq in use that match patterns.
+func asynqSource(t *testing.T, patterns ...string) map[string]string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/hibiken/asynq").Output()
+	require.NoError(t, err)
+	source := map[string]string{}
+	for _, pattern := range patterns {
+		paths, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(out)), pattern))
+		require.NoError(t, err)
+		for _, path := range paths {
+			if !strings.HasSuffix(path, "_test.go") {
+				b, err := os.ReadFile(path)
+				require.NoError(t, err)
+				source[filepath.Base(path)] = string(b)
+			}
+		}
+	}
+	return source
+}
+
+// In every line that a server of asynq logs, an error is cut and the names of queues stay. A new release of asynq with a new
+// format that quotes names fails here.
+func TestEveryLineOfAsynq(t *testing.T) {
+	t.Parallel()
+	format := regexp.MustCompile(`(?:[lL]ogger\.\w+|errMsg := fmt\.Sprintf)\(("(?:[^"\\]|\\.)*")`)
+	verb := regexp.MustCompile(`%\+?[a-z]`)
+	n := 0
+	for name, source := range asynqSource(t, "*.go") {
+		if name == "scheduler.go" || name == "periodic_task_manager.go" { // no server uses them
+			continue
+		}
+		for _, m := range format.FindAllStringSubmatch(source, -1) {
+			text, err := strconv.Unquote(m[1])
+			require.NoError(t, err)
+			line := verb.ReplaceAllStringFunc(text, func(v string) string {
+				switch v {
+				case "%q":
+					return `"name"`
+				case "%v", "%+v":
+					return unknownCommand
+				default:
+					return "7"
+				}
+			})
+			got := rediserr.CutLine(line)
+			n++
+			require.NotContains(t, got, "canary", line)
+			beginning, _, _ := strings.Cut(line, unknownCommand)
+			require.True(t, strings.HasPrefix(got, strings.Replace(beginning, `type="name"`, "type=(withheld)", 1)), "%s: %s", line, got)
+		}
+	}
+	require.Greater(t, n, 50)
+}
+
+// asynq prints a reply of an unexpected type, which may hold any value, into its errors.
+func TestRepliesInErrorsOfAsynq(t *testing.T) {
+	t.Parallel()
+	format := regexp.MustCompile(`"((?:[^"\\]|\\.)*%v(?:[^"\\]|\\.)*)", (?:res|arg, arg)\)`)
+	n := 0
+	for name, source := range asynqSource(t, "internal/rdb/*.go", "internal/errors/*.go") {
+		for _, m := range format.FindAllStringSubmatch(source, -1) {
+			n++
+			text := strings.ReplaceAll(strings.ReplaceAll(m[1], "%v", canary), "%T", "string")
+			require.NotContains(t, rediserr.Text(fmt.Errorf("INTERNAL_ERROR: %w", errors.New(text))), "canary", "%s: %s", name, text)
+		}
+	}
+	require.Greater(t, n, 15)
+}
