@@ -101,7 +101,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	case errors.As(err, &missing):
 		return wrong("--%s: the value is missing", missing.GetFlag().Name)
 	case errors.As(err, &unknown):
-		return wrong("unknown flag%s", nearFlags(cmd, unknown))
+		return wrong("unknown flag%s", describeUnknown(cmd, unknown))
 	default:
 		return wrong("a flag on the command line is malformed (%q lists the flags)", "sealcache help"+strings.TrimPrefix(cmd.CommandPath(), "sealcache"))
 	}
@@ -136,23 +136,34 @@ func wantedForm(kind string) string {
 	}
 }
 
-// nearFlags suggests flags for an unknown one.
-func nearFlags(cmd *cobra.Command, unknown *pflag.NotExistError) string {
-	name, _, _ := strings.Cut(unknown.GetSpecifiedName(), "=")
-	if letters, _, _ := strings.Cut(unknown.GetSpecifiedShortnames(), "="); letters != "" {
+// describeUnknown shows the name of an unknown flag, without the value, and suggests others. A secret may stand after one
+// dash, as in -pSECRET, so only its first letter is shown.
+func describeUnknown(cmd *cobra.Command, unknown *pflag.NotExistError) string {
+	const most = 30
+	name, dashes := unknown.GetSpecifiedName(), "--"
+	letters, _, _ := strings.Cut(unknown.GetSpecifiedShortnames(), "=")
+	if letters != "" {
 		if cmd.Flags().Lookup(letters) != nil {
-			return fmt.Sprintf(" (flags take two dashes: --%s)", letters)
+			return fmt.Sprintf(" -%[1]s (flags take two dashes: --%[1]s)", letters)
 		}
-		name = letters
+		dashes = "-"
 	}
-	names := &cobra.Command{SuggestionsMinimumDistance: 2} // cobra's measure for commands serves for flags
+	shown := regexp.MustCompile(`^[A-Za-z0-9-]*`).FindString(name)
+	if shown != "" {
+		shown = " " + dashes + shown[:min(len(shown), most)]
+	}
+	word := letters
+	if word == "" {
+		word, _, _ = strings.Cut(name, "=")
+	}
+	names := new(cobra.Command) // cobra's measure for commands serves for flags
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if !f.Hidden {
 			names.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
 		}
 	})
-	if near := names.SuggestionsFor(name); len(near) > 0 && name != "" {
-		return fmt.Sprintf(" (did you mean --%s?)", strings.Join(near, " or --"))
+	if near := suggestions(names, word); len(near) > 0 && word != "" {
+		return fmt.Sprintf("%s (did you mean --%s?)", shown, strings.Join(near, " or --"))
 	}
-	return fmt.Sprintf(" (%q lists the flags)", "sealcache help"+strings.TrimPrefix(cmd.CommandPath(), "sealcache"))
+	return fmt.Sprintf("%s (%q lists the flags)", shown, "sealcache help"+strings.TrimPrefix(cmd.CommandPath(), "sealcache"))
 }

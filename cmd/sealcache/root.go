@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -157,13 +159,25 @@ func group(cmd *cobra.Command) {
 	}
 }
 
-// unknownCommand does not repeat the word: it may be a misplaced value.
+// unknownCommand repeats the word only if it has the form of a command's name: it may be a misplaced secret.
 func unknownCommand(cmd *cobra.Command, word string) error {
-	cmd.SuggestionsMinimumDistance = 2
-	if near := cmd.SuggestionsFor(word); len(near) > 0 {
-		return wrong("unknown command (did you mean %s?)", strings.Join(near, " or "))
+	shown := ""
+	if regexp.MustCompile(`^[a-z-]{1,20}$`).MatchString(word) {
+		shown = fmt.Sprintf(" %q", word)
 	}
-	return wrong("unknown command (%q lists the commands)", strings.Replace(cmd.CommandPath(), "sealcache", "sealcache help", 1))
+	if near := suggestions(cmd, word); len(near) > 0 {
+		return wrong("unknown command%s (did you mean %s?)", shown, strings.Join(near, " or "))
+	}
+	return wrong("unknown command%s (%q lists the commands)", shown, strings.Replace(cmd.CommandPath(), "sealcache", "sealcache help", 1))
+}
+
+// suggestions returns the names of the commands below cmd that a user may have meant by an unknown word.
+func suggestions(cmd *cobra.Command, word string) []string {
+	cmd.SuggestionsMinimumDistance = 2
+	if len(word) <= 4 {
+		cmd.SuggestionsMinimumDistance = 1 // most short words are two edits away from another one
+	}
+	return slices.Compact(slices.Sorted(slices.Values(cmd.SuggestionsFor(word))))
 }
 
 func helpCommand(root *cobra.Command) *cobra.Command {
