@@ -14,24 +14,24 @@ import (
 	"github.com/sealcache/sealcache/aead/aeadtest"
 )
 
-// deafService is a KEK whose client ignores its context: while it is deaf, calls return only when they are let go.
-type deafService struct {
+// hangingService is a KEK whose client ignores its context: while it hangs, calls return only when they are let go.
+type hangingService struct {
 	*aeadtest.KeyService
-	deaf    atomic.Bool
+	hangs   atomic.Bool
 	letGo   chan struct{}
 	wraps   atomic.Int64 // stuck at this moment
 	unwraps atomic.Int64
 	mu      sync.Mutex
-	given   [][]byte // what it was given to wrap while deaf
+	given   [][]byte // what it was given to wrap while it hangs
 	late    []byte   // what it returned of the last unwrap, late
 }
 
-func newDeafService(t testing.TB) *deafService {
-	return &deafService{KeyService: aeadtest.NewKeyService(t), letGo: make(chan struct{})}
+func newHangingService(t testing.TB) *hangingService {
+	return &hangingService{KeyService: aeadtest.NewKeyService(t), letGo: make(chan struct{})}
 }
 
-func (d *deafService) EncryptWithContext(ctx context.Context, plaintext, ad []byte) ([]byte, error) {
-	if d.deaf.Load() {
+func (d *hangingService) EncryptWithContext(ctx context.Context, plaintext, ad []byte) ([]byte, error) {
+	if d.hangs.Load() {
 		d.mu.Lock()
 		d.given = append(d.given, plaintext)
 		d.mu.Unlock()
@@ -43,8 +43,8 @@ func (d *deafService) EncryptWithContext(ctx context.Context, plaintext, ad []by
 	return d.KeyService.EncryptWithContext(ctx, plaintext, ad)
 }
 
-func (d *deafService) DecryptWithContext(ctx context.Context, ciphertext, ad []byte) ([]byte, error) {
-	if !d.deaf.Load() {
+func (d *hangingService) DecryptWithContext(ctx context.Context, ciphertext, ad []byte) ([]byte, error) {
+	if !d.hangs.Load() {
 		return d.KeyService.DecryptWithContext(ctx, ciphertext, ad)
 	}
 	d.unwraps.Add(1)
@@ -62,11 +62,11 @@ const abandonedAfter = 11 * time.Second
 func TestDeafKeyServiceHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		service := newDeafService(t)
+		service := newHangingService(t)
 		other := seal(t, newEnvelope(t, service), "of another process")
 		e := newEnvelope(t, service, aead.WithMaxMessages(1))
 		seal(t, e, "uses the data key up")
-		service.deaf.Store(true)
+		service.hangs.Store(true)
 		calls := map[string]func() error{
 			"seal":        func() error { _, err := e.EncryptWithContext(t.Context(), nil, nil); return err },
 			"open":        func() error { _, err := e.DecryptWithContext(t.Context(), other, nil); return err },
@@ -95,11 +95,11 @@ func TestDeafKeyServiceHoldsUpNobody(t *testing.T) {
 func TestCloseDuringADeafCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		service := newDeafService(t)
+		service := newHangingService(t)
 		other := seal(t, newEnvelope(t, service), "of another process")
 		e := newEnvelope(t, service, aead.WithMaxMessages(1))
 		seal(t, e, "uses the data key up")
-		service.deaf.Store(true)
+		service.hangs.Store(true)
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if _, err := e.EncryptWithContext(t.Context(), nil, nil); !errors.Is(err, aead.ErrClosed) {
@@ -124,15 +124,15 @@ func TestCloseDuringADeafCall(t *testing.T) {
 	})
 }
 
-// The calls that a deaf key service holds are bounded, and what they held is used again when they return.
+// The calls that a hanging key service holds are bounded, and what they held is used again when they return.
 func TestAbandonedCallsAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		service := newDeafService(t)
+		service := newHangingService(t)
 		other := seal(t, newEnvelope(t, service), "of another process")
 		e := newEnvelope(t, service, aead.WithMaxMessages(1))
 		seal(t, e, "uses the data key up")
-		service.deaf.Store(true)
+		service.hangs.Store(true)
 		began := time.Now()
 		for i := 0; time.Since(began) < time.Hour; i++ {
 			if _, err := e.EncryptWithContext(t.Context(), nil, nil); !errors.Is(err, aead.ErrKeyServiceUnavailable) {
@@ -146,7 +146,7 @@ func TestAbandonedCallsAreBounded(t *testing.T) {
 		if w, u := service.wraps.Load(), service.unwraps.Load(); w > aead.WrapParallel || w < 2 || u > aead.UnwrapParallel || u < 2 {
 			t.Errorf("%d calls to wrap and %d to unwrap are stuck, want at most %d and %d", w, u, aead.WrapParallel, aead.UnwrapParallel)
 		}
-		service.deaf.Store(false)
+		service.hangs.Store(false)
 		close(service.letGo)
 		time.Sleep(time.Minute)
 		open(t, e, seal(t, e, "message"))
@@ -158,10 +158,10 @@ func TestAbandonedCallsAreBounded(t *testing.T) {
 func TestAbandonedCallsAreSpacedOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		service := newDeafService(t)
+		service := newHangingService(t)
 		e := newEnvelope(t, service, aead.WithMaxMessages(1))
 		seal(t, e, "uses the data key up")
-		service.deaf.Store(true)
+		service.hangs.Store(true)
 		for began := time.Now(); time.Since(began) < 2*time.Minute; time.Sleep(10 * time.Millisecond) {
 			if _, err := e.EncryptWithContext(t.Context(), nil, nil); err == nil {
 				t.Fatal("sealed without a data key")
@@ -178,11 +178,11 @@ func TestAbandonedCallsAreSpacedOut(t *testing.T) {
 func TestServiceIsBackWhileOldCallsHang(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		service := newDeafService(t)
+		service := newHangingService(t)
 		other := seal(t, newEnvelope(t, service), "of another process")
 		e := newEnvelope(t, service, aead.WithMaxMessages(1))
 		seal(t, e, "uses the data key up")
-		service.deaf.Store(true)
+		service.hangs.Store(true)
 		for range 2 {
 			if _, err := e.EncryptWithContext(t.Context(), nil, nil); err == nil {
 				t.Fatal("sealed without a data key")
@@ -192,7 +192,7 @@ func TestServiceIsBackWhileOldCallsHang(t *testing.T) {
 			}
 			time.Sleep(20 * time.Second)
 		}
-		service.deaf.Store(false)
+		service.hangs.Store(false)
 		if service.wraps.Load() == 0 || service.unwraps.Load() == 0 {
 			t.Fatal("nothing hangs")
 		}
@@ -206,11 +206,11 @@ func TestServiceIsBackWhileOldCallsHang(t *testing.T) {
 func TestLateAnswersAreCleared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		service := newDeafService(t)
+		service := newHangingService(t)
 		other := seal(t, newEnvelope(t, service), "of another process")
 		e := newEnvelope(t, service, aead.WithMaxMessages(1))
 		seal(t, e, "uses the data key up")
-		service.deaf.Store(true)
+		service.hangs.Store(true)
 		if _, err := e.EncryptWithContext(t.Context(), nil, nil); err == nil {
 			t.Fatal("sealed without a data key")
 		}

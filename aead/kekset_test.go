@@ -169,10 +169,10 @@ func TestKEKSetOutageOfOneMember(t *testing.T) {
 func TestKEKSetMemberHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		deaf, b := newDeafService(t), aeadtest.NewKeyService(t)
-		s := newKEKSet(t, deaf, b)
+		hanging, b := newHangingService(t), aeadtest.NewKeyService(t)
+		s := newKEKSet(t, hanging, b)
 		wrapped := wrap(t, b, "value")
-		deaf.deaf.Store(true)
+		hanging.hangs.Store(true)
 		start := time.Now()
 		unwraps(t, s, wrapped, "value")
 		if took := time.Since(start); took > 2*time.Second {
@@ -184,7 +184,7 @@ func TestKEKSetMemberHangs(t *testing.T) {
 		if !errors.Is(err, aead.ErrKeyServiceUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("one refuses and one hangs: %v", err)
 		}
-		close(deaf.letGo)
+		close(hanging.letGo)
 		synctest.Wait()
 	})
 }
@@ -344,15 +344,15 @@ func TestHungMemberHoldsUpNoOther(t *testing.T) {
 	})
 }
 
-// deafAEAD is a local AEAD that hangs against its contract.
-type deafAEAD struct {
+// hangingAEAD is a local AEAD that hangs against its contract.
+type hangingAEAD struct {
 	running atomic.Int64
 	letGo   chan struct{}
 }
 
-func (*deafAEAD) Encrypt(_, _ []byte) ([]byte, error) { return nil, aeadtest.ErrOutage }
+func (*hangingAEAD) Encrypt(_, _ []byte) ([]byte, error) { return nil, aeadtest.ErrOutage }
 
-func (d *deafAEAD) Decrypt(_, _ []byte) ([]byte, error) {
+func (d *hangingAEAD) Decrypt(_, _ []byte) ([]byte, error) {
 	d.running.Add(1)
 	defer d.running.Add(-1)
 	<-d.letGo
@@ -363,7 +363,7 @@ func (d *deafAEAD) Decrypt(_, _ []byte) ([]byte, error) {
 func TestCallsToHungLocalMemberAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		kek, hung := aeadtest.NewKeyService(t), &deafAEAD{letGo: make(chan struct{})}
+		kek, hung := aeadtest.NewKeyService(t), &hangingAEAD{letGo: make(chan struct{})}
 		value := sealFor(t, newEnvelope(t, kek), "value")
 		e := newEnvelope(t, newKEKSet(t, kek, aead.WithContext(hung)))
 		for i := range 200 {

@@ -214,7 +214,7 @@ func TestReloadHonoursItsContext(t *testing.T) {
 func TestReloadWithDeafKeyService(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		service := newDeafService(t)
+		service := newHangingService(t)
 		m := keyset.NewManager()
 		addPrimary(t, m)
 		src := &memorySource{}
@@ -225,7 +225,7 @@ func TestReloadWithDeafKeyService(t *testing.T) {
 		}
 		addPrimary(t, m)
 		changed := sealedKeyset(t, m, service)
-		service.deaf.Store(true)
+		service.hangs.Store(true)
 		src.set(changed, nil)
 		time.Sleep(time.Hour)
 		if n := service.unwraps.Load(); n < 2 || n > aead.WrapParallel {

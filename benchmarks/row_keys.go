@@ -122,7 +122,7 @@ func coldReader(ctx context.Context, b *bench) error {
 	atStart := service.calls.Load()
 	all := func() (elapsed, worst time.Duration, err error) {
 		begin := time.Now()
-		worst, err = crowd(n*callersOfEach, func(i int) error {
+		worst, err = concurrently(n*callersOfEach, func(i int) error {
 			_, err := envelope.DecryptWithContext(ctx, values[i/callersOfEach], ad)
 			return err
 		})
@@ -203,7 +203,7 @@ func manyTenants(ctx context.Context, b *bench) error {
 	}
 	atStart := calls()
 	begin = time.Now()
-	worst, err := crowd(n, func(i int) error {
+	worst, err := concurrently(n, func(i int) error {
 		_, err := tenants[i].EncryptWithContext(ctx, []byte("first message"), nil)
 		return err
 	})
@@ -230,8 +230,8 @@ func manyTenants(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// crowd calls do for each number below n from several callers at once, in order, and returns the longest call.
-func crowd(n int, do func(i int) error) (worst time.Duration, err error) {
+// concurrently calls do for each number below n from several callers at once, in order, and returns the longest call.
+func concurrently(n int, do func(i int) error) (worst time.Duration, err error) {
 	var (
 		mu   sync.Mutex
 		next int

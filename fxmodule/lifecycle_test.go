@@ -77,15 +77,15 @@ func requireFailure(t *testing.T, err error, cache string, part fxmodule.Part) {
 	require.ErrorContains(t, err, `cache "`+cache+`": `+string(part)+": ")
 }
 
-// deaf is a store that never answers.
-type deaf struct {
+// failingStore is a store whose reads fail.
+type failingStore struct {
 	store.StoreInterface
 	err error
 }
 
-func (d deaf) Get(context.Context, any) (any, error) { return nil, d.err }
+func (s failingStore) Get(context.Context, any) (any, error) { return nil, s.err }
 
-func (deaf) GetType() string { return "deaf" }
+func (failingStore) GetType() string { return "failing" }
 
 // These tests do not run in parallel, because they count goroutines.
 
@@ -116,7 +116,7 @@ func TestFailedConstructionClosesEverything(t *testing.T) {
 		}
 	}
 	both := one(first)
-	require.Error(t, decorated(both, deaf{}).Err())
+	require.Error(t, decorated(both, failingStore{}).Err())
 	require.Error(t, newApp(both, fxmodule.Named("x"), fx.Invoke(fx.Annotate(func(store.StoreInterface) {}, fx.ParamTags(`name:"x"`)))).Err())
 	both.Jobs.PRFKeyset = "/nowhere"
 	require.ErrorIs(t, newApp(both).Err(), os.ErrNotExist)
@@ -149,7 +149,7 @@ func TestFailedStartClosesEverything(t *testing.T) {
 	for _, def := range []fxmodule.Cache{{KEK: kek, Namespace: "ns"}, {Unsealed: true, Namespace: "ns"}} {
 		var got *fxmodule.Caches
 		app := decorated(fxmodule.Config{Caches: map[string]fxmodule.Cache{"default": def, "other": {Store: "memory://", KEK: kek, Namespace: "o"}}},
-			deaf{err: broken}, fx.Populate(&got))
+			failingStore{err: broken}, fx.Populate(&got))
 		require.NoError(t, app.Err())
 		err := app.Start(t.Context())
 		requireFailure(t, err, "default", fxmodule.PartStore)

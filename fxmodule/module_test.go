@@ -172,8 +172,8 @@ func TestValidateApp(t *testing.T) {
 	require.ErrorContains(t, fx.ValidateApp(fx.NopLogger, fxmodule.Module), "missing type: fxmodule.Config")
 }
 
-// needy is a type that no application here provides.
-type needy struct{}
+// unprovided is a type that no application here provides.
+type unprovided struct{}
 
 // A wiring that cannot seal what the application expects does not start, and the error says what to change.
 func TestWiringErrors(t *testing.T) {
@@ -194,7 +194,7 @@ func TestWiringErrors(t *testing.T) {
 		"Module and Decorator":    {byURL, fx.Options(fxmodule.Module, fxmodule.Decorator), fx.Options(), "already provided"},
 		"Module, no default":      {named, fxmodule.Module, fx.Invoke(func(store.StoreInterface) {}), "no cache in the Config has the requested name and provides the requested type"},
 		"Decorator, no store":     {over, fxmodule.Decorator, fx.Options(), "missing type: store.StoreInterface"},
-		"Decorator, needy store":  {over, fxmodule.Decorator, fx.Provide(func(needy) store.StoreInterface { return nil }), "missing type: fxmodule_test.needy"},
+		"Decorator, unprovided":   {over, fxmodule.Decorator, fx.Provide(func(unprovided) store.StoreInterface { return nil }), "missing type: fxmodule_test.unprovided"},
 		"Decorator, broken store": {over, fxmodule.Decorator, fx.Provide(func() (store.StoreInterface, error) { return nil, errBroken }), errBroken.Error()},
 		"Decorator, nil store":    {over, fxmodule.Decorator, provideStore(typedNil), "the cache has no store"},
 		"Decorator, URL":          {byURL, fxmodule.Decorator, provideStore(backing), `seals the application's own store`},

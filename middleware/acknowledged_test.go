@@ -79,33 +79,33 @@ func eventually(t testing.TB, what string, f func(ctx context.Context) error) {
 	}
 }
 
-// testimony is the reports of a store, none of which may hold a value or the name of a key.
-type testimony struct {
+// secretReports holds the reports of a store, none of which may hold a value or the name of a key.
+type secretReports struct {
 	*reporttest.Reports
 	secrets *canaries.Set
 }
 
-func newTestimony(secrets *canaries.Set) *testimony {
-	return &testimony{reporttest.New(), secrets}
+func newSecretReports(secrets *canaries.Set) *secretReports {
+	return &secretReports{reporttest.New(), secrets}
 }
 
-// options returns options that make a store report to y.
-func (y *testimony) options() []middleware.Option {
+// options returns options that make a store report to r.
+func (r *secretReports) options() []middleware.Option {
 	return []middleware.Option{
-		middleware.WithLogger(y.Logger),
-		middleware.WithMeterProvider(y.Meters),
-		middleware.WithTracerProvider(y.Tracers),
+		middleware.WithLogger(r.Logger),
+		middleware.WithMeterProvider(r.Meters),
+		middleware.WithTracerProvider(r.Tracers),
 	}
 }
 
 // err records an error as an application would print or log it, and returns it.
-func (y *testimony) err(err error) error { return y.Err(err) }
+func (r *secretReports) err(err error) error { return r.Err(err) }
 
-// requireSilence fails if y holds a canary.
-func (y *testimony) requireSilence(t testing.TB) {
+// requireNoSecrets fails if r holds a canary.
+func (r *secretReports) requireNoSecrets(t testing.TB) {
 	t.Helper()
-	for place, said := range y.Places(t) {
-		require.Empty(t, y.secrets.Find(said), "in %s: %s", place, said)
+	for place, said := range r.Places(t) {
+		require.Empty(t, r.secrets.Find(said), "in %s: %s", place, said)
 	}
 }
 

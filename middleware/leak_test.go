@@ -29,13 +29,13 @@ import (
 type planter struct {
 	values *canaries.Set // Redis must never hold these in plaintext
 	all    *canaries.Set // no log, error or metric may hold these: values, and the names of keys and tags
-	*testimony
+	*secretReports
 	stored []string // the values in the backing store, which a search must find if they are plaintext
 }
 
 func newPlanter() *planter {
 	p := &planter{values: new(canaries.Set), all: new(canaries.Set)}
-	p.testimony = newTestimony(p.all)
+	p.secretReports = newSecretReports(p.all)
 	return p
 }
 
@@ -330,7 +330,7 @@ func TestRedisSeesNoValue(t *testing.T) {
 		require.NotEmpty(t, b, name)
 		require.Empty(t, p.values.Find(b), "in plaintext in %s", name)
 	}
-	p.requireSilence(t)
+	p.requireNoSecrets(t)
 	require.NotEmpty(t, p.Places(t)["log"], "it was asked to log")
 }
 
@@ -349,7 +349,7 @@ func TestRedisWouldSeePlaintext(t *testing.T) {
 				require.Subset(t, p.values.Find(b), p.stored, where)
 			}
 			require.Contains(t, p.values.Find(found["SLOWLOG"]), "string")
-			p.requireSilence(t) // logs and errors show no value in plaintext mode either
+			p.requireNoSecrets(t) // logs and errors show no value in plaintext mode either
 		})
 	}
 }

@@ -29,11 +29,11 @@ var failFast = append([]string{"dial_timeout=1s", "read_timeout=1s", "write_time
 // fewRetries is for tests of a server that refuses commands. A timeout would hide the reply.
 var fewRetries = []string{"max_retries=1", "pool_size=8", "min_retry_backoff=1ms", "max_retry_backoff=5ms"}
 
-// faulty is a sealed store over a Redis that will be broken, with its testimony.
+// faulty is a sealed store over a Redis that will be broken, with its reports.
 type faulty struct {
 	*middleware.Store
 	secrets *canaries.Set
-	said    *testimony
+	said    *secretReports
 	key     string // a name that no report may hold
 	value   string
 }
@@ -41,7 +41,7 @@ type faulty struct {
 func newFaulty(t *testing.T, backing store.StoreInterface, opts ...middleware.Option) *faulty {
 	t.Helper()
 	f := &faulty{secrets: new(canaries.Set)}
-	f.said = newTestimony(f.secrets)
+	f.said = newSecretReports(f.secrets)
 	f.key, f.value = f.secrets.Text("key"), f.secrets.Text("value")
 	f.Store = sealed(t, backing, envelope(t), append(f.said.options(), opts...)...)
 	return f
@@ -274,7 +274,7 @@ func TestRedisKilledAndRestarted(t *testing.T) { //nolint:paralleltest // see ab
 			}
 			l.stop()
 			f.requireWorks(t)
-			f.said.requireSilence(t)
+			f.said.requireNoSecrets(t)
 			clients, err := server.Client(t).ClientList(t.Context()).Result()
 			require.NoError(t, err)
 			require.LessOrEqual(t, countLines(clients), 8+pipelinePool+1)
@@ -346,7 +346,7 @@ func TestConnectionsCut(t *testing.T) { //nolint:paralleltest // see above
 			require.NoError(t, server.Resume())
 			f.requireWorks(t)
 			requireNoMoreGoroutines(t, before+2*(8+pipelinePool)) // the proxy has two goroutines for each connection
-			f.said.requireSilence(t)
+			f.said.requireNoSecrets(t)
 		})
 		eventually(t, "closed stores leave no connection", func(context.Context) error {
 			if n := proxy.Connections(); n > 0 {

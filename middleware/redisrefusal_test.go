@@ -33,7 +33,7 @@ func TestRedisOutOfMemory(t *testing.T) {
 
 	require.NoError(t, admin.ConfigSet(t.Context(), "maxmemory", "0").Err())
 	f.requireWorks(t)
-	f.said.requireSilence(t)
+	f.said.requireNoSecrets(t)
 }
 
 // A process is connected to the former master.
@@ -54,7 +54,7 @@ func TestRedisReadOnly(t *testing.T) {
 
 	require.NoError(t, admin.Do(t.Context(), "replicaof", "no", "one").Err())
 	f.requireWorks(t)
-	f.said.requireSilence(t)
+	f.said.requireNoSecrets(t)
 }
 
 // Another program uses the same names for lists, sets and hashes.
@@ -93,7 +93,7 @@ func TestWrongTypeUnderAKey(t *testing.T) {
 			v, err := f.Get(t.Context(), f.key)
 			require.NoError(t, err)
 			require.Equal(t, f.value, v)
-			f.said.requireSilence(t)
+			f.said.requireNoSecrets(t)
 		}
 	}
 
@@ -108,7 +108,7 @@ func TestWrongTypeUnderAKey(t *testing.T) {
 	require.True(t, replied("WRONGTYPE")(f.said.err(f.Invalidate(t.Context(), store.WithInvalidateTags([]string{f.key})))))
 	_, err = f.Get(t.Context(), f.key)
 	require.ErrorIs(t, err, store.NotFound{})
-	f.said.requireSilence(t)
+	f.said.requireNoSecrets(t)
 }
 
 // patientClient returns a client that does not send a command again because the machine is busy.
@@ -148,8 +148,8 @@ func TestWrongPassword(t *testing.T) {
 	// The operator repairs the server, and the process continues.
 	require.NoError(t, server.Client(t).ConfigSet(t.Context(), "requirepass", wrong).Err())
 	f.requireWorks(t)
-	f.said.requireSilence(t)
-	none.said.requireSilence(t)
+	f.said.requireNoSecrets(t)
+	none.said.requireNoSecrets(t)
 	clients, err := redisClientList(t, server.Addr(), wrong)
 	require.NoError(t, err)
 	require.LessOrEqual(t, countLines(clients), 2*(8+pipelinePool)+2, "refused connections are left behind")
@@ -179,7 +179,7 @@ func TestRedisFullOfClients(t *testing.T) {
 		f.requireFailures(t, func(err error) bool { return replied("max number of clients")(err) || unreached(err) }, c.except...)
 		require.NoError(t, admin.ConfigSet(t.Context(), "maxclients", "100").Err())
 		f.requireWorks(t)
-		f.said.requireSilence(t)
+		f.said.requireNoSecrets(t)
 		require.NoError(t, admin.ConfigSet(t.Context(), "maxclients", "1").Err())
 	}
 }
@@ -196,14 +196,14 @@ func TestRedisRefusesCommands(t *testing.T) {
 			f.requireFailures(t, func(err error) bool {
 				return replied("NOPERM")(err) || errors.Is(err, middleware.ErrUnsupported)
 			}, "Keys", "Invalidate", "Check")
-			f.said.requireSilence(t)
+			f.said.requireNoSecrets(t)
 			f = newFaulty(t, backing, middleware.WithNamespace("allowed"))
 			f.requireWorks(t)
 			if name == "redisstore" {
 				err := f.said.err(f.Set(t.Context(), f.key, f.value, store.WithTags([]string{"tag"})))
 				require.True(t, replied("NOPERM")(err), "%v", err)
 			}
-			f.said.requireSilence(t)
+			f.said.requireNoSecrets(t)
 		}
 	})
 	t.Run("renamed", func(t *testing.T) {
@@ -219,7 +219,7 @@ func TestRedisRefusesCommands(t *testing.T) {
 			_, err := f.SetIfNotExists(t.Context(), f.key, f.value)
 			require.Error(t, f.said.err(err), name)
 			_ = f.said.err(f.Invalidate(t.Context(), store.WithInvalidateTags([]string{f.key}))) // gocache's store drops the error
-			f.said.requireSilence(t)
+			f.said.requireNoSecrets(t)
 		}
 	})
 }

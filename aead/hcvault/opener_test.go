@@ -109,7 +109,7 @@ func TestOpenErrors(t *testing.T) {
 	s := servertest.New(t, newEngine(t), false, token)
 	setenv(t, "VAULT_ADDR="+s.URL(), "VAULT_TOKEN="+token)
 	s.Set("weak", &servertest.Token{Paths: []string{"transit/encrypt/cache"}})
-	s.Set("deaf", &servertest.Token{Paths: []string{"transit/decrypt/cache"}})
+	s.Set("decryptonly", &servertest.Token{Paths: []string{"transit/decrypt/cache"}})
 	form, parameter := "the URI must be hcvault://host/mount/keys/name", "an unknown, empty, repeated or invalid parameter"
 	for uri, want := range map[string]string{
 		"hcvault:transit/keys/cache":                          form,
@@ -142,7 +142,7 @@ func TestOpenErrors(t *testing.T) {
 		"hcvault:///transit/keys/" + secret[:7]:                                             `key "transit/keys/hunter2" at ` + s.Addr() + ": the key does not exist",
 		"hcvault:///elsewhere/keys/cache":                                                   "no transit engine is mounted at this path",
 		keyURI + "?token-file=" + writeFile(t, "weak", "weak"):                              `(grant "update" on the path "transit/decrypt/cache")`,
-		keyURI + "?token-file=" + writeFile(t, "deaf", "deaf"):                              `(grant "update" on the path "transit/encrypt/cache")`,
+		keyURI + "?token-file=" + writeFile(t, "decryptonly", "decryptonly"):                `(grant "update" on the path "transit/encrypt/cache")`,
 		keyURI + "?token-file=" + writeFile(t, "bad", secret):                               `(grant "update" on the path "transit/decrypt/cache")`,
 		keyURI + "?auth=approle&role-id=r&secret-id-env=VAULT_NOT":                          "login: the environment variable VAULT_NOT is not set",
 		keyURI + "?auth=approle&role-id=r&secret-id-file=/does/not/exist":                   "/does/not/exist",
@@ -209,7 +209,7 @@ func TestOpenerConflicts(t *testing.T) {
 // An old key keeps only its permission to decrypt.
 func TestDecryptOnly(t *testing.T) {
 	s := servertest.New(t, newEngine(t), false, token)
-	s.Set("deaf", &servertest.Token{Paths: []string{"transit/decrypt/cache"}})
+	s.Set("decryptonly", &servertest.Token{Paths: []string{"transit/decrypt/cache"}})
 	setenv(t, "VAULT_ADDR="+s.URL(), "VAULT_TOKEN="+token)
 	kek, err := aead.OpenKEK(t.Context(), keyURI, hcvault.Opener{})
 	if err != nil {
@@ -220,7 +220,7 @@ func TestDecryptOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("VAULT_TOKEN", "deaf")
+	t.Setenv("VAULT_TOKEN", "decryptonly")
 	old, err := aead.OpenKEK(t.Context(), keyURI+"?decrypt-only=true", hcvault.Opener{})
 	if err != nil {
 		t.Fatal(err)

@@ -209,14 +209,14 @@ func TestSomeDamagedValuesDoNotStopARun(t *testing.T) {
 	})
 }
 
-// meanwhile calls do once, when n values were sealed.
-type meanwhile struct {
+// sealHook calls do once, when n values were sealed.
+type sealHook struct {
 	tink.AEADWithContext
 	n  atomic.Int64
 	do func()
 }
 
-func (m *meanwhile) EncryptWithContext(ctx context.Context, plaintext, ad []byte) ([]byte, error) {
+func (m *sealHook) EncryptWithContext(ctx context.Context, plaintext, ad []byte) ([]byte, error) {
 	if m.n.Add(-1) == 0 {
 		m.do()
 	}
@@ -231,7 +231,7 @@ func TestUnprovenRunEndsAtTheFirstRefusal(t *testing.T) {
 			const entries, batch = 1000, 20
 			fill(t, rdb, ns, entries)
 			a := sealedStore(t, rdb, keyring(t), ns)
-			keys := &meanwhile{AEADWithContext: keyring(t)}
+			keys := &sealHook{AEADWithContext: keyring(t)}
 			keys.n.Store(entries / 2)
 			keys.do = func() {
 				for i := range entries {
@@ -259,7 +259,7 @@ func TestRefusalIsRemembered(t *testing.T) {
 		right := keyring(t)
 		app := sealedStore(t, rdb, right, ns)
 		wrong := keyring(t)
-		keys := &meanwhile{AEADWithContext: wrong}
+		keys := &sealHook{AEADWithContext: wrong}
 		keys.n.Store(entries / 2)
 		keys.do = func() {
 			for i := range entries {

@@ -146,26 +146,26 @@ const (
 	sendsCopies    = "\r\n$2\r\nnx\r\n"
 )
 
-// deafConn loses replies to the first pipeline that holds a text, after the server has executed it.
-type deafConn struct {
+// lostReplyConn loses replies to the first pipeline that holds a text, after the server has executed it.
+type lostReplyConn struct {
 	net.Conn
-	to   string
-	lose *atomic.Bool
-	lost func() // may be nil
-	most int    // bytes of the replies arrive
-	deaf bool
-	gone bool // all further replies were read and dropped
+	to           string
+	lose         *atomic.Bool
+	lost         func() // may be nil
+	most         int    // bytes of the replies arrive
+	losesReplies bool
+	gone         bool // all further replies were read and dropped
 }
 
-func (c *deafConn) Write(b []byte) (int, error) {
+func (c *lostReplyConn) Write(b []byte) (int, error) {
 	if bytes.Contains(b, []byte(c.to)) && c.lose.CompareAndSwap(true, false) {
-		c.deaf = true
+		c.losesReplies = true
 	}
 	return c.Conn.Write(b)
 }
 
-func (c *deafConn) Read(b []byte) (int, error) {
-	if !c.deaf {
+func (c *lostReplyConn) Read(b []byte) (int, error) {
+	if !c.losesReplies {
 		return c.Conn.Read(b)
 	}
 	if c.most > 0 {
@@ -184,7 +184,7 @@ func (c *deafConn) Read(b []byte) (int, error) {
 }
 
 // drain reads replies until the server sends no more, so that it has executed everything.
-func (c *deafConn) drain() {
+func (c *lostReplyConn) drain() {
 	var b [1 << 12]byte
 	for n := 1; n > 0; {
 		const silence = time.Second
@@ -201,7 +201,7 @@ func (r *renaming) loses(t *testing.T, to string, most int, lost func()) *redis.
 	lose := new(atomic.Bool)
 	lose.Store(true)
 	t.Cleanup(func() { require.False(t, lose.Load(), "a reply was lost") })
-	return r.faulty(t, func(c net.Conn) net.Conn { return &deafConn{Conn: c, to: to, lose: lose, lost: lost, most: most} })
+	return r.faulty(t, func(c net.Conn) net.Conn { return &lostReplyConn{Conn: c, to: to, lose: lose, lost: lost, most: most} })
 }
 
 // A copy stays if the reply to the deletion of its original is lost.

@@ -23,14 +23,14 @@ type scanThrice struct {
 	addr string
 	read func() // when the first batch has read its entries
 
-	mu       sync.Mutex
-	names    []string
-	scans    int
-	measured int
-	deaf     bool          // the replies to deletions of its entries are lost, after the server has executed them
-	digest   string        // of dropSource
-	changed  chan struct{} // is closed after read
-	released chan struct{}
+	mu           sync.Mutex
+	names        []string
+	scans        int
+	measured     int
+	losesReplies bool          // the replies to deletions of its entries are lost, after the server has executed them
+	digest       string        // of dropSource
+	changed      chan struct{} // is closed after read
+	released     chan struct{}
 
 	reading sync.Mutex
 	wasRead bool
@@ -79,7 +79,7 @@ func (h *scanThrice) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 			if third {
 				<-h.changed
 				h.mu.Lock()
-				h.deaf = false
+				h.losesReplies = false
 				h.mu.Unlock()
 				close(h.released)
 			}
@@ -105,7 +105,7 @@ func (h *scanThrice) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 			err := next(ctx, cmds)
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			if !h.deaf || redis.HasErrorPrefix(cmds[0].Err(), "NOSCRIPT") {
+			if !h.losesReplies || redis.HasErrorPrefix(cmds[0].Err(), "NOSCRIPT") {
 				return err
 			}
 			for _, cmd := range cmds {
@@ -144,7 +144,7 @@ func TestNamesThatAreScannedTwice(t *testing.T) {
 	rdb := redis.NewClusterClient(r.cluster.ClientOptions())
 	t.Cleanup(func() { _ = rdb.Close() })
 	node := r.cluster.Nodes()[1]
-	h := &scanThrice{addr: node.Addr(), names: onNodes(t, "ns:*", node), changed: make(chan struct{}), released: make(chan struct{}), deaf: true, read: func() { r.incrementAll(t) }}
+	h := &scanThrice{addr: node.Addr(), names: onNodes(t, "ns:*", node), changed: make(chan struct{}), released: make(chan struct{}), losesReplies: true, read: func() { r.incrementAll(t) }}
 	rdb.OnNewNode(func(c *redis.Client) {
 		if c.Options().Addr == h.addr {
 			c.AddHook(onNode{h})

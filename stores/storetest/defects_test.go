@@ -107,7 +107,7 @@ var defects = map[string]defect{
 		return setting{s, func(o *store.Options) { o.Tags = nil }}
 	}),
 	"forgets tags on overwrite":   defective("an_overwrite_keeps_former_tags", func(s *memorystore.Store) store.StoreInterface { return forgetful{s} }),
-	"clears nothing":              defective("clear", func(s *memorystore.Store) store.StoreInterface { return uncleared{s} }),
+	"clears nothing":              defective("clear", func(s *memorystore.Store) store.StoreInterface { return noopClear{s} }),
 	"swaps in two steps":          defective("swap_loses_no_update", func(s *memorystore.Store) store.StoreInterface { return twoSteps{s} }),
 	"compares heads":              defective("swap", func(s *memorystore.Store) store.StoreInterface { return twoSteps{s} }),
 	"matches patterns":            defective("enumerate", func(s *memorystore.Store) store.StoreInterface { return pattern{s} }),
@@ -125,7 +125,7 @@ var defects = map[string]defect{
 		c.ScopedClear = true
 		return storetest.Subject{Store: s, Beside: s, Can: c}
 	}},
-	"inherits capabilities": defective("declarations", func(s *memorystore.Store) store.StoreInterface { return &uncleared{s} }),
+	"inherits capabilities": defective("declarations", func(s *memorystore.Store) store.StoreInterface { return &noopClear{s} }),
 	"lists what it lacks": defective("declarations", func(s *memorystore.Store) store.StoreInterface {
 		return &lists{s, []string{"Adviser"}}
 	}),
@@ -232,9 +232,9 @@ func (f forgetful) Set(ctx context.Context, key, value any, options ...store.Opt
 	return f.Store.Set(ctx, key, value, options...)
 }
 
-type uncleared struct{ *memorystore.Store }
+type noopClear struct{ *memorystore.Store }
 
-func (uncleared) Clear(context.Context) error { return nil }
+func (noopClear) Clear(context.Context) error { return nil }
 
 // lists adds names to the declared capabilities, or declares none.
 type lists struct {

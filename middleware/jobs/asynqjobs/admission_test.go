@@ -107,13 +107,13 @@ func TestPlaintextTasksPassUntilADate(t *testing.T) {
 	require.Equal(t, "old result", string(result))
 }
 
-// An alarming AEAD: fails as it is told.
-type alarming struct {
+// failingAEAD is a keyring that fails with a given error.
+type failingAEAD struct {
 	*aead.Keyring
 	fail atomic.Pointer[error]
 }
 
-func (a *alarming) set(err error) {
+func (a *failingAEAD) set(err error) {
 	if err == nil {
 		a.fail.Store(nil)
 		return
@@ -121,26 +121,26 @@ func (a *alarming) set(err error) {
 	a.fail.Store(&err)
 }
 
-func (a *alarming) SealTo(ctx context.Context, dst, p, ad []byte) ([]byte, error) {
+func (a *failingAEAD) SealTo(ctx context.Context, dst, p, ad []byte) ([]byte, error) {
 	if err := a.fail.Load(); err != nil {
 		return nil, *err
 	}
 	return a.Keyring.SealTo(ctx, dst, p, ad)
 }
 
-func (a *alarming) OpenTo(ctx context.Context, dst, c, ad []byte) ([]byte, error) {
+func (a *failingAEAD) OpenTo(ctx context.Context, dst, c, ad []byte) ([]byte, error) {
 	if err := a.fail.Load(); err != nil {
 		return nil, *err
 	}
 	return a.Keyring.OpenTo(ctx, dst, c, ad)
 }
 
-var _ tink.AEADWithContext = (*alarming)(nil)
+var _ tink.AEADWithContext = (*failingAEAD)(nil)
 
 // While the key service is down jobs wait: nothing is archived, no try is used up, also that of a job that has none.
 func TestOutagesCostNoJobs(t *testing.T) {
 	t.Parallel()
-	a := &alarming{Keyring: newKeyring(t)}
+	a := &failingAEAD{Keyring: newKeyring(t)}
 	e := newEncryptor(t, a)
 	b := newBench(t, e)
 	m := newMeters()
@@ -183,7 +183,7 @@ func TestOutagesCostNoJobs(t *testing.T) {
 // When the key service fails while a handler fails, the error text is withheld, and the job is retried as ever.
 func TestErrorTextsAreWithheldRatherThanClear(t *testing.T) {
 	t.Parallel()
-	a := &alarming{Keyring: newKeyring(t)}
+	a := &failingAEAD{Keyring: newKeyring(t)}
 	b := newBench(t, newEncryptor(t, a))
 	serve(t, b.conn, b.e, asynq.Config{}, asynq.HandlerFunc(func(ctx context.Context, _ *asynq.Task) error {
 		a.set(aead.ErrKeyServiceUnavailable)

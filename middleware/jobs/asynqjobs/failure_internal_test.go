@@ -59,10 +59,10 @@ func TestRefusals(t *testing.T) {
 	require.False(t, ok)
 }
 
-// punctual is an AEAD that looks at ctx, as one that asks a key service does.
-type punctual struct{ *aead.Keyring }
+// contextAEAD is a keyring that fails if ctx has ended, as an AEAD that asks a key service does.
+type contextAEAD struct{ *aead.Keyring }
 
-func (p punctual) SealTo(ctx context.Context, dst, plaintext, ad []byte) ([]byte, error) {
+func (p contextAEAD) SealTo(ctx context.Context, dst, plaintext, ad []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func TestFailuresAreSealedWhenTimeIsOver(t *testing.T) {
 	require.NoError(t, err)
 	k, err := aead.NewKeyring(h)
 	require.NoError(t, err)
-	e, err := jobs.NewEncryptor(punctual{k})
+	e, err := jobs.NewEncryptor(contextAEAD{k})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -209,7 +209,7 @@ func TestMemberRunAlone(t *testing.T) {
 // While the key service is down a group is put back, as a whole.
 func TestGroupsSurviveAnOutage(t *testing.T) {
 	t.Parallel()
-	a := &alarming{Keyring: newKeyring(t)}
+	a := &failingAEAD{Keyring: newKeyring(t)}
 	e := newEncryptor(t, a)
 	c := asynqjobs.WithLogger(quiet)
 	client := asynq.NewClient(asynq.RedisClientOpt{Addr: "127.0.0.1:1"})

@@ -47,7 +47,7 @@ func twoKeyrings(t *testing.T) (before, after *aead.Keyring) {
 }
 
 // aggregator returns an aggregator that stays, and how many members the application sees of a group.
-func (g *gathering) aggregator(e *jobs.Encryptor, opts ...asynqjobs.Option) (a asynq.GroupAggregator, seen *int) {
+func (g *groupAggregation) aggregator(e *jobs.Encryptor, opts ...asynqjobs.Option) (a asynq.GroupAggregator, seen *int) {
 	g.t.Helper()
 	seen = new(int)
 	opts = append([]asynqjobs.Option{asynqjobs.WithGroupClient(g.plain), asynqjobs.WithLogger(quiet)}, opts...)
@@ -60,7 +60,7 @@ func (g *gathering) aggregator(e *jobs.Encryptor, opts ...asynqjobs.Option) (a a
 }
 
 // pendingGroup returns what waits in group g.
-func (g *gathering) pendingGroup() []*asynq.TaskInfo {
+func (g *groupAggregation) pendingGroup() []*asynq.TaskInfo {
 	g.t.Helper()
 	infos, err := g.insp.ListAggregatingTasks("default", "g")
 	require.NoError(g.t, err)
@@ -134,15 +134,15 @@ func TestMemberRunsWhenItsKeyComes(t *testing.T) {
 	}
 }
 
-// crowd is a key service that answers when it has been asked for several messages at a time.
-type crowd struct {
+// concurrentAEAD is a key service that answers when it has been asked for several messages at a time.
+type concurrentAEAD struct {
 	tink.AEADWithContext
 	least int64
 	asked atomic.Int64
 	met   chan struct{}
 }
 
-func (s *crowd) DecryptWithContext(ctx context.Context, c, ad []byte) ([]byte, error) {
+func (s *concurrentAEAD) DecryptWithContext(ctx context.Context, c, ad []byte) ([]byte, error) {
 	if s.asked.Add(1) == s.least {
 		close(s.met)
 	}
@@ -157,9 +157,9 @@ func (s *crowd) DecryptWithContext(ctx context.Context, c, ad []byte) ([]byte, e
 // Members are opened many at a time.
 func TestMembersAreOpenedTogether(t *testing.T) {
 	t.Parallel()
-	keys := &crowd{AEADWithContext: newKeyring(t), least: 10, met: make(chan struct{})}
+	keys := &concurrentAEAD{AEADWithContext: newKeyring(t), least: 10, met: make(chan struct{})}
 	e := newEncryptor(t, keys)
-	g := newGathering(t)
+	g := newGroupAggregation(t)
 	a, seen := g.aggregator(e, asynqjobs.WithGroupOpening(patience))
 	require.NotNil(t, a.Aggregate("g", g.members(e, 1000, 10)))
 	require.Equal(t, 1000, *seen)
@@ -173,7 +173,7 @@ func TestGarbageDoesNotStopAGroup(t *testing.T) {
 	require.NoError(t, err)
 	defer env.Close()
 	e := newEncryptor(t, env)
-	g := newGathering(t)
+	g := newGroupAggregation(t)
 	good := g.members(e, 3, 10)
 	var tasks []*asynq.Task
 	for range 1500 {
@@ -200,9 +200,9 @@ func TestGarbageDoesNotStopAGroup(t *testing.T) {
 // If no member was answered, the group is put back each time: that is an outage.
 func TestOutagesPutGroupsBack(t *testing.T) {
 	t.Parallel()
-	a := &alarming{Keyring: newKeyring(t)}
+	a := &failingAEAD{Keyring: newKeyring(t)}
 	e := newEncryptor(t, unsure{a})
-	g := newGathering(t)
+	g := newGroupAggregation(t)
 	tasks := append(g.members(e, 3, 10), asynq.NewTask("part", []byte("clear")))
 	agg, seen := g.aggregator(e)
 	a.set(aead.ErrKeyServiceUnavailable)
@@ -215,7 +215,7 @@ func TestOutagesPutGroupsBack(t *testing.T) {
 }
 
 // unsure goes on sealing while its key service is down, as an envelope does under the data key that it has.
-type unsure struct{ *alarming }
+type unsure struct{ *failingAEAD }
 
 func (u unsure) SealTo(ctx context.Context, dst, p, ad []byte) ([]byte, error) {
 	return u.Keyring.SealTo(ctx, dst, p, ad)

@@ -17,24 +17,24 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// gathering aggregates groups that it is given by hand.
-type gathering struct {
+// groupAggregation aggregates groups that it is given by hand.
+type groupAggregation struct {
 	t     *testing.T
 	conn  asynq.RedisClientOpt
 	insp  *asynq.Inspector
 	plain *asynq.Client
 }
 
-func newGathering(t *testing.T) *gathering {
+func newGroupAggregation(t *testing.T) *groupAggregation {
 	t.Helper()
-	g := &gathering{t: t, conn: connTo(miniredis.RunT(t).Addr())}
+	g := &groupAggregation{t: t, conn: connTo(miniredis.RunT(t).Addr())}
 	g.insp, g.plain = asynq.NewInspector(g.conn), asynq.NewClient(g.conn)
 	t.Cleanup(func() { _, _ = g.insp.Close(), g.plain.Close() })
 	return g
 }
 
 // members returns n members of group g as asynq's aggregator gets them.
-func (g *gathering) members(e *jobs.Encryptor, n, size int) []*asynq.Task {
+func (g *groupAggregation) members(e *jobs.Encryptor, n, size int) []*asynq.Task {
 	g.t.Helper()
 	c := newClient(g.t, g.conn, e)
 	var tasks []*asynq.Task
@@ -49,7 +49,7 @@ func (g *gathering) members(e *jobs.Encryptor, n, size int) []*asynq.Task {
 }
 
 // aggregate aggregates tasks, and returns how many the application saw and what came out.
-func (g *gathering) aggregate(e *jobs.Encryptor, tasks []*asynq.Task, queues map[string]int, opts ...asynqjobs.Option) (seen int, out *asynq.Task) {
+func (g *groupAggregation) aggregate(e *jobs.Encryptor, tasks []*asynq.Task, queues map[string]int, opts ...asynqjobs.Option) (seen int, out *asynq.Task) {
 	g.t.Helper()
 	cfg, err := asynqjobs.Config(e, asynq.Config{Queues: queues, GroupAggregator: asynq.GroupAggregatorFunc(func(_ string, tasks []*asynq.Task) *asynq.Task {
 		seen = len(tasks)
@@ -82,7 +82,7 @@ func successor(t *testing.T, opts ...jobs.Option) (before, after *jobs.Encryptor
 }
 
 // pending returns the tasks that wait in the queue, by type.
-func (g *gathering) pending() map[string][]*asynq.TaskInfo {
+func (g *groupAggregation) pending() map[string][]*asynq.TaskInfo {
 	g.t.Helper()
 	infos, err := g.insp.ListPendingTasks("default", asynq.PageSize(1000))
 	require.NoError(g.t, err)
@@ -96,7 +96,7 @@ func (g *gathering) pending() map[string][]*asynq.TaskInfo {
 // A member that names a key of an attacker's invention does not stop the others. It is held, because it might be honest.
 func TestUnknownKeyDoesNotStopAGroup(t *testing.T) {
 	t.Parallel()
-	g := newGathering(t)
+	g := newGroupAggregation(t)
 	e := newEncryptor(t, nil)
 	good := g.members(e, 3, 10)
 	forged := g.members(newEncryptor(t, nil), 1, 10)
@@ -112,7 +112,7 @@ func TestUnknownKeyDoesNotStopAGroup(t *testing.T) {
 // A member that is too large to be held is enqueued as it was found.
 func TestOversizeMembersDoNotStopAGroup(t *testing.T) {
 	t.Parallel()
-	g := newGathering(t)
+	g := newGroupAggregation(t)
 	e := newEncryptor(t, nil, jobs.WithMaxPayloadBytes(1000))
 	large := g.members(newEncryptor(t, nil), 2, 990)
 	planted := asynq.NewTask("x", make([]byte, 2000))
@@ -129,7 +129,7 @@ func TestOversizeMembersDoNotStopAGroup(t *testing.T) {
 // A hundred acknowledged members under a key that was disabled are all held, each in a task of its own.
 func TestManyRefusedMembersAreHeld(t *testing.T) {
 	t.Parallel()
-	g := newGathering(t)
+	g := newGroupAggregation(t)
 	before, after := successor(t)
 	tasks := g.members(before, 100, 20<<10)
 	_, out := g.aggregate(after, tasks, nil)
@@ -194,7 +194,7 @@ func TestRefusedMembersEnqueuedAlone(t *testing.T) {
 // When they cannot be enqueued nothing is: the group comes again.
 func TestGroupIsPutBackIfRefusedMembersCannotBeEnqueued(t *testing.T) {
 	t.Parallel()
-	g := newGathering(t)
+	g := newGroupAggregation(t)
 	e := newEncryptor(t, nil)
 	tasks := append(g.members(e, 1, 10), asynq.NewTask("x", []byte("planted")))
 	nowhere := asynq.NewClient(asynq.RedisClientOpt{Addr: "127.0.0.1:1"})
@@ -215,7 +215,7 @@ func TestGroupIsPutBackIfRefusedMembersCannotBeEnqueued(t *testing.T) {
 // A group whose aggregate is too large to be sealed is put back, and the log names a remedy.
 func TestTooLargeAggregatesAreTold(t *testing.T) {
 	t.Parallel()
-	g := newGathering(t)
+	g := newGroupAggregation(t)
 	e := newEncryptor(t, nil, jobs.WithMaxPayloadBytes(1000))
 	var log bytes.Buffer
 	cfg, err := asynqjobs.Config(e, asynq.Config{GroupAggregator: asynq.GroupAggregatorFunc(func(string, []*asynq.Task) *asynq.Task {

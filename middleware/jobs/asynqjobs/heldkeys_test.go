@@ -45,7 +45,7 @@ func TestKeysOfHeldMembersAreNotForgotten(t *testing.T) {
 	require.NoError(t, m.Enable(old))
 	both := newEncryptor(t, ring())
 
-	g := &gathering{t: t, conn: connTo(server.Addr())}
+	g := &groupAggregation{t: t, conn: connTo(server.Addr())}
 	g.insp, g.plain = asynq.NewInspector(g.conn), asynq.NewClient(g.conn)
 	t.Cleanup(func() { _, _ = g.insp.Close(), g.plain.Close() })
 	may := func() (audit.Answer, string) {

@@ -59,7 +59,7 @@ func TestWritePlaintext(t *testing.T) {
 // The end of the tolerance is final for client, handler and aggregator, even if the wall clock goes back.
 func TestEndOfPlaintextIsFinal(t *testing.T) {
 	t.Parallel()
-	g := newGathering(t)
+	g := newGroupAggregation(t)
 	now := time.Now().Round(0)
 	opts := []asynqjobs.Option{
 		asynqjobs.WithPlaintext(jobs.WritePlaintext), asynqjobs.WithPlaintextUntil(now.Add(time.Hour)),

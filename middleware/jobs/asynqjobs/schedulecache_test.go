@@ -94,10 +94,10 @@ func (w *clockwork) background(s *asynqjobs.Scheduler) {
 	})
 }
 
-// hasty is a context whose deadline is always a second away.
-type hasty struct{ context.Context }
+// shortDeadline is a context whose deadline is always a second away.
+type shortDeadline struct{ context.Context }
 
-func (hasty) Deadline() (time.Time, bool) { return time.Now().Add(time.Second), true }
+func (shortDeadline) Deadline() (time.Time, bool) { return time.Now().Add(time.Second), true }
 
 // An attacker plants thousands of values next to the schedules, and the key service hangs when it is asked for one. Schedules that are known tick, and
 // changes are made. When the key service answers again, schedules that are not known are found, and what was refused is not
@@ -143,7 +143,7 @@ func TestGarbageBesideSchedules(t *testing.T) {
 
 	fresh, opened := scheduler()
 	release := opened.hold(planted)
-	canceled, err = fresh.Cancel(hasty{t.Context()}, "nobody")
+	canceled, err = fresh.Cancel(shortDeadline{t.Context()}, "nobody")
 	require.ErrorContains(t, err, "has not decrypted this schedule yet", "within the caller's own time")
 	require.False(t, canceled)
 	w.background(fresh)

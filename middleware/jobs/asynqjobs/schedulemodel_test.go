@@ -12,8 +12,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// world is a Redis that loses data, with processes that come and go, and the call about each name that counts.
-type world struct {
+// scheduleModel is a Redis that loses data, with processes that come and go, and the call about each name that counts.
+type scheduleModel struct {
 	*clockwork
 	rand  *rand.Rand
 	calls int
@@ -23,7 +23,7 @@ type world struct {
 	knows     []map[string]int // by process and name: the latest call that it has seen
 	stored    map[string]int   // the call that Redis holds of a name
 	last      map[string]call
-	saved     []savedWorld
+	saved     []savedModel
 }
 
 type call struct {
@@ -31,16 +31,16 @@ type call struct {
 	payload string
 }
 
-type savedWorld struct {
+type savedModel struct {
 	state  state
 	stored map[string]int
 }
 
 const modelProcesses = 3
 
-func newWorld(t *testing.T, seed uint64) *world {
+func newScheduleModel(t *testing.T, seed uint64) *scheduleModel {
 	t.Helper()
-	w := &world{
+	w := &scheduleModel{
 		clockwork: newClockwork(t), rand: rand.New(rand.NewPCG(seed, 0)),
 		processes: make([]*asynqjobs.Scheduler, modelProcesses), knows: make([]map[string]int, modelProcesses), stored: map[string]int{}, last: map[string]call{},
 	}
@@ -50,13 +50,13 @@ func newWorld(t *testing.T, seed uint64) *world {
 	return w
 }
 
-func (w *world) restart(p int) {
+func (w *scheduleModel) restart(p int) {
 	_, w.processes[p] = w.with(w.e)
 	w.knows[p] = map[string]int{}
 }
 
 // settle lets a process look. It learns what Redis holds, and Redis gets what the process knows better.
-func (w *world) settle(p int) {
+func (w *scheduleModel) settle(p int) {
 	w.run(w.processes[p])
 	for name, last := range w.last {
 		if w.stored[name] == last.id || w.knows[p][name] == last.id {
@@ -66,13 +66,13 @@ func (w *world) settle(p int) {
 }
 
 // call records that process p made a call that counts from now on.
-func (w *world) call(p int, name, payload string) {
+func (w *scheduleModel) call(p int, name, payload string) {
 	w.calls++
 	w.last[name] = call{w.calls, payload}
 	w.stored[name], w.knows[p][name] = w.calls, w.calls
 }
 
-func (w *world) step() {
+func (w *scheduleModel) step() {
 	w.advance(time.Duration(1+w.rand.IntN(3000)) * time.Millisecond)
 	p, name, note := w.rand.IntN(modelProcesses), string(rune('a'+w.rand.IntN(3))), fmt.Sprint(w.rand.IntN(2))
 	switch at := w.rand.IntN(20); {
@@ -113,7 +113,7 @@ func (w *world) step() {
 		w.settle(p)
 	case at < 19 || len(w.saved) == 0:
 		w.log = append(w.log, fmt.Sprint("snapshot ", len(w.saved)))
-		w.saved = append(w.saved, savedWorld{w.save(), maps.Clone(w.stored)})
+		w.saved = append(w.saved, savedModel{w.save(), maps.Clone(w.stored)})
 	default:
 		i := w.rand.IntN(len(w.saved))
 		w.log = append(w.log, fmt.Sprint("back to snapshot ", i))
@@ -123,7 +123,7 @@ func (w *world) step() {
 }
 
 // check requires that the last call about each name counts, if Redis or one process still knows it.
-func (w *world) check() {
+func (w *scheduleModel) check() {
 	w.log = append(w.log, "check")
 	for range 2 {
 		for p := range w.processes {
@@ -161,7 +161,7 @@ func TestTheLastCallCounts(t *testing.T) {
 		seed := rand.Uint64()
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, seed)
+			w := newScheduleModel(t, seed)
 			for range checks {
 				for range steps {
 					w.step()

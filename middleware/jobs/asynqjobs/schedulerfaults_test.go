@@ -255,7 +255,7 @@ func TestForgedSchedules(t *testing.T) {
 func TestSchedulerOutlivesOutages(t *testing.T) {
 	t.Parallel()
 	w := newClockwork(t)
-	a := &alarming{Keyring: newKeyring(t)}
+	a := &failingAEAD{Keyring: newKeyring(t)}
 	m := newMeters()
 	w.e = newEncryptor(t, a)
 	w.c, w.s = w.with(w.e, asynqjobs.WithMeterProvider(m.provider))

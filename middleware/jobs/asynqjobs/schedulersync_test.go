@@ -64,7 +64,7 @@ func TestSyncDeclaresTheWholeSet(t *testing.T) {
 func TestSyncDuringAnOutage(t *testing.T) {
 	t.Parallel()
 	w := newClockwork(t)
-	a := &alarming{Keyring: newKeyring(t)}
+	a := &failingAEAD{Keyring: newKeyring(t)}
 	w.e = newEncryptor(t, a)
 	_, other := w.with(w.e)
 	w.register(other, "old", "old")

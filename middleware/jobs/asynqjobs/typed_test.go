@@ -233,7 +233,7 @@ func stoppedServer(t *testing.T, b *bench, queue, other string) {
 // A job is never archived because its key could not be asked about, also if it has no try left.
 func TestTooManyDataKeysArchiveNothing(t *testing.T) {
 	t.Parallel()
-	a := &alarming{Keyring: newKeyring(t)}
+	a := &failingAEAD{Keyring: newKeyring(t)}
 	b := newBench(t, newEncryptor(t, a))
 	for _, id := range []string{"0", "5"} {
 		_, err := b.client.Enqueue(asynq.NewTask("t", []byte(id)), asynq.TaskID(id), asynq.MaxRetry(int(id[0]-'0')), asynq.Retention(time.Hour))

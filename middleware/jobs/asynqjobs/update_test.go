@@ -77,7 +77,7 @@ func TestPayloadsThatCannotBeChanged(t *testing.T) {
 	require.ErrorIs(t, b.client.UpdateTaskPayload(t.Context(), b.inspector, "default", "none", nil), asynq.ErrTaskNotFound)
 	require.Error(t, b.client.UpdateTaskPayload(t.Context(), nil, "default", "none", nil))
 
-	g := newGathering(t)
+	g := newGroupAggregation(t)
 	_, out := g.aggregate(b.e, g.members(newEncryptor(t, nil), 1, 10), nil)
 	info, err = b.plain.Enqueue(out, later)
 	require.NoError(t, err)

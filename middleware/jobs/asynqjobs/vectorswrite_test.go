@@ -118,7 +118,7 @@ func writeJobVectors(t *testing.T, b []byte) []byte {
 	add("trace context", ns, storedAs(info), openedTask{})
 
 	// A member of a group under a key that is not known yet.
-	g := newGathering(t)
+	g := newGroupAggregation(t)
 	_, out := g.aggregate(e, g.members(newEncryptor(t, nil), 1, 10), nil)
 	require.NotNil(t, out)
 	info, err = g.plain.Enqueue(out, asynq.ProcessIn(time.Hour))

@@ -224,10 +224,10 @@ func TestClosed(t *testing.T) {
 	assert.Equal(t, http.StatusInternalServerError, ask(h, http.MethodGet, "/api/queues", "").Code)
 }
 
-// handsOut is a connection whose client belongs to the application.
-type handsOut struct{ client redis.UniversalClient }
+// sharedClient is a connection whose client belongs to the application.
+type sharedClient struct{ client redis.UniversalClient }
 
-func (h handsOut) MakeRedisClient() any { return h.client }
+func (h sharedClient) MakeRedisClient() any { return h.client }
 
 func TestSharedConnectionIsNotClosed(t *testing.T) {
 	t.Parallel()
@@ -238,7 +238,7 @@ func TestSharedConnectionIsNotClosed(t *testing.T) {
 		if shared {
 			opts = append(opts, monitor.WithSharedConnection())
 		}
-		h, err := monitor.New(handsOut{rdb}, s.e, opts...)
+		h, err := monitor.New(sharedClient{rdb}, s.e, opts...)
 		require.NoError(t, err)
 		get(t, h, "/api/queues")
 		require.NoError(t, h.Close())
