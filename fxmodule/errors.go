@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware"
 )
 
 // ErrNoCache reports that the Config has no cache of that name or kind.
@@ -58,14 +58,14 @@ func (e *JobsError) Error() string { return fmt.Sprintf("fxmodule: jobs: %s: %v"
 // Unwrap returns the cause.
 func (e *JobsError) Unwrap() error { return e.Err }
 
-// partOf returns PartKeys for errors of unusable keys, and PartProbe for a failed probe.
+// partOf returns the part that an error of a check is about.
 func partOf(err error) Part {
-	for _, keys := range []error{
-		aead.ErrKeyServiceUnavailable, aead.ErrUnknownKey, aead.ErrUnauthentic, aead.ErrKeyExhausted, aead.ErrClosed,
-	} {
-		if errors.Is(err, keys) {
-			return PartKeys
-		}
+	switch {
+	case errors.Is(err, middleware.ErrStoreUnavailable):
+		return PartStore
+	case middleware.KeysFailed(err):
+		return PartKeys
+	default:
+		return PartProbe
 	}
-	return PartProbe
 }

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/eko/gocache/lib/v4/store"
 	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/middleware"
@@ -137,11 +136,10 @@ func (s *system) failures(ctx context.Context) []*CacheError {
 }
 
 func (s *system) failure(ctx context.Context, name string) *CacheError {
-	c := s.in.Config.Caches[name]
-	if err := ping(ctx, s.backing[name], c.Namespace); err != nil {
-		return &CacheError{name, PartStore, err}
-	}
-	if c.Unsealed {
+	if c := s.in.Config.Caches[name]; c.Unsealed {
+		if err := middleware.Ping(ctx, s.backing[name], c.Namespace); err != nil {
+			return &CacheError{name, PartStore, err}
+		}
 		return nil
 	}
 	if err := s.keys.check(name); err != nil {
@@ -151,22 +149,4 @@ func (s *system) failure(ctx context.Context, name string) *CacheError {
 		return &CacheError{name, partOf(err), err}
 	}
 	return nil
-}
-
-// bigcacheMiss is the only miss of gocache's stores that is not a store.NotFound. The text saves an import.
-const bigcacheMiss = "Entry not found"
-
-// ping pings a store. If the store has no Ping, ping reads an entry.
-func ping(ctx context.Context, backing store.StoreInterface, namespace string) error {
-	if p, ok := backing.(middleware.Pinger); ok {
-		return p.Ping(ctx)
-	}
-	if namespace != "" {
-		namespace += ":"
-	}
-	_, err := backing.Get(ctx, namespace+"sealcache-probe")
-	if err == nil || errors.Is(err, store.NotFound{}) || err.Error() == bigcacheMiss {
-		return nil
-	}
-	return err
 }

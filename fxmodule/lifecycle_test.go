@@ -219,7 +219,7 @@ func TestJobs(t *testing.T) {
 		take := fx.Invoke(func(*jobs.Encryptor) {})
 		require.ErrorContains(t, newApp(one(fxmodule.Cache{Store: "memory://", Unsealed: true}), take).Err(), "set \"jobs.keys_of\"")
 		run(t, one(fxmodule.Cache{Store: "memory://", Unsealed: true}))
-		run(t, one(fxmodule.Cache{Store: "memory://", KEK: kek}), take)
+		run(t, one(fxmodule.Cache{Store: "memory://", KEK: kek, Namespace: "shop"}), take)
 	})
 }
 
@@ -228,7 +228,7 @@ func TestJobsReload(t *testing.T) {
 	t.Parallel()
 	kek := sealtest.KEKFile(t)
 	var producer, worker *jobs.Encryptor
-	config := one(fxmodule.Cache{Store: "memory://", KEK: kek + "?reload=off"})
+	config := one(fxmodule.Cache{Store: "memory://", KEK: kek + "?reload=off", Namespace: "shop"})
 	run(t, config, fx.Populate(&worker))
 	path := strings.TrimPrefix(kek, "file://")
 	require.NoError(t, os.WriteFile(path, sealtest.WithNewPrimary(t, path), 0o600))

@@ -150,5 +150,8 @@ func encryptorOf(c *Caches) (*jobs.Encryptor, error) {
 	if c.system.encryptor == nil {
 		return nil, c.system.failed(errNoEncryptor)
 	}
+	if err := c.system.in.Config.ValidateJobs(); err != nil { // the encryptor is jobs, although the Config may not set Jobs
+		return nil, c.system.failed(err)
+	}
 	return c.system.encryptor, nil
 }

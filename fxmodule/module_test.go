@@ -207,6 +207,9 @@ func TestWiringErrors(t *testing.T) {
 		"name":          {byURL, fxmodule.Module, fxmodule.Named("a\" b:\"c"), "fxmodule: Named: invalid cache name: byte"},
 		"sealed as not": {one(fxmodule.Cache{Store: "memory://", Unsealed: true}), fxmodule.Module, fx.Invoke(func(*middleware.Store) {}), "has the setting \"unsealed\""},
 		"no encryptor":  {one(fxmodule.Cache{Store: "memory://", Unsealed: true}), fxmodule.Module, fx.Invoke(func(*jobs.Encryptor) {}), "set \"jobs.keys_of\""},
+		// The Config does not set Jobs, but the application uses the encryptor of jobs.
+		"encryptor, no namespace":       {byURL, fxmodule.Module, fx.Invoke(func(*jobs.Encryptor) {}), "the namespace is missing"},
+		"encryptor, reserved namespace": {one(fxmodule.Cache{KEK: kek, Namespace: "asynq"}), fxmodule.Decorator, fx.Options(provideStore(backing), fx.Invoke(func(*jobs.Encryptor) {})), "reserved for asynq's own keys"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -301,7 +304,7 @@ func TestTelemetry(t *testing.T) {
 	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
 	var got store.StoreInterface
 	var e *jobs.Encryptor
-	run(t, one(fxmodule.Cache{Store: "memory://", KEK: sealtest.KEKFile(t)}), fx.Populate(&got, &e),
+	run(t, one(fxmodule.Cache{Store: "memory://", KEK: sealtest.KEKFile(t), Namespace: "shop"}), fx.Populate(&got, &e),
 		fx.Supply(fx.Annotate(meters, fx.As(new(metric.MeterProvider)))), fx.Supply(fx.Annotate(tracers, fx.As(new(trace.TracerProvider)))))
 	require.NoError(t, got.Set(t.Context(), "k", "v"))
 	_, err := e.Seal(t.Context(), jobs.Meta{Type: "t"}, nil)

@@ -1,19 +1,28 @@
 package fxmodule_test
 
 import (
+	"bufio"
 	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/cache"
 	"github.com/eko/gocache/lib/v4/store"
 	gocacheredis "github.com/eko/gocache/store/redis/v4"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/internal/sealtest"
+	"github.com/sealcache/sealcache/stores/memorystore"
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
@@ -114,6 +123,93 @@ func TestStartNamesTheStoreThatHangs(t *testing.T) {
 	err := app.Start(sealtest.EarlyDeadline(t, 4*time.Second))
 	requireFailure(t, err, "default", fxmodule.PartStore)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+// quotingRedis starts a server that answers every command with an error reply that quotes a value. It returns its address.
+func quotingRedis(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = client.Close() }()
+				lines := bufio.NewScanner(client)
+				for lines.Scan() {
+					if !strings.HasPrefix(lines.Text(), "*") { // not the first line of a command
+						continue
+					}
+					if _, err := io.WriteString(client, "-ERR unknown command, with args beginning with: '"+canary+"'\r\n"); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// A server, a proxy or a managed service may quote a value in an error reply. Start, health checks and the log withhold it.
+func TestErrorRepliesOfRedisAreCut(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]fxmodule.Cache{"sealed": {KEK: sealtest.KEKFile(t)}, "unsealed": {Unsealed: true}} {
+		for client, newStore := range map[string]func(redis.UniversalClient) (store.StoreInterface, error){
+			"gocache":    func(rdb redis.UniversalClient) (store.StoreInterface, error) { return gocacheredis.NewRedis(rdb), nil },
+			"redisstore": func(rdb redis.UniversalClient) (store.StoreInterface, error) { return redisstore.New(rdb) },
+		} {
+			t.Run(name+"/"+client, func(t *testing.T) {
+				t.Parallel()
+				rdb := redis.NewClient(&redis.Options{Addr: quotingRedis(t), MaxRetries: -1})
+				t.Cleanup(func() { require.NoError(t, rdb.Close()) })
+				backing, err := newStore(rdb)
+				require.NoError(t, err)
+				require.ErrorContains(t, rdb.Ping(t.Context()).Err(), canary)
+				var health *fxmodule.Health
+				var l sealtest.Logs
+				app := fx.New(fx.NopLogger, fx.Supply(one(c), l.Logger()), fxmodule.Decorator, provideStore(backing), fx.Populate(&health))
+				require.NoError(t, app.Err())
+				w := httptest.NewRecorder()
+				health.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
+				require.Contains(t, l.String(), "rest withheld")
+				require.NotContains(t, l.String()+w.Body.String(), canary)
+				for _, err := range []error{health.Check(t.Context()), app.Start(t.Context())} {
+					requireFailure(t, err, "default", fxmodule.PartStore)
+					require.ErrorContains(t, err, "ERR unknown command (rest withheld)")
+					require.NotContains(t, err.Error(), canary)
+				}
+			})
+		}
+	}
+}
+
+// pinged counts its pings.
+type pinged struct {
+	*memorystore.Store
+	pings atomic.Int64
+}
+
+func (p *pinged) Capabilities() (owner any, names []string) { return p, []string{"Pinger"} }
+
+func (p *pinged) Ping(ctx context.Context) error {
+	p.pings.Add(1)
+	return p.Store.Ping(ctx)
+}
+
+// A health check asks the store of a cache once, whether the cache is sealed or not.
+func TestHealthPingsOnce(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]fxmodule.Cache{"sealed": {KEK: sealtest.KEKFile(t)}, "unsealed": {Unsealed: true}} {
+		backing := &pinged{Store: newMemory(t)}
+		var health *fxmodule.Health
+		start(t, decorated(one(c), backing, fx.Populate(&health)))
+		require.NoError(t, health.Check(t.Context()))
+		require.EqualValues(t, 2, backing.pings.Load(), "%s: at start and by Check", name)
+	}
 }
 
 // The application has stores already: gocache's own and redisstore. It closes their clients itself.

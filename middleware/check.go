@@ -7,13 +7,18 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 )
 
 // Check is for start-up and readiness probes. It verifies that a sealed value
 // opens again and under no other name, and that the backing store answers. It
 // asks the key service as sealing any value does.
+//
+// If the backing store does not answer, the error is ErrStoreUnavailable. KeysFailed
+// reports whether the keys are the reason of another error.
 //
 // Check also compares keys with the other processes of the namespace. All
 // processes share one small sealed entry, the key check. It has the reserved name
@@ -28,8 +33,8 @@ func (s *Store) Check(ctx context.Context) error {
 	if err := s.sealer.Check(ctx); err != nil {
 		return err
 	}
-	if err := s.checkBacking(ctx); err != nil {
-		return fmt.Errorf("middleware: check: the backing store of type %s does not answer: %w", s.backing.GetType(), err)
+	if err := ping(ctx, s.backing, s.can.pinger, s.traits, s.prefix); err != nil {
+		return err
 	}
 	s.compareKeys(ctx)
 	s.logAdvice(ctx)
@@ -50,15 +55,43 @@ func (s *Store) logAdvice(ctx context.Context) {
 	}
 }
 
-func (s *Store) checkBacking(ctx context.Context) error {
-	if p := s.can.pinger; p != nil {
-		return s.backingError(p.Ping(ctx))
+// Ping returns ErrStoreUnavailable if a store does not answer. It is for caches that
+// are not sealed: Store.Check does the same for a sealed one. It calls the Ping of a
+// Pinger. From another store it reads an entry of the namespace, which may be empty.
+// As everywhere in this package, the text of the error shows no value.
+func Ping(ctx context.Context, backing store.StoreInterface, namespace string) error {
+	if nilcheck.IsNil(backing) {
+		return errors.New("middleware: Ping: the store is nil")
 	}
-	_, err := s.backing.Get(ctx, s.prefix+"sealcache-probe")
-	if err = s.backingError(err); isMiss(err) {
+	if namespace != "" {
+		namespace += ":"
+	}
+	can := capabilitiesOf(backing)
+	return ping(ctx, backing, can.pinger, traitsFor(backing, can), namespace)
+}
+
+// ping is Ping for a store whose traits are known. p is nil if the store is no Pinger.
+func ping(ctx context.Context, backing store.StoreInterface, p Pinger, t traits, prefix string) error {
+	var err error
+	if p != nil {
+		err = p.Ping(ctx)
+	} else {
+		_, err = backing.Get(ctx, prefix+"sealcache-probe")
+	}
+	if err = t.backingError(backing, err); err == nil || isMiss(err) {
 		return nil
 	}
-	return err
+	return fmt.Errorf("%w: %s store: %w", ErrStoreUnavailable, backing.GetType(), err)
+}
+
+// KeysFailed reports whether an error of Check, of a Store, a Sealer or a
+// jobs.Encryptor, means that the keys cannot be used. The key service did not
+// answer, the keys were used up or closed, or they refused the value of the test. It
+// reports false if the backing store does not answer, or if the AEAD answers but does
+// not encrypt.
+func KeysFailed(err error) bool {
+	outcome := box.Outcome(err)
+	return outcome != "" && outcome != "ok" && !errors.Is(err, ErrStoreUnavailable)
 }
 
 // OtherKeyReads is Sealer.OtherKeyReads for the values that this Store has opened.
@@ -152,7 +185,7 @@ func keyOutcome(done string, err error) string {
 	switch {
 	case err == nil:
 		return done
-	case errors.Is(err, ErrKeyServiceUnavailable), errors.Is(err, ErrTooManyDataKeys), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case box.Undecided(err):
 		return "unavailable"
 	case unreadable(err):
 		return "differ"

@@ -7,9 +7,13 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
 type aeadFuncs struct {
@@ -55,6 +59,83 @@ func TestCheckFindsAEADsThatDoNotSeal(t *testing.T) {
 	down := newPlain("redis")
 	down.err = broken
 	require.ErrorIs(t, sealed(t, down, k).Check(t.Context()), broken)
+}
+
+// pinged is a store that counts its pings.
+type pinged struct {
+	*memorystore.Store
+	pings int
+	err   error
+}
+
+func (p *pinged) Capabilities() (owner any, names []string) { return p, []string{"Pinger"} }
+
+func (p *pinged) Ping(context.Context) error {
+	p.pings++
+	return p.err
+}
+
+// Ping and Check of a sealed store ask the backing store in the same way, and an error of Redis that quotes a value is cut.
+func TestPing(t *testing.T) {
+	t.Parallel()
+	k := keyring(t)
+	quoting := errors.New("ERR unknown command 'ping', with args beginning with: '" + canary + "'")
+	bigcache := newPlain("bigcache")
+	bigcache.missErr = errors.New("Entry not found")
+	down := newPlain("redis")
+	down.err = quoting
+	for name, c := range map[string]struct {
+		backing store.StoreInterface
+		is      error
+		text    string
+	}{
+		"a miss":               {backing: newPlain("redis")},
+		"a miss of bigcache":   {backing: bigcache},
+		"memory":               {backing: memory(t)},
+		"pinged":               {backing: &pinged{Store: memory(t)}},
+		"a read is refused":    {down, quoting, "sealcache: the backing store does not answer: redis store: ERR unknown command"},
+		"the ping is refused":  {&pinged{Store: memory(t), err: quoting}, quoting, "sealcache: the backing store does not answer: memory store: ERR unknown command"},
+		"the context is ended": {&pinged{Store: memory(t), err: context.DeadlineExceeded}, context.DeadlineExceeded, "does not answer"},
+	} {
+		for way, err := range map[string]error{
+			"Ping":  middleware.Ping(t.Context(), c.backing, "shop"),
+			"Check": sealed(t, c.backing, k, middleware.WithNamespace("shop")).Check(t.Context()),
+		} {
+			if c.is == nil {
+				require.NoError(t, err, "%s: %s", name, way)
+				continue
+			}
+			require.ErrorIs(t, err, middleware.ErrStoreUnavailable, "%s: %s", name, way)
+			require.ErrorIs(t, err, c.is, "%s: %s", name, way)
+			require.ErrorContains(t, err, c.text, "%s: %s", name, way)
+			require.NotContains(t, err.Error(), canary, "%s: %s", name, way)
+			require.False(t, middleware.KeysFailed(err), "%s: %s", name, way)
+		}
+		if p, ok := c.backing.(*pinged); ok {
+			require.Equal(t, 2, p.pings, name)
+		}
+	}
+	require.ErrorContains(t, middleware.Ping(t.Context(), (*memorystore.Store)(nil), ""), "the store is nil")
+}
+
+// KeysFailed distinguishes keys that cannot be used from an AEAD that does not encrypt.
+func TestKeysFailed(t *testing.T) {
+	t.Parallel()
+	require.False(t, middleware.KeysFailed(nil))
+	k := keyring(t)
+	for _, failure := range []error{
+		aead.ErrKeyServiceUnavailable, aead.ErrTooManyDataKeys, aead.ErrKeyExhausted, aead.ErrClosed, aead.ErrUnknownKey,
+		aead.ErrUnauthentic, context.DeadlineExceeded, errors.New("no route to host"),
+	} {
+		fail := func(_, _ []byte) ([]byte, error) { return nil, failure }
+		for _, a := range []aeadFuncs{{fail, k.Decrypt}, {k.Encrypt, fail}} {
+			require.True(t, middleware.KeysFailed(sealed(t, memory(t), a).Check(t.Context())), failure)
+			require.True(t, middleware.KeysFailed(sealtest.Encryptor(t, a).Check(t.Context())), failure)
+		}
+	}
+	err := sealed(t, memory(t), aeadFuncs{same, same}).Check(t.Context())
+	require.ErrorContains(t, err, "does not encrypt")
+	require.False(t, middleware.KeysFailed(err))
 }
 
 func TestInspect(t *testing.T) {

@@ -44,6 +44,9 @@ var (
 	// later.
 	ErrTooManyDataKeys = aead.ErrTooManyDataKeys
 
+	// ErrStoreUnavailable means that the backing store did not answer Check or Ping. The text continues with the reason.
+	ErrStoreUnavailable = errors.New("sealcache: the backing store does not answer")
+
 	// ErrUnsupportedFormat means that the value has a version or features that this release does not know, or that it
 	// ends within its header.
 	ErrUnsupportedFormat = wire.ErrUnsupportedFormat
@@ -174,20 +177,22 @@ func (e *withheld) Unwrap() error { return e.cause }
 
 // backingError returns an error of the backing store in the form that callers
 // may see.
-func (s *Store) backingError(err error) error {
+func (s *Store) backingError(err error) error { return s.traits.backingError(s.backing, err) }
+
+func (t traits) backingError(backing store.StoreInterface, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case isMiss(err):
 		return miss(err)
-	case s.traits.missText != "" && err.Error() == s.traits.missText:
+	case t.missText != "" && err.Error() == t.missText:
 		return store.NotFoundWithCause(err)
 	case isTooLarge(err):
 		return fmt.Errorf("%w: the stored value is larger than the limit (raise WithMaxValueBytes)", ErrTooLarge)
-	case s.traits.needsExpiry && strings.Contains(err.Error(), "invalid expire"):
-		return &withheld{fmt.Sprintf("middleware: the %s store needs an expiration (WithDefaults sets one)", s.backing.GetType()), err}
-	case s.traits.quotes:
-		return &withheld{fmt.Sprintf("middleware: the %s store failed: %s", s.backing.GetType(), causeOf(err)), err}
+	case t.needsExpiry && strings.Contains(err.Error(), "invalid expire"):
+		return &withheld{fmt.Sprintf("middleware: the %s store needs an expiration (WithDefaults sets one)", backing.GetType()), err}
+	case t.quotes:
+		return &withheld{fmt.Sprintf("middleware: the %s store failed: %s", backing.GetType(), causeOf(err)), err}
 	default:
 		return rediserr.Wrap(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -324,7 +325,8 @@ func TestCheckWithoutAnAnswer(t *testing.T) {
 	require.Equal(t, map[string]int64{"failed": 2}, s.outcomes(t))
 	require.Equal(t, 1, strings.Count(s.log.String(), "level=ERROR"), s.log.String())
 
-	m, k := memory(t), keyring(t)
+	h := sealtest.Handle(t)
+	m, k := memory(t), sealtest.KeyringOf(t, h)
 	require.NoError(t, checkedStore(t, m, k).Check(t.Context()))
 	probe := true // the probe opens first
 	flaky := aeadFuncs{k.Encrypt, func(b, ad []byte) ([]byte, error) {
@@ -336,6 +338,26 @@ func TestCheckWithoutAnAnswer(t *testing.T) {
 	s = checkedStore(t, m, flaky)
 	require.NoError(t, s.Check(t.Context()))
 	require.NoError(t, s.KeysDiffer(), "an outage is not a difference")
+	require.Equal(t, map[string]int64{"unavailable": 1}, s.outcomes(t))
+
+	// A key that cannot seal now, and a connection that breaks after the ping, are no difference either.
+	for _, failure := range []error{aead.ErrClosed, aead.ErrKeyExhausted, aead.ErrTooManyDataKeys} {
+		busy := aeadFuncs{func(b, ad []byte) ([]byte, error) {
+			if strings.Contains(string(ad), keycheck.Name) {
+				return nil, failure
+			}
+			return k.Encrypt(b, ad)
+		}, k.Decrypt}
+		s = checkedStore(t, memory(t), busy)
+		require.NoError(t, s.Check(t.Context()))
+		require.NoError(t, s.KeysDiffer(), failure)
+		require.Equal(t, map[string]int64{"unavailable": 1}, s.outcomes(t), failure)
+	}
+	cut := &failingSwap{Store: m, err: &net.OpError{Op: "read", Err: errors.New("connection reset by peer")}, failed: 1}
+	both, _, _ := sealtest.Rotated(t, h)
+	s = checkedStore(t, cut, sealtest.KeyringOf(t, both))
+	require.NoError(t, s.Check(t.Context()))
+	require.NoError(t, s.KeysDiffer())
 	require.Equal(t, map[string]int64{"unavailable": 1}, s.outcomes(t))
 
 	s = checkedStore(t, newPlain("memcache"), k)

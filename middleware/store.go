@@ -113,7 +113,6 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 		backing:   backing,
 		cfg:       cfg,
 		plaintext: plaintext.NewWindow(cfg.plaintext, cfg.until, cfg.now),
-		traits:    traitsOf(backing.GetType()),
 	}
 	if s.sealer, err = newSealer(a, cfg); err != nil {
 		return nil, err
@@ -122,12 +121,10 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 		return nil, err
 	}
 	s.can = capabilitiesOf(backing)
+	s.traits = traitsFor(backing, s.can)
 	s.bytes, s.swapper, s.setNX, s.lister, s.scoped = s.can.bytes, s.can.swapper, s.can.setNX, s.can.lister, s.can.scoped
 	if cfg.boundReads {
 		s.bounded = s.can.bounded
-	}
-	if s.bytes != nil {
-		s.traits = traits{} // a store of this module, whatever name it reports
 	}
 	s.reusedBuffers = s.bytes == nil && acceptsReusedBuffers(backing)
 	if cfg.plaintext == SealOnRead && s.swapper == nil {

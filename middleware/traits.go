@@ -2,6 +2,8 @@ package middleware
 
 import (
 	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
 )
 
 // traits are the differences between the stores that gocache publishes. They are
@@ -32,6 +34,13 @@ type traits struct {
 	deleteFails bool
 	// quotes: texts of errors contain key names or values.
 	quotes bool
+}
+
+func traitsFor(backing store.StoreInterface, can capabilities) traits {
+	if can.bytes != nil {
+		return traits{} // a store of this module, whatever name it reports
+	}
+	return traitsOf(backing.GetType())
 }
 
 func traitsOf(storeType string) traits {

@@ -14,7 +14,7 @@ import (
 
 // Refused reports whether the key was asked about a value and refused it.
 func Refused(err error) bool {
-	return (errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey)) && !undecided(err)
+	return (errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey)) && !Undecided(err)
 }
 
 // Outcome names the result of sealing or opening for metrics and logs: "ok", or the reason of a known error. It is empty for
@@ -69,8 +69,9 @@ func Unmarked(err error) bool {
 	return errors.As(err, &u)
 }
 
-// undecided reports whether an error, anywhere in its chain, means that the key gave no answer.
-func undecided(err error) bool {
+// Undecided reports whether an error, anywhere in its chain, means that the key gave no answer. Errors of the network and of
+// a context count, whatever was called.
+func Undecided(err error) bool {
 	for _, target := range [...]error{aead.ErrKeyServiceUnavailable, aead.ErrTooManyDataKeys, aead.ErrClosed, aead.ErrKeyExhausted} {
 		if errors.Is(err, target) {
 			return true
