@@ -2,7 +2,9 @@ package middleware_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -179,3 +181,16 @@ func raw(t testing.TB, m *memorystore.Store, key string) []byte {
 	require.NoError(t, err)
 	return b
 }
+
+// oneOf fails unless errors.Is reports true for one of the targets.
+func oneOf(t testing.TB, err error, targets ...error) {
+	t.Helper()
+	for _, target := range targets {
+		if errors.Is(err, target) {
+			return
+		}
+	}
+	require.Failf(t, "an undocumented error", "%v (%T)", err, err)
+}
+
+func countLines(text string) int { return strings.Count(strings.TrimSpace(text), "\n") + 1 }

@@ -416,3 +416,16 @@ func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
 	require.NoError(t, sealedStore(t, rdb, keyringOf(t, h), "asynq").Set(ctx, "k", "v"))
 	require.EqualValues(t, 1, use(audited(t, rdb, audit.Config{}), fmt.Sprint("key ", h.KeysetInfo().GetPrimaryKeyId())))
 }
+
+// A server without CLIENT NO-TOUCH counts reading as use, and the report says so.
+func TestReadingCountsAsUse(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	require.NoError(t, rdb.Set(t.Context(), "a", "v", 0).Err())
+	offered := rdb.Do(t.Context(), "client", "no-touch", "off").Err() == nil
+	r := audited(t, rdb, audit.Config{})
+	require.Equal(t, !offered, r.CountsAsUse)
+	var text strings.Builder
+	require.NoError(t, r.WriteText(&text))
+	require.Equal(t, !offered, strings.Contains(text.String(), "changed the idle times"))
+}

@@ -7,12 +7,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"github.com/tink-crypto/tink-go/v2/keyset"
-	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware/audit"
-	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 )
 
 const (
@@ -132,136 +129,4 @@ func TestCollectionsOfEarlierReleases(t *testing.T) {
 	require.Equal(t, audit.Unknown, answer, why)
 	answer, _ = r.AnythingSealed()
 	require.Equal(t, audit.Unknown, answer)
-}
-
-// Plaintext behind a planted header does not count as sealed, although nothing is opened.
-func TestPlaintextBehindAHeader(t *testing.T) {
-	t.Parallel()
-	rdb := redistest.Start(t).Client(t)
-	ctx := t.Context()
-	require.NoError(t, sealedStore(t, rdb, keyring(t), "shop").Set(ctx, "a", "v"))
-	require.NoError(t, sealedStore(t, rdb, envelope(t), "shop").Set(ctx, "b", "v"))
-	answer, why := audited(t, rdb, audit.Config{}).AnythingPlaintext()
-	require.Equal(t, audit.No, answer, why)
-	for _, text := range []string{"alice@example.com and some more of her data", `{"user":"alice","card":"4111"}`, "short", ""} {
-		require.NoError(t, rdb.Set(ctx, "shop:planted", "\xC1\x5C\x01\x01\x01\x00"+text, 0).Err())
-		r := audited(t, rdb, audit.Config{})
-		require.EqualValues(t, 1, r.Total.UnknownFormat.Values, text)
-		answer, _ = r.AnythingPlaintext()
-		require.Equal(t, audit.Unknown, answer, text)
-	}
-}
-
-// A header that names a key and does not open does not count as a value under that key. The reason names a remedy.
-func TestPlantedKeyName(t *testing.T) {
-	t.Parallel()
-	rdb := redistest.Start(t).Client(t)
-	ctx := t.Context()
-	both, old, _ := rotated(t, handle(t))
-	ring := keyringOf(t, both)
-	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
-	c := audit.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
-	planted := append([]byte("\xC1\x5C\x01\x01\x01\x00\x01"), byte(old>>24), byte(old>>16), byte(old>>8), byte(old))
-	planted = append(planted, strings.Repeat("\xfe", 40)...)
-	require.NoError(t, rdb.Set(ctx, "shop:planted", planted, 0).Err())
-	answer, why := audited(t, rdb, audit.Config{}).MayDestroy(old, c)
-	require.Equal(t, audit.No, answer)
-	require.Contains(t, why[0], "delete any that do not open")
-	opened := audit.Config{Keys: []tink.AEADWithContext{ring}, Namespaces: []string{"shop"}}
-	r := audited(t, rdb, opened)
-	answer, why = r.MayDestroy(old, c)
-	require.Equal(t, audit.Unknown, answer)
-	require.Contains(t, strings.Join(why, "\n"), "delete values that an attacker wrote")
-	require.NoError(t, rdb.Del(ctx, "shop:planted").Err())
-	answer, why = audited(t, rdb, opened).MayDestroy(old, c)
-	require.Equal(t, audit.Yes, answer, why)
-}
-
-// Values under a disabled key do not open. This does not make them planted: the key may not be destroyed.
-func TestValuesUnderADisabledKey(t *testing.T) {
-	t.Parallel()
-	rdb := redistest.Start(t).Client(t)
-	h := handle(t)
-	require.NoError(t, sealedStore(t, rdb, keyringOf(t, h), "shop").Set(t.Context(), "a", "v"))
-	both, old, _ := rotated(t, h)
-	m := keyset.NewManagerFromHandle(both)
-	require.NoError(t, m.Disable(old))
-	both, err := m.Handle()
-	require.NoError(t, err)
-	ring := keyringOf(t, both)
-	r := audited(t, rdb, audit.Config{Keys: []tink.AEADWithContext{ring}, Namespaces: []string{"shop"}})
-	require.EqualValues(t, 1, r.Total.Unreadable.Values)
-	answer, why := r.MayDestroy(old, audit.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
-	require.Equal(t, audit.No, answer, why)
-	require.Contains(t, why[0], "which is disabled")
-	require.NotContains(t, strings.Join(why, "\n"), "delete")
-}
-
-// Key checks count apart, under their keys, and are opened with the values.
-func TestKeyChecksCountApart(t *testing.T) {
-	t.Parallel()
-	rdb := redistest.Start(t).Client(t)
-	ctx := t.Context()
-	ring := keyring(t)
-	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
-	check, err := keycheck.New(ring, "shop")
-	require.NoError(t, err)
-	entry, err := check.Seal(ctx)
-	require.NoError(t, err)
-	require.NoError(t, rdb.Set(ctx, keycheck.StoredName("shop"), entry, 0).Err())
-	for _, keys := range [][]tink.AEADWithContext{nil, {ring}} {
-		r := audited(t, rdb, audit.Config{Keys: keys, Namespaces: []string{"shop"}})
-		require.Equal(t, audit.KeyChecks{Values: 1}, r.KeyChecks)
-		require.EqualValues(t, 1, r.Total.Sealed.Values)
-		require.EqualValues(t, 2, r.Keys[0].Values)
-		answer, why := r.AnythingPlaintext()
-		require.Equal(t, audit.No, answer, why)
-	}
-	r := audited(t, rdb, audit.Config{Keys: []tink.AEADWithContext{keyring(t)}, Namespaces: []string{"shop"}})
-	require.Equal(t, audit.KeyChecks{Values: 1, Unreadable: 1}, r.KeyChecks)
-	answer, _ := r.AnythingPlaintext()
-	require.Equal(t, audit.Unknown, answer)
-	// Plaintext under the reserved name is plaintext.
-	require.NoError(t, rdb.Set(ctx, keycheck.StoredName("shop"), "alice", 0).Err())
-	answer, _ = audited(t, rdb, audit.Config{}).AnythingPlaintext()
-	require.Equal(t, audit.Yes, answer)
-}
-
-// Types are ignored by name, and plaintext that begins like a HyperLogLog is plaintext.
-func TestIgnoredTypes(t *testing.T) {
-	t.Parallel()
-	rdb := redistest.Start(t).Client(t)
-	ctx := t.Context()
-	require.NoError(t, sealedStore(t, rdb, keyring(t), "shop").Set(ctx, "a", "v"))
-	require.NoError(t, rdb.HSet(ctx, "hash", "f", "v").Err())
-	require.NoError(t, rdb.RPush(ctx, "list", "v").Err())
-	answer, why := audited(t, rdb, audit.Config{IgnoreTypes: []string{"hash"}}).AnythingPlaintext()
-	require.Equal(t, audit.Unknown, answer)
-	require.Contains(t, strings.Join(why, "\n"), "ignore type list")
-	require.NotContains(t, strings.Join(why, "\n"), "hash")
-	ignoring := audited(t, rdb, audit.Config{IgnoreTypes: []string{"hash", "list", "set"}})
-	answer, why = ignoring.AnythingPlaintext()
-	require.Equal(t, audit.No, answer, why)
-	require.Contains(t, ignoring.Scope(), "; NOT 1 entries of type hash, which were ignored; NOT 1 entries of type list, which were ignored;")
-	require.NotContains(t, ignoring.Scope(), "type set")
-	for _, bad := range []string{"", "string", "HyperLogLog", "hsah", "Hash", "json"} {
-		_, err := audit.Run(ctx, rdb, audit.Config{IgnoreTypes: []string{bad}})
-		require.ErrorIs(t, err, audit.ErrConfig)
-	}
-	require.NoError(t, rdb.Set(ctx, "hidden", "HYLL\x01\x00\x00\x00 alice@example.com and more", 0).Err())
-	answer, _ = audited(t, rdb, audit.Config{IgnoreTypes: []string{"hash", "list"}}).AnythingPlaintext()
-	require.Equal(t, audit.Yes, answer)
-}
-
-// A server without CLIENT NO-TOUCH counts reading as use, and the report says so.
-func TestReadingCountsAsUse(t *testing.T) {
-	t.Parallel()
-	rdb := redistest.Start(t).Client(t)
-	require.NoError(t, rdb.Set(t.Context(), "a", "v", 0).Err())
-	offered := rdb.Do(t.Context(), "client", "no-touch", "off").Err() == nil
-	r := audited(t, rdb, audit.Config{})
-	require.Equal(t, !offered, r.CountsAsUse)
-	var text strings.Builder
-	require.NoError(t, r.WriteText(&text))
-	require.Equal(t, !offered, strings.Contains(text.String(), "changed the idle times"))
 }
