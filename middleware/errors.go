@@ -189,7 +189,7 @@ func (t traits) backingError(backing store.StoreInterface, err error) error {
 		return store.NotFoundWithCause(err)
 	case isTooLarge(err):
 		return fmt.Errorf("%w: the stored value is larger than the limit (raise WithMaxValueBytes)", ErrTooLarge)
-	case t.needsExpiry && strings.Contains(err.Error(), "invalid expire"):
+	case t.needsExpiry && rediserr.InvalidExpire(err):
 		return &withheld{fmt.Sprintf("middleware: the %s store needs an expiration (WithDefaults sets one)", backing.GetType()), err}
 	case t.quotes:
 		return &withheld{fmt.Sprintf("middleware: the %s store failed: %s", backing.GetType(), causeOf(err)), err}

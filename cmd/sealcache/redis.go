@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/url"
-	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -82,7 +81,7 @@ func (g *greeting) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 func (g *greeting) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
-		if cmd.Name() == "hello" && (rediserr.Temporary(err) || rediserr.Code(err) == "DENIED") {
+		if cmd.Name() == "hello" && (rediserr.Temporary(err) || rediserr.Protected(err)) {
 			g.refusal.Store(&err)
 		}
 		return err
@@ -92,22 +91,22 @@ func (g *greeting) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // failed explains why the first request failed. A refusal that no retry mends is a fault of the configuration.
 func (r *redisFlag) failed(err error) error {
 	scheme, _, _ := strings.Cut(strings.ToLower(r.url), "://")
-	switch code := rediserr.Code(err); {
-	case loginRefused(err):
+	switch {
+	case rediserr.LoginRefused(err):
 		return wrong("Redis refuses the user or the password (check the URL)")
-	case databaseRefused(err):
+	case rediserr.DatabaseRefused(err):
 		return wrong("the Redis server does not have this database (check the number in the URL)")
-	case clusterRefused(err):
+	case rediserr.NoCluster(err):
 		return wrong("the Redis server is a single node and not a Cluster (write %s:// in the URL)", strings.TrimSuffix(scheme, "+cluster"))
-	case code == "DENIED":
+	case rediserr.Protected(err):
 		return wrong("redis refused the connection: DENIED, the server is in protected mode (set a password in Redis)")
-	case code == "NOPERM":
+	case rediserr.Code(err) == "NOPERM":
 		return wrong("redis refused the request: %s (check the ACL of the Redis user)", shortReply(err))
 	case rediserr.Temporary(err):
 		return fmt.Errorf("redis cannot serve the request now: %s (try again later)", shortReply(err))
 	case rediserr.IsReply(err):
 		return fmt.Errorf("redis refused the request: %s (check the server)", shortReply(err))
-	case notRedis(err):
+	case rediserr.NotRedis(err):
 		return wrong("the server does not speak the Redis protocol (check the URL)")
 	case strings.HasPrefix(scheme, "rediss") && handshakeFailed(err):
 		return fmt.Errorf("redis does not answer (check that the port speaks TLS): %w", err)
@@ -126,23 +125,6 @@ func shortReply(err error) string {
 	return strings.TrimSuffix(text, ".")
 }
 
-// loginRefused reports whether Redis refused the user or the password. The client wraps some of these replies only as text,
-// and Redis has no code for the last one.
-func loginRefused(err error) bool {
-	return redis.IsAuthError(err) || says(err, "wrongpass", "noauth", "auth failed", "without any password configured")
-}
-
-// databaseRefused reports whether Redis does not have the database. Redis has no code for it.
-func databaseRefused(err error) bool { return says(err, "db index", "select is not allowed") }
-
-// clusterRefused reports whether the server says that it is not a node of a Cluster. Redis has no code for it.
-func clusterRefused(err error) bool {
-	return rediserr.Code(err) == "ERR" && says(err, "cluster support disabled", "cluster is disabled")
-}
-
-// notRedis reports whether the client could not parse the answer. The client has no type for it.
-func notRedis(err error) bool { return says(err, "redis: can't parse", "redis: invalid reply") }
-
 // handshakeFailed reports whether a TLS handshake may have failed because the server does not speak TLS. Such a server
 // waits for more, closes the connection or answers without TLS.
 func handshakeFailed(err error) bool {
@@ -153,12 +135,6 @@ func handshakeFailed(err error) bool {
 func timedOut(err error) bool {
 	var timeout net.Error
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
-}
-
-// says reports whether the text of an error contains one of these parts, which are in lower case.
-func says(err error, parts ...string) bool {
-	text := strings.ToLower(err.Error())
-	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
 }
 
 // server names the server and the database for a report, without the user, the password and the options of the URL.

@@ -77,9 +77,6 @@ func TestOpenRefused(t *testing.T) {
 		var u *configError
 		require.ErrorAs(t, err, &u, url)
 	}
-	require.True(t, databaseRefused(errors.New("ERR SELECT is not allowed in cluster mode")))
-	require.True(t, loginRefused(errors.New("ERR AUTH <password> called without any password configured for the default user")))
-	require.False(t, loginRefused(errors.New("dial tcp: connection refused")))
 }
 
 // An error says whether the server answered, and what. What no retry mends is a fault of the configuration.

@@ -10,14 +10,21 @@
 //   - RefusedForGood: the server would give the same reply to the same command again. Example: "WRONGTYPE Operation against
 //     a key holding the wrong kind of value".
 //
-// [Denied] and [NotOffered] return true only for replies for which RefusedForGood also returns true:
+// [Denied], [NotOffered] and [Unavailable] return true only for replies for which RefusedForGood also returns true:
 //
 //   - [NotOffered]: no command of this name works, whatever its keys are. The server does not have the command, or the
 //     user has no permission for the command. Example: "ERR unknown command 'INFO'".
+//
 //   - [Denied]: the same replies as NotOffered, and also replies that say that the user has no permission for one of the
 //     keys. Example: "NOPERM No permissions to access a key".
 //
-// If there is no reply, as after a broken connection, all four return false.
+//   - [Unavailable]: an optional command was refused, in any wording, and the caller does without it. It returns true for
+//     every reply of NotOffered, and also for replies of unknown meaning, such as a proxy's "ERR 42".
+//
+// If there is no reply, as after a broken connection, all five return false.
+//
+// [LoginRefused], [DatabaseRefused], [NoCluster], [Protected] and [NotRedis] explain why the first command on a connection
+// failed.
 //
 // The package imports no Redis client. It recognizes an error reply of the server by the method RedisError, which errors of
 // go-redis have.

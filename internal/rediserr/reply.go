@@ -59,12 +59,13 @@ func code(text string) string {
 func notOffered() []string {
 	return []string{
 		"unknown command", "unknown subcommand", "unknown redis command", // Redis and its imitators, renamed commands
-		"unsupported", "not supported", "not support ", "no support", "doesn't support", "does not support", // Envoy, miniredis, Alibaba
+		"unsupport", "not supported", "not support ", "no support", "doesn't support", "does not support", // Envoy, miniredis, Alibaba
 		"not allowed", "isn't allowed", // Codis, Redis Enterprise, commands in scripts, DEBUG and MODULE
 		"not available", "unavailable command", // Upstash
 		"not implemented", "unimplemented", "not enabled", "disabled", "not permitted", "forbid", // predixy and others
+		"blocked", "denied", "restricted", // managed services
 		"unrecognized command", "invalid command", "illegal command", "no such command", "bad command",
-		"can't run this command", "no permission", "permission denied", // ACLs within scripts, other services
+		"can't run this command", "no permission", // ACLs within scripts, other services
 	}
 }
 
@@ -72,9 +73,11 @@ func notOffered() []string {
 // command, a proxy or a managed service bars it, or an ACL denies it to this user. A refused key or channel, a full or
 // loading server and a failed login are other refusals. A proxy that closes the connection instead of answering is not
 // recognized.
+//
+// Callers that can do without the command use [Unavailable] instead, because NotOffered cannot know every wording.
 func NotOffered(err error) bool {
 	text, ok := reply(err)
-	if !ok {
+	if !ok || LoginRefused(err) {
 		return false
 	}
 	text = strings.ToLower(text)
@@ -82,12 +85,34 @@ func NotOffered(err error) bool {
 	case "NOPERM":
 		return !strings.Contains(text, "access ") && !strings.Contains(text, " key")
 	case "ERR":
-		return !strings.Contains(text, "can't access") &&
+		return !strings.Contains(text, cannotAccess) &&
 			slices.ContainsFunc(notOffered(), func(part string) bool { return strings.Contains(text, part) })
 	default:
 		return false
 	}
 }
+
+// Unavailable reports whether the server refuses an optional command, such as INFO, MULTI or OBJECT ENCODING, in any
+// wording. Every reply for which [RefusedForGood] returns true counts, except those about the login, about a user's
+// permission for a key, and about the type of a key. The caller then does without the command, and must not conclude from
+// the refusal that all is well.
+func Unavailable(err error) bool {
+	if !RefusedForGood(err) || LoginRefused(err) || Protected(err) {
+		return false
+	}
+	switch Code(err) {
+	case "WRONGTYPE":
+		return false
+	case "NOPERM":
+		return NotOffered(err)
+	default:
+		text, _ := reply(err)
+		return !strings.Contains(strings.ToLower(text), cannotAccess)
+	}
+}
+
+// cannotAccess is a part of the reply of a script to a user without permission for a key.
+const cannotAccess = "can't access"
 
 // Denied reports whether the server refuses a request for good, in words that leave no doubt. An ACL denies the command or
 // one of its keys, or the server does not offer the command. Replies of unknown meaning, such as a proxy's "ERR 42", do not
@@ -97,7 +122,7 @@ func Denied(err error) bool { return Code(err) == "NOPERM" || NotOffered(err) }
 // RefusedForGood reports whether the server answered with an error that the same request would get again. All replies
 // count, in any wording, except those of [Temporary]. So a wrong type, an unknown command, a missing login and a proxy's
 // "ERR 42" count. A loading, full, busy or replicating server does not count. Errors of the network do not count either.
-// Callers that can take another way, or do without the answer, use it.
+// [Unavailable] is the narrower function for optional commands.
 func RefusedForGood(err error) bool { return IsReply(err) && !Temporary(err) }
 
 // RefusedForNow reports whether the server did not run a command and may run it soon, as during a failover. The command can

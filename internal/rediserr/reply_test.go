@@ -48,6 +48,10 @@ func TestNotOffered(t *testing.T) {
 		"section (server) is not supported":                                    true,
 		"client_error Unknown Command: multi":                                  true,
 		"ERR command not implemented":                                          true,
+		"ERR command 'INFO' is blocked":                                        true,
+		"ERR unsupport command":                                                true,
+		"ERR access denied":                                                    true,
+		"ERR INFO is restricted":                                               true,
 
 		"NOPERM this user has no permissions to access one of the keys used as arguments":                                   false,
 		"NOPERM User app has no permissions to access the 'secret' key":                                                     false,
@@ -61,6 +65,8 @@ func TestNotOffered(t *testing.T) {
 		"READONLY You can't write against a read only replica.":                                                             false,
 		"ERR max number of clients reached":                                                                                 false,
 		"WRONGTYPE Operation against a key holding the wrong kind of value":                                                 false,
+		"UNBLOCKED client unblocked via CLIENT UNBLOCK":                                                                     false,
+		"ERR 42":     false,
 		"redis: nil": false,
 	} {
 		require.Equal(t, want, rediserr.NotOffered(fmt.Errorf("wrapped: %w", reply(text))), text)
@@ -94,7 +100,7 @@ func TestCode(t *testing.T) {
 // Each reply is refused for good or temporary, and never both.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	type refusal struct{ forNow, temporary, forGood, denied bool }
+	type refusal struct{ forNow, temporary, forGood, denied, unavailable bool }
 	for text, want := range map[string]refusal{
 		"READONLY You can't write against a read only replica.": {forNow: true, temporary: true},
 		inScript + "-READONLY You can't write against a read":   {forNow: true, temporary: true},
@@ -111,24 +117,31 @@ func TestRefusals(t *testing.T) {
 		"UNBLOCKED client unblocked":                            {temporary: true},
 		"ERR max number of clients reached":                     {temporary: true},
 
-		"NOPERM this user has no permissions to run the 'info' command":                   {forGood: true, denied: true},
+		"NOPERM this user has no permissions to run the 'info' command":                   {forGood: true, denied: true, unavailable: true},
 		"NOPERM this user has no permissions to access one of the keys used as arguments": {forGood: true, denied: true},
-		"ERR unknown command 'info', with args beginning with: ":                          {forGood: true, denied: true},
-		"unsupported command 'multi'":                                                     {forGood: true, denied: true},
-		"WRONGTYPE Operation against a key":                                               {forGood: true},
-		"NOAUTH Authentication required.":                                                 {forGood: true},
-		"ERR syntax error":                                                                {forGood: true},
-		"ERR 42":                                                                          {forGood: true},
+		"ERR unknown command 'info', with args beginning with: ":                          {forGood: true, denied: true, unavailable: true},
+		"unsupported command 'multi'":                                                     {forGood: true, denied: true, unavailable: true},
+		"ERR command 'INFO' is blocked":                                                   {forGood: true, denied: true, unavailable: true},
+		"ERR syntax error":                                                                {forGood: true, unavailable: true},
+		"ERR 42":                                                                          {forGood: true, unavailable: true},
+		"NOSUCH thing":                                                                    {forGood: true, unavailable: true},
+		inScript + "The user executing the script can't access at least one of the keys": {forGood: true},
+		"WRONGTYPE Operation against a key":                                              {forGood: true},
+		inScript + "WRONGTYPE Operation against a key":                                   {forGood: true},
+		"NOAUTH Authentication required.":                                                {forGood: true},
+		"WRONGPASS invalid username-password pair or user is disabled.":                  {forGood: true},
+		"ERR invalid password":                                                           {forGood: true},
+		"DENIED Redis is running in protected mode":                                      {forGood: true},
 
 		"redis: nil": {},
 	} {
 		err := fmt.Errorf("wrapped: %w", reply(text))
 		require.Equal(t, want, refusal{
-			rediserr.RefusedForNow(err), rediserr.Temporary(err), rediserr.RefusedForGood(err), rediserr.Denied(err),
+			rediserr.RefusedForNow(err), rediserr.Temporary(err), rediserr.RefusedForGood(err), rediserr.Denied(err), rediserr.Unavailable(err),
 		}, text)
 	}
 	for _, err := range []error{nil, io.EOF, context.Canceled, redis.Nil, redis.TxFailedErr, errors.New("ERR unknown command, not said by the server")} {
-		require.False(t, rediserr.RefusedForNow(err) || rediserr.Temporary(err) || rediserr.RefusedForGood(err) || rediserr.Denied(err), "%v", err)
+		require.False(t, rediserr.RefusedForNow(err) || rediserr.Temporary(err) || rediserr.RefusedForGood(err) || rediserr.Denied(err) || rediserr.Unavailable(err), "%v", err)
 	}
 }
 

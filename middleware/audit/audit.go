@@ -31,6 +31,7 @@ type auditor struct {
 	keys      map[string]cachevalue.Keys
 	untouched bool  // reads do not count as use of an entry
 	moved     bool  // see Report.Moved
+	unwatched bool  // see Report.Unwatched
 	left      []int // databases that were not examined
 
 	mu        sync.Mutex
@@ -95,6 +96,7 @@ func (a *auditor) run(ctx context.Context) error {
 		return err
 	})
 	a.moved = err == nil && now.Since(before)
+	a.unwatched = now.Run == "" && !selected.Clustered()
 	return err
 }
 
@@ -181,7 +183,7 @@ func (a *auditor) namespaceOf(name string) (namespace, key string) {
 func (a *auditor) report(started time.Time, complete bool) *Report {
 	r := &Report{
 		Schema:   reportSchema,
-		Complete: complete, Moved: a.moved, Started: started.UTC(), Elapsed: time.Since(started), Servers: a.servers.Addresses(),
+		Complete: complete, Moved: a.moved, Unwatched: a.unwatched, Started: started.UTC(), Elapsed: time.Since(started), Servers: a.servers.Addresses(),
 		Namespace: a.Namespace, Prefix: a.scope, Namespaces: a.Namespaces, OtherDatabases: a.left, OneDatabase: a.OneDatabase,
 		Replica: a.Replica, Opened: len(a.Keys) > 0, IgnoredTypes: a.IgnoreTypes, Exclude: a.Exclude,
 		OtherApplications: a.OtherApplications, CountsAsUse: !a.untouched,

@@ -76,7 +76,7 @@ func (m *migration) admit(ctx context.Context, growth int64) error {
 	}
 	states, err := m.servers.States(ctx)
 	switch {
-	case errors.Is(err, rediswalk.ErrNoState):
+	case errors.Is(err, rediswalk.ErrNoState) && len(g.before) == 0: // a server that showed its memory before is not trusted without
 		g.before, g.room, g.grown = []rediswalk.State{}, math.MaxInt64, 0
 		return nil
 	case err != nil:

@@ -274,7 +274,7 @@ func (p *planner) batch(ctx context.Context, names []string) (*planTally, error)
 			return nil, rediserr.Wrap(ttls[i].Err())
 		case ttls[i].Val() == -2: // it is gone
 		default:
-			t.blind = t.blind || rediserr.NotOffered(encodings[i].Err())
+			t.blind = t.blind || rediserr.Unavailable(encodings[i].Err())
 			if cachevalue.LooksHyperLogLog(start) && sizes[i].Val() <= cachevalue.MaxHyperLogLog { // only the whole value decides
 				whole, err := p.servers.Read(ctx, []string{name})
 				if err != nil {

@@ -302,6 +302,9 @@ func (m *migration) changeEntries(ctx context.Context) error {
 		return err
 	}
 	now, err := moves()
+	if err == nil && now.Run == "" && !m.servers.Clustered() {
+		m.warn("the run cannot notice SWAPDB and MOVE, because the server does not show its run id (allow INFO for the Redis user)")
+	}
 	if err == nil && now.Since(m.before.Moves) {
 		m.walk.Mu.Lock()
 		m.moved = true

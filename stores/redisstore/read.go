@@ -88,7 +88,7 @@ func (s *Store) bounded(
 		err = readError(ctx, opGet, err)
 	}
 	switch {
-	case rediserr.RefusedForGood(err):
+	case rediserr.Unavailable(err):
 		b, err = s.GetBytes(ctx, key) // for any text with which GETRANGE was refused
 	case err != nil || len(b) > 0:
 	case exists.Err() == nil && exists.Val() == 0:
@@ -105,7 +105,7 @@ func (s *Store) GetBytesWithTTLMax(ctx context.Context, key string, limit int) (
 		return nil, 0, failed(ctx, opGetWithTTL, errBadLimit)
 	}
 	b, ttl, err := s.getWithTTL(ctx, key, limit)
-	if rediserr.RefusedForGood(err) {
+	if rediserr.Unavailable(err) {
 		b, ttl, err = s.getWithTTL(ctx, key, unbounded)
 	}
 	b, err = within(ctx, opGetWithTTL, b, limit, err)
@@ -146,7 +146,7 @@ func (s *Store) getWithTTL(ctx context.Context, key string, limit int) ([]byte, 
 	}
 	value, left, err := s.readTogether(ctx, key, limit)
 	// For lack of memory the server refuses even a transaction that only reads.
-	if forGood := rediserr.RefusedForGood(err); forGood || rediserr.Code(err) == "OOM" {
+	if forGood := rediserr.Unavailable(err); forGood || rediserr.Code(err) == "OOM" {
 		b, ttl, scriptErr := s.getByScript(ctx, key, limit)
 		if scriptErr == nil || errors.Is(scriptErr, store.NotFound{}) {
 			if forGood {

@@ -1,12 +1,8 @@
 package redisstore_test
 
 import (
-	"bufio"
 	"fmt"
-	"io"
 	"net"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,93 +13,6 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
-// refusing starts a proxy that answers some commands with an error and forwards the others one by one. It returns its
-// address.
-func refusing(t *testing.T, target string, refusals map[string]string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", target)
-			if err != nil {
-				_ = client.Close()
-				return
-			}
-			go func() {
-				_ = relay(client, server, refusals)
-				_, _ = client.Close(), server.Close()
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
-
-func relay(client, server net.Conn, refusals map[string]string) error {
-	commands, replies := bufio.NewReader(client), bufio.NewReader(server)
-	for {
-		command, words, err := message(commands)
-		if err != nil {
-			return err
-		}
-		var reply string
-		refusal, refuses := refusals[strings.ToLower(words[0])]
-		if refuses {
-			reply = "-" + refusal + "\r\n"
-		} else {
-			if _, err := io.WriteString(server, command); err != nil {
-				return err
-			}
-			if reply, _, err = message(replies); err != nil {
-				return err
-			}
-		}
-		if _, err := io.WriteString(client, reply); err != nil {
-			return err
-		}
-		if refuses {
-			time.Sleep(5 * time.Millisecond) // the replies that follow come after the client's next command
-		}
-	}
-}
-
-// message reads one RESP message. It returns the raw bytes and the strings in it.
-func message(r *bufio.Reader) (raw string, words []string, err error) {
-	line, err := r.ReadString('\n')
-	if err != nil {
-		return "", nil, err
-	}
-	n, _ := strconv.Atoi(strings.TrimSpace(line[1:]))
-	switch line[0] {
-	case '$', '=':
-		if n < 0 {
-			return line, nil, nil
-		}
-		body := make([]byte, n+2)
-		_, err = io.ReadFull(r, body)
-		return line + string(body), []string{string(body[:n])}, err
-	case '%':
-		n *= 2
-		fallthrough
-	case '*', '>', '~':
-		for range n {
-			part, w, err := message(r)
-			if err != nil {
-				return "", nil, err
-			}
-			line, words = line+part, append(words, w...)
-		}
-		return line, words, nil
-	default:
-		return line, nil, nil
-	}
-}
-
 // Proxies and managed services refuse optional commands with texts of their own.
 func TestRefusedOptionalCommands(t *testing.T) {
 	t.Parallel()
@@ -113,12 +22,16 @@ func TestRefusedOptionalCommands(t *testing.T) {
 		"miniredis":    {"info": "section (server) is not supported"},
 		"no words":     {"multi": "ERR 42", "exec": "ERR 43", "info": "ERR 44", "getrange": "ERR 45"},
 		"no existence": {"exists": "ERR 46"},
+		"blocked":      {"multi": "ERR command 'MULTI' is blocked", "info": "ERR command 'INFO' is blocked"},
+		"unsupport":    {"multi": "ERR unsupport command", "info": "ERR unsupport command"},
+		"denied":       {"multi": "ERR access denied", "info": "ERR access denied"},
+		"restricted":   {"multi": "ERR MULTI is restricted", "info": "ERR INFO is restricted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			srv := redistest.Start(t)
 			ctx := t.Context()
-			s := open(t, "redis://"+refusing(t, srv.Addr(), refusals)+"?pool_size=1")
+			s := open(t, "redis://"+redistest.Refusing(t, srv.Addr(), refusals)+"?pool_size=1")
 			tag := store.WithTags([]string{"ns:t"})
 			for i := range 3 {
 				key := fmt.Sprintf("ns:%d", i)
@@ -174,7 +87,7 @@ func TestScanNeedsInfoOfABusyServer(t *testing.T) {
 	srv := redistest.Start(t)
 	ctx := t.Context()
 	busy := map[string]string{"info": "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."}
-	s := open(t, "redis://"+refusing(t, srv.Addr(), busy)+"?max_retries=0")
+	s := open(t, "redis://"+redistest.Refusing(t, srv.Addr(), busy)+"?max_retries=0")
 	require.NoError(t, s.Set(ctx, "ns:k", "v"))
 	require.ErrorContains(t, s.ClearPrefix(ctx, "ns:"), "BUSY")
 	require.EqualValues(t, 1, srv.Client(t).Exists(ctx, "ns:k").Val())
@@ -191,7 +104,7 @@ func TestRefusedTransactionLeavesNoReply(t *testing.T) {
 			t.Parallel()
 			srv := redistest.Start(t)
 			ctx := t.Context()
-			s := open(t, "redis://"+refusing(t, srv.Addr(), refusals)+"?pool_size=1")
+			s := open(t, "redis://"+redistest.Refusing(t, srv.Addr(), refusals)+"?pool_size=1")
 			require.NoError(t, s.Set(ctx, "a", "value of a"))
 			require.NoError(t, s.Set(ctx, "b", "value of b"))
 			for range 3 {

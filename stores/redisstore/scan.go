@@ -117,8 +117,8 @@ type server struct {
 // would cover only a part of the entries.
 func (s *Store) inspect(ctx context.Context, node redis.Cmdable) (server, error) {
 	info, err := node.Info(ctx).Result()
-	if rediserr.RefusedForGood(err) {
-		return server{}, s.notClusterNode(ctx, node) // not offered; a login that fails is reported by the next command
+	if rediserr.Unavailable(err) {
+		return server{}, s.notClusterNode(ctx, node)
 	}
 	if err != nil {
 		return server{}, err
@@ -161,7 +161,7 @@ func (s *Store) checkWritable(ctx context.Context, node redis.Cmdable, prefix st
 	}
 	set := tagPrefix + prefix
 	err = node.SRem(ctx, set, set).Err() // does nothing, as in membersSource
-	if rediserr.NotOffered(err) || rediserr.Code(err) == "WRONGTYPE" {
+	if rediserr.Unavailable(err) || rediserr.Code(err) == "WRONGTYPE" {
 		return nil
 	}
 	return err

@@ -125,7 +125,7 @@ func (s *Servers) States(ctx context.Context) ([]State, error) {
 	err := s.EachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
 		info, err := node.Info(ctx).Result()
 		switch {
-		case rediserr.NotOffered(err):
+		case rediserr.Unavailable(err):
 			return ErrNoState
 		case err != nil:
 			return fmt.Errorf("rediswalk: cannot call INFO: %w", rediserr.Wrap(err))

@@ -62,7 +62,7 @@ func viewOf(ctx context.Context, node *redis.Client) (view, error) {
 	v := parseView(nodes)
 	stats, err := node.Info(ctx, "commandstats").Result()
 	switch {
-	case rediserr.NotOffered(err):
+	case rediserr.Unavailable(err):
 		return v, nil
 	case err != nil:
 		return view{}, fmt.Errorf("cannot call INFO: %w", rediserr.Wrap(err))

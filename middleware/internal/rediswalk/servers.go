@@ -163,8 +163,8 @@ func (s *Servers) OtherDatabases(ctx context.Context) ([]int, error) {
 	if s.cluster != nil {
 		return nil, nil
 	}
-	info, err := s.Client.Info(ctx, "keyspace").Result()
-	if rediserr.NotOffered(err) {
+	info, err := s.Client.Info(ctx).Result() // the same command as in RunID, so that both are refused or neither is
+	if rediserr.Unavailable(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -189,9 +189,13 @@ type DatabaseMoves struct {
 	Resets string `json:"resets"` // of CONFIG RESETSTAT: it remains after it has reset the other counters
 }
 
-// Since reports whether SWAPDB, MOVE or CONFIG RESETSTAT, which resets their counters, was called after an earlier state.
+// Since reports whether SWAPDB, MOVE or CONFIG RESETSTAT, which resets their counters, was called after an earlier state, or
+// may have been called because the server shows its counters no longer.
 func (m DatabaseMoves) Since(earlier DatabaseMoves) bool {
-	if m.Run != earlier.Run {
+	switch {
+	case m.Run == "" && earlier.Run != "": // the server no longer shows its counters
+		return true
+	case m.Run != earlier.Run:
 		return m.Calls > 0 // the counters of another run began at 0
 	}
 	return m.Calls != earlier.Calls || m.Infos < earlier.Infos || m.Resets != earlier.Resets
@@ -203,7 +207,7 @@ func (s *Servers) DatabaseMoves(ctx context.Context) (DatabaseMoves, error) {
 		return DatabaseMoves{}, nil
 	}
 	info, err := s.Client.Info(ctx, "all").Result()
-	if rediserr.NotOffered(err) {
+	if rediserr.Unavailable(err) {
 		return DatabaseMoves{}, nil
 	}
 	if err != nil {
@@ -224,9 +228,9 @@ func (s *Servers) At(ctx context.Context, database int) (*Servers, error) {
 	if other == nil {
 		return nil, nil
 	}
-	if err := other.Client.Info(ctx, "keyspace").Err(); err != nil {
+	if err := other.Client.Info(ctx).Err(); err != nil {
 		_ = other.Client.Close()
-		if rediserr.NotOffered(err) { // SELECT: the other client was allowed INFO
+		if rediserr.Unavailable(err) { // SELECT: the other client was allowed INFO
 			return nil, nil
 		}
 		return nil, fmt.Errorf("rediswalk: cannot call INFO: %w", rediserr.Wrap(err))
@@ -254,7 +258,7 @@ func (s *Servers) reconnected(database int) *Servers {
 func (s *Servers) RunID(ctx context.Context, node redis.Cmdable) (string, error) {
 	info, err := node.Info(ctx).Result()
 	switch {
-	case rediserr.NotOffered(err) && s.AllowUnwatched:
+	case rediserr.Unavailable(err) && s.AllowUnwatched:
 		return "", s.notClusterNode(ctx, node)
 	case rediserr.NotOffered(err):
 		return "", errNoInfo

@@ -22,7 +22,7 @@ func (s *Servers) Untouched(ctx context.Context) *Servers {
 				}
 			}
 			err := cn.Do(ctx, "client", "no-touch", "on").Err()
-			if rediserr.RefusedForGood(err) {
+			if rediserr.Unavailable(err) {
 				refused.Store(true)
 				return nil
 			}
