@@ -27,8 +27,11 @@
 //   - aead/gcpkms: keys in Google Cloud KMS, a separate module.
 //   - aead/gocloud: keys in Azure Key Vault, a separate module.
 //   - aead/hcvault: keys in HashiCorp Vault, a separate module.
+//   - aead/insecurecleartextkeyset: keysets in plaintext, for development and tests.
+//   - aead/aeadtest: tests for your own key services and AEADs.
 //   - middleware: Store seals the values of a gocache store. Sealer seals values for any other store.
-//   - middleware/jobs: seals the data of jobs for any queue. Package asynqjobs is for asynq.
+//   - middleware/jobs: seals the data of jobs for any queue. Package asynqjobs is for asynq, and asynqjobs/monitor is its
+//     admin page.
 //   - middleware/sessions: seals HTTP sessions for scs. Package gorillasessions is for gorilla/sessions.
 //   - middleware/migrate: seals existing data in Redis.
 //   - middleware/audit: counts sealed and plaintext values in Redis.
@@ -36,4 +39,5 @@
 //     suite for gocache stores.
 //   - fxmodule: sealed caches for fx, from one Config. Package fxjobs adds jobs on asynq.
 //   - cmd/sealcache: the command for existing data and for keys, a separate module.
+//   - benchmarks: a program that measures what sealing costs.
 package sealcache
