@@ -45,7 +45,10 @@ var Module fx.Option = fx.Module("sealcache",
 // without Store.
 //
 // List Decorator among the options of fx.New itself. fx.New refuses it inside an fx.Module, where it would seal the store
-// for that module only ("fx.Logger Option should be passed to top-level App").
+// for that module only, and the rest of the application would store plaintext. The error of fx.New is then "fx.Logger
+// Option should be passed to top-level App, not to fx.Module", because Decorator contains an fx.Logger for this purpose.
+// List an fx.Logger of the application after Decorator. If it is listed before, fx logs to standard error instead.
+// fx.WithLogger and fx.NopLogger work in any place.
 //
 // Decorator also replaces a store.StoreInterface that an fx.Module provides as fx.Private: functions in that module get
 // the sealed public store, and their entries go there. fx can neither prevent nor report it. Seal such a store in its own
@@ -68,9 +71,9 @@ func common() fx.Option {
 	return fx.Provide(newSystem, sealedNamed(Default), keysOf, encryptorOf, newHealth)
 }
 
-// onlyAtRoot makes fx refuse the options inside an fx.Module. An option cannot find out where it is listed. fx refuses
-// fx.Logger inside an fx.Module, and at the root it changes the least: this one repeats fx's default, and fx.WithLogger and
-// fx.NopLogger override it.
+// onlyAtRoot makes fx refuse the options inside an fx.Module. Functions that an fx.Module provides, decorates or invokes all
+// run in its scope, so none of them sees that the root has another store. Only four options fail inside an fx.Module. At the
+// root, fx.Logger changes the least: this one repeats fx's default. The others would change timeouts, or recover panics.
 func onlyAtRoot() fx.Option { return fx.Logger(stderr{}) }
 
 type stderr struct{}

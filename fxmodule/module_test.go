@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -16,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
+	"go.uber.org/fx/fxevent"
 
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/internal/sealtest"
@@ -160,6 +162,40 @@ func TestDecoratorKeepsTheLogOfFx(t *testing.T) {
 	})
 	require.Contains(t, said, "[Fx] SUPPLY\tfxmodule.Config\n")
 	require.Contains(t, said, "100% certain\n")
+}
+
+// printed is a logger of fx.Logger.
+type printed struct{ strings.Builder }
+
+func (p *printed) Printf(format string, args ...any) { fmt.Fprintf(&p.Builder, format, args...) }
+
+// fx.WithLogger works in any place, and fx.Logger only after Decorator, which contains one.
+func TestDecoratorAndTheLoggersOfFx(t *testing.T) {
+	for name, c := range map[string]struct {
+		logger func(*printed) fx.Option
+		before bool
+		kept   bool
+	}{
+		"Logger before":     {func(p *printed) fx.Option { return fx.Logger(p) }, true, false},
+		"Logger after":      {func(p *printed) fx.Option { return fx.Logger(p) }, false, true},
+		"WithLogger before": {withConsole, true, true},
+		"WithLogger after":  {withConsole, false, true},
+	} {
+		var log printed
+		first, second := fxmodule.Decorator, c.logger(&log)
+		if c.before {
+			first, second = second, first
+		}
+		said := captureStderr(t, func() {
+			require.NoError(t, fx.New(first, second, quiet(), fx.Supply(one(fxmodule.Cache{Unsealed: true})), provideStore(newMemory(t))).Err(), name)
+		})
+		require.Equal(t, c.kept, strings.Contains(log.String(), "fxmodule.sealStore"), name)
+		require.Equal(t, !c.kept, strings.Contains(said, "fxmodule.sealStore"), name)
+	}
+}
+
+func withConsole(p *printed) fx.Option {
+	return fx.WithLogger(func() fxevent.Logger { return &fxevent.ConsoleLogger{W: p} })
 }
 
 func TestValidateApp(t *testing.T) {
