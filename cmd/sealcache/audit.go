@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tink-crypto/tink-go/v2/prf"
+
 	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/middleware/audit"
 )
@@ -91,10 +93,32 @@ func (a *auditCommand) check(f *flags) error {
 		return wrong("--may-destroy needs the master: a replica may lack entries (leave out --replica)")
 	case a.open && a.keys.kek == "":
 		return wrong("missing for --open: %s", f.spell("kek"))
-	case a.samples < 0 || a.reload < 0:
-		return wrong("--samples and --reload must not be negative")
 	}
-	return errors.Join(a.checkHidden(f), checkTypes(a.ignoreTypes), a.throttle.check(), a.output.check(), checkControl(a.control))
+	return errors.Join(a.checkKeys(f), a.checkHidden(f), checkTypes(a.ignoreTypes), f.notNegative("samples", "reload"), a.throttle.check(f), a.output.check(), checkControl(a.control))
+}
+
+// checkKeys refuses flags for keys that the audit does not open.
+func (a *auditCommand) checkKeys(f *flags) error {
+	if a.open {
+		return nil
+	}
+	asks := f.Changed("may-destroy")
+	if asks && a.keys.kek == "" {
+		if err := f.refuseWithout("--kek", "keyset", "keyset-name", "other-kek"); err != nil {
+			return err
+		}
+	}
+	if !asks {
+		if err := f.refuseWithout("--open or --may-destroy", "keyset", "keyset-name"); err != nil {
+			return err
+		}
+	}
+	if !asks && !a.hidden.given() {
+		if err := f.refuseWithout("--open, --may-destroy or --hidden-keys", "kek", "other-kek"); err != nil {
+			return err
+		}
+	}
+	return f.refuseWithout("--open", "keys-as", "wrap-context", "wrap-context-state", "tenant-keks", "tenant")
 }
 
 // checkHidden finds flags that select names although the names are hidden.
@@ -198,6 +222,9 @@ func (a *auditCommand) run(ctx context.Context, p *program, f *flags) (int, erro
 	if config.HiddenKeys, config.OneWayKeys, err = a.hidden.open(ctx, p, a.keys.kek, a.keys.others); err != nil {
 		return 0, err
 	}
+	if f.Changed("may-disable") && !includes(config, a.mayDisable) {
+		return 0, wrong("the PRF keyset has no enabled key %d (\"sealcache keys list\" shows the ids)", a.mayDisable)
+	}
 	before := infoOf(keys.ring)
 	client, err := a.redis.open(ctx)
 	if err != nil {
@@ -226,6 +253,16 @@ func (a *auditCommand) run(ctx context.Context, p *program, f *flags) (int, erro
 		return 0, err
 	}
 	return answer.status(), nil
+}
+
+// includes reports whether the PRF keys of an audit include one.
+func includes(c audit.Config, id uint32) bool {
+	for _, set := range []*prf.Set{c.HiddenKeys, c.OneWayKeys} {
+		if set != nil && set.PRFs[id] != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func auditProgress(command string, s audit.Progress) progress {

@@ -107,6 +107,11 @@ func (e *evidenceRun) run(ctx context.Context, p *program, f *flags) (int, error
 	if e.maxAge < 0 {
 		return 0, wrong("--max-audit-age must not be negative (0 accepts any age)")
 	}
+	if e.keys.kek == "" {
+		if err := f.refuseWithout("--kek", "keyset", "keyset-name", "other-kek", "wrap-context", "wrap-context-state"); err != nil {
+			return 0, err
+		}
+	}
 	if err := errors.Join(writable("report", e.report), writable("markdown", e.markdown)); err != nil {
 		return 0, err
 	}

@@ -134,8 +134,8 @@ func (f *flags) isSet(name string) bool {
 	}
 }
 
-// refuseWithout refuses flags on the command line that have no effect without another one. Those of the environment may be
-// meant for other commands.
+// refuseWithout refuses flags on the command line that have no effect without another one. Variables may be meant for other
+// commands.
 func (f *flags) refuseWithout(needed string, names ...string) error {
 	for _, name := range names {
 		if f.Changed(name) && f.isSet(name) {
@@ -143,6 +143,17 @@ func (f *flags) refuseWithout(needed string, names ...string) error {
 		}
 	}
 	return nil
+}
+
+// notNegative returns an error for each of these flags that is negative or not a number.
+func (f *flags) notNegative(names ...string) error {
+	var errs []error
+	for _, name := range names {
+		if v := f.Lookup(name).Value.String(); strings.HasPrefix(v, "-") || v == "NaN" {
+			errs = append(errs, wrong("--%s must not be negative", name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // spell returns a flag with its kind of value and its variable.

@@ -82,8 +82,10 @@ type rotationAction struct {
 
 func (k *keysRotate) check() error {
 	switch {
-	case k.every.Duration <= 0 || k.settle.Duration < 0:
-		return wrong("--every must be positive, and --settle not negative")
+	case k.every.Duration <= 0:
+		return wrong("--every must be positive")
+	case k.settle.Duration < 0:
+		return wrong("--settle must not be negative")
 	case k.settle.Duration >= k.every.Duration:
 		return wrong("--settle (the wait before a new key is promoted) must be shorter than --every (the age of a key)")
 	case k.disableUnused && len(k.stores) == 0:

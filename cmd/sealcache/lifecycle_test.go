@@ -62,7 +62,8 @@ func lifecycle(t *testing.T, url string, rdb redis.UniversalClient) {
 	do(at("reseal", "--proof", "1", "--checkpoint", checkpoint)...)
 	do("audit", "--may-destroy", old, "--not-primary-since", "2020-01-31T12:00:00Z", "--reload", "1ns", "--redis", url)
 	do(at("unseal", "--proof", "1", "--checkpoint", checkpoint)...)
-	do(at("audit", "--expect", "plaintext")...)
+	status, _, log = sealcache(t, at("audit", "--expect", "plaintext")...)
+	require.Equal(t, exitDone, status, log)
 	for i := range entries {
 		name := fmt.Sprint("shop:", i)
 		require.Equal(t, fmt.Sprint("value ", i), rdb.Get(ctx, name).Val())

@@ -117,8 +117,6 @@ func (m *moveCommand) config(p *program, f *flags) (migrate.Config, error) {
 		return config, err
 	}
 	switch {
-	case m.maxBytes < 0 || m.maxLag < 0:
-		return config, wrong("--max-value-bytes and --max-lag must not be negative")
 	case m.proof != "" && m.allowUnproven:
 		return config, wrong("--proof and --allow-unproven exclude each other")
 	case m.old.kek == "" && (m.old.keyset != "" || m.old.name != "" || len(m.old.context) > 0 || m.old.tenant != "" || m.old.tenantKEKs != ""):
@@ -128,7 +126,7 @@ func (m *moveCommand) config(p *program, f *flags) (migrate.Config, error) {
 		return config, err
 	}
 	filters := config.From.Prefix != "" || len(config.Exclude) > 0
-	if err := errors.Join(m.hidden.check(m.keys.kek, filters), m.throttle.check(), m.output.check(), checkControl(m.control)); err != nil {
+	if err := errors.Join(m.hidden.check(m.keys.kek, filters), m.throttle.check(f), f.notNegative("max-value-bytes", "max-lag"), m.output.check(), checkControl(m.control)); err != nil {
 		return config, err
 	}
 	if !m.dryRun {

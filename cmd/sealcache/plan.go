@@ -47,8 +47,8 @@ func (l *planCommand) run(ctx context.Context, p *program, f *flags) (int, error
 	config := migrate.PlanConfig{
 		LeaveNumbers: l.leaveNumbers, MaxValueBytes: l.maxBytes, Overhead: overheads()[l.keysAs], Largest: l.largest, Rate: l.rate, MaxLatency: l.latency, Logger: p.log,
 	}
-	if !(l.rate >= 0) || l.latency < 0 || l.maxBytes < 0 || l.largest < 0 { // NaN, too
-		return 0, wrong("--rate, --max-latency, --max-value-bytes and --largest must not be negative")
+	if err := f.notNegative("rate", "max-latency", "max-value-bytes", "largest"); err != nil {
+		return 0, err
 	}
 	var err error
 	if config.From, err = l.scope.space(); err != nil {

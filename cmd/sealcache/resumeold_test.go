@@ -43,6 +43,6 @@ func TestResumeWithAnOldKEK(t *testing.T) {
 	require.FileExists(t, checkpoint)
 	status, _, log = sealcache(t, reseal...)
 	require.Equal(t, exitDone, status, log)
-	status, _, log = sealcache(t, "audit", "--redis", server.URL(), "--namespace", "shop", "--kek", kek)
+	status, _, log = sealcache(t, "audit", "--redis", server.URL(), "--namespace", "shop")
 	require.Equal(t, exitDone, status, log)
 }

@@ -14,9 +14,6 @@ func (t *throttleFlags) declare(f *flags) {
 	f.DurationVar(&t.latency, "max-latency", 0, "pause while the 99th percentile of PING is longer than this `DURATION`, as 5ms; 0 means no limit")
 }
 
-func (t *throttleFlags) check() error {
-	if !(t.rate >= 0) || !(t.bytes >= 0) || t.latency < 0 { // NaN, too
-		return wrong("--rate, --bytes-rate and --max-latency must not be negative")
-	}
-	return nil
+func (t *throttleFlags) check(f *flags) error {
+	return f.notNegative("rate", "bytes-rate", "max-latency")
 }
