@@ -275,9 +275,9 @@ func samePointer(a, b any) bool {
 // Store does not use.
 func (c *capabilities) logIgnored(log *slog.Logger) {
 	if len(c.unlisted) > 0 {
-		log.Warn("sealcache: the store has capabilities that it does not list as its own in a method Capabilities; these capabilities are ignored", "capabilities", c.unlisted)
+		log.Warn("sealcache: capabilities of the store are ignored, because its method Capabilities does not list them", "capabilities", c.unlisted)
 	}
 	if len(c.unfulfilled) > 0 {
-		log.Warn("sealcache: the method Capabilities of the store lists capabilities that are missing, or unknown to this release; these capabilities are ignored", "capabilities", c.unfulfilled)
+		log.Warn("sealcache: capabilities that the store lists are ignored, because they are missing or unknown to this release", "capabilities", c.unfulfilled)
 	}
 }

@@ -118,7 +118,7 @@ func (s *Store) compareKeys(ctx context.Context) {
 		return // the last finding stays
 	case "differ":
 		if s.tel.keysLimit.Allow() {
-			s.tel.log.ErrorContext(ctx, "sealcache: the keys cannot open the entry sealcache.key-check: earlier processes of this namespace used other encryption keys, or a newer release or another program wrote the entry", "error", err)
+			s.tel.log.ErrorContext(ctx, "sealcache: earlier processes of this namespace used other encryption keys: the entry sealcache.key-check does not open", "error", err)
 		}
 	case "failed":
 		if s.tel.keysLimit.Allow() {

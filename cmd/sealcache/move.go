@@ -143,7 +143,7 @@ func (m *moveCommand) run(ctx context.Context, p *program, f *flags) (int, error
 		return 0, err
 	}
 	if name, ok := strings.CutSuffix(config.From.Prefix, ":"); ok && m.operation == migrate.Seal && config.From.Namespace == "" && config.To == nil && middleware.CheckNamespace(name) == nil {
-		fmt.Fprintf(p.stderr, "%[1]s: only a cache without a namespace will open these values (if the application's namespace is %[2]q, stop and give --namespace %[2]s)\n", f.cmd.CommandPath(), name)
+		fmt.Fprintf(p.stderr, "%[1]s: only a cache without a namespace will open these values (if it has one, stop and give --namespace %[2]s)\n", f.cmd.CommandPath(), name)
 	}
 	keys, err := m.keys.open(ctx, p, toSeal)
 	if err != nil {
@@ -247,7 +247,7 @@ func describeWrites(o migrate.Operation, r *migrate.Report) string {
 	case o == migrate.Unseal:
 		return fmt.Sprintf("Number of entries that were written as plaintext: %d.", r.Written)
 	default:
-		return fmt.Sprintf("Before this error, the run sealed entries under the given keys: %d. Run \"sealcache unseal\" with these keys, or delete the entries.", r.Written)
+		return fmt.Sprintf("The run sealed entries under the given keys: %d. Run \"sealcache unseal\" with these keys, or delete the entries.", r.Written)
 	}
 }
 

@@ -36,7 +36,7 @@ func (r *redisFlag) declare(f *flags) {
 func (r *redisFlag) open(ctx context.Context) (redis.UniversalClient, error) {
 	client, err := redisstore.OpenClient(ctx, r.url)
 	if err != nil {
-		return nil, wrong("%w", err)
+		return nil, wrong("--redis: %w", err)
 	}
 	err = client.Ping(ctx).Err()
 	if err == nil {
@@ -93,11 +93,11 @@ func (r *redisFlag) failed(err error) error {
 	scheme, _, _ := strings.Cut(strings.ToLower(r.url), "://")
 	switch {
 	case rediserr.LoginRefused(err):
-		return wrong("Redis refuses the user or the password (check the URL)")
+		return wrong("Redis refuses the user or the password (check --redis)")
 	case rediserr.DatabaseRefused(err):
-		return wrong("the Redis server does not have this database (check the number in the URL)")
+		return wrong("the Redis server does not have this database (check the number in --redis)")
 	case rediserr.NoCluster(err):
-		return wrong("the Redis server is a single node and not a Cluster (write %s:// in the URL)", strings.TrimSuffix(scheme, "+cluster"))
+		return wrong("the Redis server is a single node and not a Cluster (write %s:// in --redis)", strings.TrimSuffix(scheme, "+cluster"))
 	case rediserr.Protected(err):
 		return wrong("redis refused the connection: DENIED, the server is in protected mode (set a password in Redis)")
 	case rediserr.Code(err) == "NOPERM":
@@ -107,11 +107,11 @@ func (r *redisFlag) failed(err error) error {
 	case rediserr.IsReply(err):
 		return fmt.Errorf("redis refused the request: %s (check the server)", shortReply(err))
 	case rediserr.NotRedis(err):
-		return wrong("the server does not speak the Redis protocol (check the URL)")
+		return wrong("the server does not speak the Redis protocol (check --redis)")
 	case strings.HasPrefix(scheme, "rediss") && handshakeFailed(err):
 		return fmt.Errorf("redis does not answer (check that the port speaks TLS): %w", err)
 	default:
-		return fmt.Errorf("redis does not answer (check the URL of Redis): %w", err)
+		return fmt.Errorf("redis does not answer (check --redis): %w", err)
 	}
 }
 

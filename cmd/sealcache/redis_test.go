@@ -63,14 +63,14 @@ func TestOpenRefused(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	secured := redistest.StartWith(t, redistest.Options{User: "app", Password: "secret"})
-	const login, database = "Redis refuses the user or the password (check the URL)", "the Redis server does not have this database (check the number in the URL)"
+	const login, database = "Redis refuses the user or the password (check --redis)", "the Redis server does not have this database (check the number in --redis)"
 	for url, want := range map[string]string{
 		"redis://app:wrong@" + secured.Addr():          login,
 		"redis://" + secured.Addr():                    login,
 		"redis://" + server.Addr() + "/99":             database,
 		"redis://app:secret@" + secured.Addr() + "/99": database,
 
-		"redis+cluster://" + server.Addr(): "the Redis server is a single node and not a Cluster (write redis:// in the URL)",
+		"redis+cluster://" + server.Addr(): "the Redis server is a single node and not a Cluster (write redis:// in --redis)",
 	} {
 		_, err := (&redisFlag{url}).open(t.Context())
 		require.EqualError(t, err, want, url)
@@ -93,7 +93,7 @@ func TestOpenNotServed(t *testing.T) {
 		"-ERR no upstream":                                                                  {text: "redis refused the request: ERR no upstream (check the server)"},
 		protected:                                                                           {"redis refused the connection: DENIED, the server is in protected mode (set a password in Redis)", true},
 		"-NOPERM User app has no permissions to run the 'ping' command":                     {"redis refused the request: NOPERM User app has no permissions to run the 'ping' command (check the ACL of the Redis user)", true},
-		"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n":            {"the server does not speak the Redis protocol (check the URL)", true},
+		"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n":            {"the server does not speak the Redis protocol (check --redis)", true},
 	} {
 		_, err := (&redisFlag{"redis://" + answering(t, answer) + "?max_retries=0"}).open(t.Context())
 		require.EqualError(t, err, want.text)

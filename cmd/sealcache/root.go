@@ -41,7 +41,7 @@ type entry struct {
 // run is the program without the process around it.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	silenceRedis()
-	p := &program{stdout: stdout, stderr: stderr, log: slog.New(slog.NewTextHandler(stderr, nil))}
+	p := &program{stdout: stdout, stderr: stderr, log: slog.New(slog.NewTextHandler(flagWriter{stderr}, nil))}
 	root := newRoot(p) //nolint:contextcheck // cobra hands ctx to the command that it runs
 	root.SetIn(stdin)
 	root.SetOut(stdout)

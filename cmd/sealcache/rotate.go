@@ -158,7 +158,7 @@ func (k *keysChange) run(ctx context.Context, p *program, f *flags) (int, error)
 		added = &id
 		fmt.Fprintf(p.stderr, "added key %d, which does not seal yet (distribute the keyset, then promote the key)\n", id)
 	case k.action == actionPromote && view.prf:
-		fmt.Fprintf(p.stderr, "%s: the tokens of unique jobs change when processes read this keyset: a job enqueued before, and the same job enqueued after, may both run\n", f.cmd.CommandPath())
+		fmt.Fprintf(p.stderr, "%s: the tokens of unique jobs change with this keyset: a job enqueued before and after the change may run twice\n", f.cmd.CommandPath())
 	}
 	return exitDone, p.writeKeyset(f, k.json, view, path, added)
 }
@@ -244,7 +244,7 @@ func (k *keysDestroy) run(ctx context.Context, p *program, f *flags) (int, error
 				return err
 			}
 		case !k.yes:
-			return wrong("key %[1]d is not destroyed: --audited is missing (run \"sealcache audit --may-destroy %[1]d --report FILE\")", id)
+			return wrong("the key is not destroyed: --audited is missing (run \"sealcache audit --may-destroy %d --report FILE\")", id)
 		}
 		c.Destroyed, c.Before = *key, now.fileDigest
 		return m.Delete(id)
@@ -280,7 +280,7 @@ func auditAllows(path string, key *keyInfo, now *keysetView) (*usedAudit, error)
 		Server     string    `json:"server"`
 	}
 	if err := json.Unmarshal(data, &report); err != nil || report.Schema != schema || report.Command != "audit" {
-		return nil, wrong("--audited: the file is not a report of \"sealcache audit --may-destroy ID --report FILE\" of this release")
+		return nil, wrong("--audited: the file is not a report of \"sealcache audit --may-destroy\" of this release")
 	}
 	i := slices.IndexFunc(report.Keyset, func(k keyInfo) bool { return k.ID == key.ID })
 	switch {
@@ -299,7 +299,7 @@ func auditAllows(path string, key *keyInfo, now *keysetView) (*usedAudit, error)
 	case now.digest == "" && !report.Keyset[i].Times.Disabled.Equal(now.stored[key.ID].Disabled):
 		return nil, wrong("--audited: key %d was enabled since the audit (audit again)", key.ID)
 	case primaryOf(report.Keyset).ID != now.primary().ID || report.Digest != now.digest:
-		return nil, wrong("--audited: the audit was made with another keyset, or the keyset was changed since then (audit again)")
+		return nil, wrong("--audited: the audit saw another keyset, or the keyset was changed since then (audit again)")
 	}
 	return &usedAudit{path, sha256Of(path), report.Started, report.Answer, report.Scope, report.Server}, nil
 }

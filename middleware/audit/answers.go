@@ -73,10 +73,10 @@ func (r *Report) AnythingSealed() (Answer, []string) {
 // plaintextDoubts are reasons why something may be plaintext although none was found.
 func (r *Report) plaintextDoubts() []string {
 	doubts := notes(slices.Concat(r.scanDoubts(), r.emptyDoubts(), r.databaseDoubts()))
-	doubts.count(r.Total.Unreadable.Values, "values do not open (give all namespaces and encryption keys; values that still do not open were altered or moved)")
+	doubts.count(r.Total.Unreadable.Values, "values do not open: altered, moved, or sealed with other keys (check Config.Keys and Config.Namespaces)")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
 	doubts.count(r.Total.Fernet.Values, "values look like Fernet tokens (of django-secure-redis), which this audit cannot open")
-	doubts.count(r.KeyChecks.Unreadable, "entries sealcache.key-check, which test the keys, do not open with the given keys (give the application's keys)")
+	doubts.count(r.KeyChecks.Unreadable, "entries sealcache.key-check, which test the keys, do not open (check Config.Keys)")
 	return slices.Concat(doubts, r.unparsedDoubts(), r.typeDoubts())
 }
 
@@ -87,7 +87,7 @@ func (r *Report) scanDoubts() []string {
 		doubts = append(doubts, "the scan did not complete (run the audit again)")
 	}
 	if r.Unwatched {
-		doubts = append(doubts, "the audit cannot notice restarts of Redis, because the Redis user may not call INFO (allow it with \"ACL SETUSER NAME +info\")")
+		doubts = append(doubts, "the audit cannot notice restarts of Redis without INFO (allow it with \"ACL SETUSER NAME +info\")")
 	}
 	if r.Moved {
 		doubts = append(doubts, "SWAPDB, MOVE or CONFIG RESETSTAT was called during the scan, so entries may be missing (audit again without these calls)")
@@ -101,9 +101,9 @@ func (r *Report) emptyDoubts() []string {
 	case !r.Complete || r.looked() > 0:
 		return nil
 	case r.Seen > 0:
-		return []string{"all names were excluded (check the excluded prefixes)"}
+		return []string{"all names were excluded (check Config.Exclude and Config.OtherApplications)"}
 	case r.Prefix != "" || len(r.Namespaces) > 0:
-		return []string{"no name was found (check namespace, prefix and server)"}
+		return []string{"no name was found (check Config.Namespace, Config.Prefix and the server)"}
 	default:
 		return []string{"no name was found (check server and database)"}
 	}
@@ -119,7 +119,7 @@ func (r *Report) databaseDoubts() []string {
 
 func (r *Report) unparsedDoubts() []string {
 	var doubts notes
-	doubts.count(r.Jobs.Unparsed, "entries of asynq's queues are not in a format of asynq 0.26 (Samples shows their names)")
+	doubts.count(r.Jobs.Unparsed, "entries of asynq's queues are not in a format of asynq 0.26 (set Config.Samples to see their names)")
 	return doubts
 }
 
@@ -129,9 +129,9 @@ func (r *Report) typeDoubts() []string {
 	for _, t := range sortedKeys(r.OtherTypes) {
 		switch {
 		case t == hyperLogLog:
-			doubts.count(r.OtherTypes[t], "strings look like HyperLogLogs, so they were not examined (exclude them by name)")
+			doubts.count(r.OtherTypes[t], "strings look like HyperLogLogs, so they were not examined (exclude them with Config.Exclude)")
 		case !slices.Contains(r.IgnoredTypes, t):
-			doubts.count(r.OtherTypes[t], fmt.Sprintf("entries of type %s were not examined (ignore type %s if they hold no cached data)", t, t))
+			doubts.count(r.OtherTypes[t], fmt.Sprintf("entries of type %s were not examined (if they hold no cached data, add %s to Config.IgnoreTypes)", t, t))
 		}
 	}
 	return doubts
@@ -155,7 +155,7 @@ func (c *Conditions) Holds(id uint32) bool {
 }
 
 // unreadableRemedy is for values that name a key and do not open under the given keys.
-const unreadableRemedy = "give the namespaces of all caches; delete values that an attacker wrote"
+const unreadableRemedy = "give all namespaces in Config.Namespaces; delete values that an attacker wrote"
 
 // MayDestroy answers whether the key with this id may be destroyed without making anything in Redis unreadable. It gives
 // the reasons unless the answer is Yes.
@@ -199,12 +199,12 @@ func (r *Report) MayDestroy(id uint32, c Conditions) (Answer, []string) {
 func (r *Report) scopeDoubts() []string {
 	var doubts []string
 	if r.Prefix != "" {
-		doubts = append(doubts, "only some names were examined, and no jobs (run the audit without namespace and prefix)")
+		doubts = append(doubts, "only some names were examined, and no jobs (run the audit without Config.Namespace and Config.Prefix)")
 	} else if r.looked() == 0 {
 		doubts = append(doubts, "no entry was examined (check the address of the server)")
 	}
 	if len(r.Exclude) > 0 {
-		doubts = append(doubts, "excluded names may hold values under any key (run the audit without exclusions)")
+		doubts = append(doubts, "excluded names may hold values under any key (run the audit without Config.Exclude)")
 	}
 	if len(r.OtherDatabases) > 0 {
 		doubts = append(doubts, fmt.Sprintf("databases %v of the server were not examined", r.OtherDatabases))
@@ -236,7 +236,7 @@ func (c *Conditions) doubts(id uint32, started time.Time) []string {
 	}
 	switch {
 	case c.NotPrimarySince.IsZero():
-		doubts = append(doubts, "the time when the key stopped being primary is missing (set NotPrimarySince)")
+		doubts = append(doubts, "the time when the key stopped being primary is missing (set Conditions.NotPrimarySince)")
 	case i >= 0 && started.Before(c.Keyset[i].Times.Demoted.Add(reload)) && c.Keyset[i].Times.Demoted.After(c.NotPrimarySince):
 		doubts = append(doubts, fmt.Sprintf("by its recorded times, the key may have been primary until %s, less than %v before the scan (audit again later)",
 			c.Keyset[i].Times.Demoted.UTC().Format(time.RFC3339), reload))
@@ -272,9 +272,9 @@ func (r *Report) keyDoubts(keys []aead.KeyInfo) []string {
 	}
 	var doubts notes
 	doubts.count(held, "asynq tasks contain group members that did not open, perhaps under this key (let these tasks run, or delete them)")
-	doubts.count(uncounted, "values contain the ids of further encryption keys, which the report does not list; this key may be one of them (delete values that an attacker wrote)")
+	doubts.count(uncounted, "values contain ids of encryption keys that the report does not list, perhaps of this key (delete values that an attacker wrote)")
 	doubts.count(unnamed, "values do not show the key that sealed them, so this key may have sealed them")
-	doubts.count(outside, "values seem to be under keys that the given keyset lacks (leave out the names of other applications)")
+	doubts.count(outside, "values seem to be under keys that the given keyset lacks (name other applications in Config.OtherApplications)")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
 	return slices.Concat(doubts, r.unparsedDoubts())
 }

@@ -127,19 +127,19 @@ func (a *auditor) check() (errs []error) {
 	}
 	for _, ns := range namespaces {
 		if err := wire.CheckNamespace(ns); ns != "" && err != nil {
-			errs = append(errs, err)
+			bad("Config.Namespaces: %w", err)
 		}
 	}
 	if !(a.Rate >= 0) || !(a.BytesPerSecond >= 0) || a.MaxLatency < 0 || a.Samples < 0 {
-		bad("the settings Rate, BytesPerSecond, MaxLatency and Samples must not be negative")
+		bad("Config.Rate, Config.BytesPerSecond, Config.MaxLatency and Config.Samples must not be negative")
 	}
 	for _, t := range a.IgnoreTypes {
 		if err := rediscmd.CheckType(t); err != nil {
-			bad("IgnoreTypes: %w", err)
+			bad("Config.IgnoreTypes: %w", err)
 		}
 	}
 	if slices.ContainsFunc(a.Keys, func(k tink.AEADWithContext) bool { return nilcheck.IsNil(k) }) {
-		bad("the setting Keys contains a nil key")
+		bad("Config.Keys contains a nil key")
 	}
 	errs = append(errs, a.checkHidden()...)
 	prefix := ""
@@ -149,22 +149,22 @@ func (a *auditor) check() (errs []error) {
 	a.scope = prefix + a.Prefix
 	if a.Stored && a.Prefix != "" {
 		if a.scope = a.Prefix; !strings.HasPrefix(a.Prefix, prefix) {
-			bad("the setting Prefix must start with the namespace, because Stored is set")
+			bad("Config.Prefix must start with the namespace, because Config.Stored is set")
 		}
 	}
 	if a.pattern = a.scope; a.opensNames() { // a hidden name does not start with the prefix of its key
 		a.pattern = prefix
 	}
 	var err error
-	if a.exclude, err = rediswalk.NewFilter("Exclude", a.Exclude, a.Namespace, a.Stored, a.scope); err != nil {
+	if a.exclude, err = rediswalk.NewFilter("Config.Exclude", a.Exclude, a.Namespace, a.Stored, a.scope); err != nil {
 		errs = append(errs, err)
 	}
-	if a.others, err = rediswalk.NewFilter("OtherApplications", a.OtherApplications, a.Namespace, a.Stored, a.scope); err != nil {
+	if a.others, err = rediswalk.NewFilter("Config.OtherApplications", a.OtherApplications, a.Namespace, a.Stored, a.scope); err != nil {
 		errs = append(errs, err)
 	} else {
 		for i, ns := range a.Namespaces {
 			if a.others.Match(ns + ":") {
-				bad("OtherApplications covers Namespaces[%d], which the audit examines", i)
+				bad("Config.OtherApplications covers Config.Namespaces[%d], which the audit examines", i)
 			}
 		}
 		a.others.Restore(make([]bool, len(a.OtherApplications)))

@@ -59,8 +59,8 @@ func TestMayDestroy(t *testing.T) {
 		require.Equal(t, audit.Unknown, a)
 		require.Contains(t, strings.Join(why, "\n"), want)
 	}
-	doubt(audit.Config{Prefix: "shop:"}, "without namespace and prefix")
-	doubt(audit.Config{Prefix: "shpo:"}, "without namespace and prefix")
+	doubt(audit.Config{Prefix: "shop:"}, "without Config.Namespace and Config.Prefix")
+	doubt(audit.Config{Prefix: "shpo:"}, "without Config.Namespace and Config.Prefix")
 	require.NoError(t, rdb.HSet(ctx, "hash", "f", stored(t, rdb, "shop:a")).Err())
 	doubt(audit.Config{}, "of type hash")
 	a, _ := audited(t, rdb, audit.Config{IgnoreTypes: allTypes}).MayDestroy(old, good)

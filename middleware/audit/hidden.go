@@ -158,13 +158,13 @@ func (r *Report) MayDisable(id uint32) (Answer, []string) {
 		doubts = append(doubts, fmt.Sprintf("the given PRF keys do not include key %d", id))
 	}
 	if r.OneDatabase && r.Prefix == "" && len(r.OtherDatabases) > 0 {
-		doubts = append(doubts, fmt.Sprintf("databases %v of the server were not examined (run the audit without OneDatabase)", r.OtherDatabases))
+		doubts = append(doubts, fmt.Sprintf("databases %v of the server were not examined (run the audit without Config.OneDatabase)", r.OtherDatabases))
 	}
-	doubts.count(uncounted, "values contain the ids of further PRF keys, which the report does not list; this key may be one of them (delete values that an attacker wrote)")
-	doubts.count(r.Excluded, "names were excluded, so their values were not examined (run the audit without exclusions)")
+	doubts.count(uncounted, "values contain ids of PRF keys that the report does not list, perhaps of this key (delete values that an attacker wrote)")
+	doubts.count(r.Excluded, "names were excluded, so their values were not examined (run the audit without Config.Exclude)")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
 	if r.Prefix != "" && strings.TrimPrefix(r.Prefix, r.Namespace+":") != "" {
-		doubts = append(doubts, "only some names were examined (run the audit without prefix)")
+		doubts = append(doubts, "only some names were examined (run the audit without Config.Prefix)")
 	}
 	if r.Replica {
 		doubts = append(doubts, "a replica may lack entries of its master (audit the master)")
@@ -217,11 +217,11 @@ func (a *auditor) checkHidden() (errs []error) {
 	}
 	switch {
 	case a.HiddenKeys != nil && a.OneWayKeys != nil:
-		errs = append(errs, errors.New("the settings HiddenKeys and OneWayKeys cannot be combined"))
+		errs = append(errs, errors.New("Config.HiddenKeys and Config.OneWayKeys cannot be combined"))
 	case a.OneWayKeys != nil && a.filtersNames():
-		errs = append(errs, errors.New("the setting OneWayKeys cannot be combined with Prefix, Exclude, GroupBy or OtherApplications"))
+		errs = append(errs, errors.New("prefixes cannot match names that Config.OneWayKeys hides (remove all prefixes)"))
 	case a.HiddenKeys != nil && a.filtersNames() && len(a.Keys) == 0:
-		errs = append(errs, errors.New("the setting Keys is missing (to compare hidden names with prefixes, the audit decrypts them)"))
+		errs = append(errs, errors.New("Config.Keys is missing, without which prefixes cannot match hidden names"))
 	}
 	a.names = make(map[string]*pseudonym.Set)
 	for _, ns := range append([]string{""}, a.Namespaces...) {
@@ -297,7 +297,7 @@ func (a *auditor) plainNameOf(name string, h wire.Header, plaintext []byte) (pla
 	return strings.TrimSuffix(name, key) + labels.Key, posed, nil
 }
 
-var errOneWayFilters = fmt.Errorf("%w: prefixes cannot match names that WithOneWayKeys hides (remove the settings with prefixes)", ErrConfig)
+var errOneWayFilters = fmt.Errorf("%w: prefixes cannot match names that are hidden one way (remove all prefixes)", ErrConfig)
 
 func (n *HiddenNames) writeText(b *strings.Builder) {
 	if n.Values > 0 {

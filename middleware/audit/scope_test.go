@@ -147,7 +147,7 @@ func TestAuditOfNothing(t *testing.T) {
 	for _, c := range []audit.Config{{Prefix: "shpo:"}, {Prefix: "shop:a:"}} {
 		answer, why, _ = plaintextAnswer(t, rdb, c)
 		require.Equal(t, audit.Unknown, answer)
-		require.Contains(t, why, "check namespace, prefix and server")
+		require.Contains(t, why, "check Config.Namespace, Config.Prefix and the server")
 	}
 
 	// A namespace is missing, or the keys are those of another application: values that do not open may be anything.

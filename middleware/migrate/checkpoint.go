@@ -205,7 +205,7 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 		}
 		switch _, _, err := m.openOwn(ctx, b, c.OldKeys); {
 		case box.Refused(err):
-			return fmt.Errorf("%w: the run that wrote the checkpoint file had another value of OldKeys", ErrCheckpoint)
+			return fmt.Errorf("%w: the run that wrote the checkpoint file had other old keys (check Config.OldKeys)", ErrCheckpoint)
 		case err != nil:
 			return fmt.Errorf("migrate: cannot compare the old encryption keys with those of the checkpoint file: %w", err)
 		}

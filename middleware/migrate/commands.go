@@ -115,7 +115,7 @@ func (m *migration) proveRecords(ctx context.Context) error {
 	err := m.walk.Retry(ctx, accessRuns, m.servers.ProveRuns)
 	switch {
 	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
-		m.warn("the Redis user may not write the key " + rediswalk.RunsName + " (allow the key in the user's ACL), so a real run could not invalidate older checkpoint files")
+		m.warn("a real run could not invalidate older checkpoint files (allow the key " + rediswalk.RunsName + " in the user's ACL)")
 		return nil
 	case err != nil:
 		return fmt.Errorf("a real run would fail: %w", err)

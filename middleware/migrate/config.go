@@ -222,19 +222,19 @@ func (c Config) withDefaults() (Config, error) {
 	var errs []error
 	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
 	if c.Operation < Seal || c.Operation > Unseal {
-		bad("the setting Operation is missing (Seal, Reseal or Unseal)")
+		bad("Config.Operation is missing (Seal, Reseal or Unseal)")
 	}
 	if err := c.From.check(); err != nil {
-		bad("From: %w", err)
+		bad("Config.From.Namespace: %w", err)
 	}
 	if c.To != nil {
 		to := *c.To
 		c.To = &to
 		if err := to.check(); err != nil {
-			bad("To: %w", err)
+			bad("Config.To.Namespace: %w", err)
 		}
 		if to == c.From {
-			bad("the settings To and From are equal (leave To out to change values in place)")
+			bad("Config.To and Config.From are equal (leave Config.To unset to change values in place)")
 		}
 	}
 	if strings.HasPrefix(c.From.stored(), asynqwire.KeyPrefix) || c.To != nil && strings.HasPrefix(c.To.stored(), asynqwire.KeyPrefix) {
@@ -242,12 +242,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	errs = append(errs, c.checkKeys()...)
 	if _, err := c.As.wire(); err != nil {
-		bad("As: %w", err)
+		bad("Config.As: %w", err)
 	} else if c.As != "" && c.Operation != Seal {
-		bad("the setting As applies to the operation Seal only")
+		bad("Config.As applies to the operation Seal only")
 	}
 	if c.LeaveNumbers && c.Operation != Seal {
-		bad("the setting LeaveNumbers applies to the operation Seal only")
+		bad("Config.LeaveNumbers applies to the operation Seal only")
 	}
 	if _, err := c.excluded(); err != nil {
 		errs = append(errs, err)
@@ -256,19 +256,19 @@ func (c Config) withDefaults() (Config, error) {
 	if c.hides() {
 		c.DeleteOld = c.Operation != Reseal // the old name would be shown
 	} else if c.DeleteOld && c.inPlace() {
-		bad("the setting DeleteOld needs a setting To that gives the entries other names in Redis")
+		bad("Config.DeleteOld needs Config.To with other names in Redis")
 	}
 	switch {
 	case c.MaxValueBytes == 0:
 		c.MaxValueBytes = defaultMaxValueBytes
 	case c.MaxValueBytes < 0:
-		bad("the setting MaxValueBytes must not be negative")
+		bad("Config.MaxValueBytes must not be negative")
 	}
 	if !(c.Rate >= 0) || !(c.BytesPerSecond >= 0) { // NaN too
-		bad("the settings Rate and BytesPerSecond must not be negative")
+		bad("Config.Rate and Config.BytesPerSecond must not be negative")
 	}
 	if c.MaxLatency < 0 || c.MaxLagBytes < 0 {
-		bad("the settings MaxLatency and MaxLagBytes must not be negative")
+		bad("Config.MaxLatency and Config.MaxLagBytes must not be negative")
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -281,20 +281,20 @@ func (c Config) withDefaults() (Config, error) {
 
 func (c *Config) checkKeys() (errs []error) {
 	if nilcheck.IsNil(c.Keys) {
-		errs = append(errs, errors.New("the setting Keys is missing (set it to an aead.Envelope or aead.Keyring)"))
+		errs = append(errs, errors.New("Config.Keys is missing (set it to an aead.Envelope or aead.Keyring)"))
 	}
 	if c.OldKeys != nil && nilcheck.IsNil(c.OldKeys) {
-		errs = append(errs, errors.New("the setting OldKeys holds a nil pointer (leave OldKeys unset)"))
+		errs = append(errs, errors.New("Config.OldKeys holds a nil pointer (leave it unset)"))
 	}
 	if c.Proof != "" && c.AllowUnproven {
-		errs = append(errs, errors.New("the settings Proof and AllowUnproven cannot be combined"))
+		errs = append(errs, errors.New("Config.Proof and Config.AllowUnproven cannot be combined"))
 	}
 	return errs
 }
 
 // excluded is the filter of Exclude.
 func (c *Config) excluded() (*rediswalk.Filter, error) {
-	return rediswalk.NewFilter("Exclude", c.Exclude, c.From.Namespace, c.Stored, c.From.stored())
+	return rediswalk.NewFilter("Config.Exclude", c.Exclude, c.From.Namespace, c.Stored, c.From.stored())
 }
 
 // inPlace reports whether entries keep their stored names.

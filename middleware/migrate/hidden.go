@@ -31,25 +31,25 @@ func (c *Config) checkHidden() (errs []error) {
 	}
 	bad := func(text string) { errs = append(errs, errors.New(text)) }
 	if c.HiddenKeys != nil && c.OneWayKeys != nil {
-		bad("the settings HiddenKeys and OneWayKeys cannot be combined")
+		bad("Config.HiddenKeys and Config.OneWayKeys cannot be combined")
 	}
 	if _, err := pseudonym.New("", c.prfSet()); err != nil {
 		bad(err.Error())
 	}
 	if c.To != nil && c.To.Namespace == c.From.Namespace {
-		bad("with the setting HiddenKeys or OneWayKeys, the namespaces of To and From must differ")
+		bad("if names are hidden, Config.To.Namespace and Config.From.Namespace must differ")
 	}
 	if c.OneWayKeys == nil {
 		if c.To != nil && c.HiddenKeys != nil && len(c.HiddenKeys.PRFs) > 1 { // an entry under each could get the same name
-			bad("To: the PRF keyset has several enabled keys (run without To first, and then disable the older keys)")
+			bad("the PRF keyset has several enabled keys (run without Config.To first, then disable the older keys)")
 		}
 		return errs
 	}
 	if c.Operation == Unseal {
-		bad("Unseal cannot restore names that OneWayKeys hides, because Redis does not hold these names")
+		bad("unseal cannot restore names that Config.OneWayKeys hides, because Redis does not hold them")
 	}
 	if c.filters() {
-		bad("Prefix and Exclude cannot match names that OneWayKeys hides (remove these settings)")
+		bad("Config.From.Prefix and Config.Exclude cannot match one-way names (remove these prefixes)")
 	}
 	return errs
 }

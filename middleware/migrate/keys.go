@@ -34,7 +34,7 @@ var ErrWrongKeys = errors.New("migrate: the given encryption or PRF keys are not
 // Keys are proven by the key check of the namespace, which Store.Check of the application makes. PRF keys are proven by an
 // entry whose hidden name one of them gives. A one-way name proves nothing without its key. Without these, give
 // Config.Proof, or set Config.AllowUnproven.
-var ErrUnproven = errors.New("migrate: nothing proves that the given keys are the application's (set Proof or AllowUnproven)")
+var ErrUnproven = errors.New("migrate: nothing proves that the given keys are the application's")
 
 // The proofs of Config.Keys that a Report names.
 const (
@@ -66,7 +66,7 @@ func (m *migration) proveKeys(ctx context.Context) error {
 		}
 	}
 	if m.provenBy == "" && !m.AllowUnproven {
-		return fmt.Errorf("%w: there is no entry %s to test the keys with (call Store.Check in the application)", ErrUnproven, keycheck.Name)
+		return fmt.Errorf("%w: there is no entry %s (call Store.Check in the application, or set Config.Proof)", ErrUnproven, keycheck.Name)
 	}
 	return nil
 }
@@ -86,7 +86,7 @@ func (m *migration) proveNames(c *first) error {
 	case m.AllowUnproven:
 		return nil
 	default:
-		return fmt.Errorf("%w: no name that was tried shows that the PRF keys are right (one-way names cannot show it)", ErrUnproven)
+		return fmt.Errorf("%w: no hidden name shows that the PRF keys are right (set Config.Proof or Config.AllowUnproven)", ErrUnproven)
 	}
 }
 
@@ -121,14 +121,14 @@ func (m *migration) openProof(ctx context.Context) error {
 	if m.Stored {
 		var ok bool
 		if key, ok = strings.CutPrefix(m.Proof, space.namespace()); !ok {
-			return fmt.Errorf("%w: the setting Proof must be a full Redis key, which starts with the namespace", ErrConfig)
+			return fmt.Errorf("%w: Config.Proof must be a full Redis key, which starts with the namespace", ErrConfig)
 		}
 	}
 	var hidden []string
 	if m.names != nil && !m.Stored {
 		var err error
 		if hidden, err = m.names.all(space.Namespace == m.target().Namespace, key); err != nil {
-			return fmt.Errorf("%w: cannot compute the hidden name of the entry in Proof: %w", ErrConfig, err)
+			return fmt.Errorf("%w: cannot compute the hidden name of the entry that Config.Proof names: %w", ErrConfig, err)
 		}
 	}
 	for i, key := range append(hidden, key) {
@@ -148,14 +148,14 @@ func (m *migration) openProof(ctx context.Context) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%w: the entry in Proof does not exist or is not sealed (set Proof to the name of a sealed entry)", ErrConfig)
+	return fmt.Errorf("%w: the entry that Config.Proof names does not exist or is not sealed (name a sealed entry)", ErrConfig)
 }
 
 // openUnderKeys opens the value of the entry of Config.Proof.
 func (m *migration) openUnderKeys(ctx context.Context, namespace, key string, stored []byte, n int) error {
 	keys, err := cachevalue.NewKeys(namespace, m.Keys)
 	if err != nil {
-		return fmt.Errorf("migrate: cannot open the entry in the setting Proof: %w", err)
+		return fmt.Errorf("migrate: cannot open the entry that Config.Proof names: %w", err)
 	}
 	err = m.ask(ctx, func(ctx context.Context) error {
 		_, _, err := keys.Open(ctx, false, key, stored, n)
@@ -163,9 +163,9 @@ func (m *migration) openUnderKeys(ctx context.Context, namespace, key string, st
 	})
 	switch {
 	case box.Refused(err):
-		return fmt.Errorf("%w: the given encryption keys do not open the entry in the setting Proof", ErrWrongKeys)
+		return fmt.Errorf("%w: the given encryption keys do not open the entry that Config.Proof names", ErrWrongKeys)
 	case err != nil:
-		return fmt.Errorf("migrate: cannot open the entry in the setting Proof: %w", err)
+		return fmt.Errorf("migrate: cannot open the entry that Config.Proof names: %w", err)
 	}
 	return nil
 }

@@ -128,10 +128,16 @@ type planTally struct {
 func Plan(ctx context.Context, client redis.UniversalClient, c PlanConfig) (*Inventory, error) {
 	config := Config{From: c.From, Exclude: c.Exclude, Stored: c.Stored}
 	exclude, err := config.excluded()
-	if !(c.Rate >= 0) || c.MaxLatency < 0 || c.MaxValueBytes < 0 || c.Overhead < 0 || c.Largest < 0 { // NaN too
-		err = errors.Join(err, errors.New("the settings Rate, MaxLatency, MaxValueBytes, Overhead and Largest must not be negative"))
+	if !(c.Rate >= 0) || c.MaxLatency < 0 { // NaN too
+		err = errors.Join(err, errors.New("Config.Rate and Config.MaxLatency must not be negative"))
 	}
-	if err = errors.Join(err, c.From.check()); err != nil {
+	if c.MaxValueBytes < 0 || c.Overhead < 0 || c.Largest < 0 {
+		err = errors.Join(err, errors.New("Config.MaxValueBytes, Config.Overhead and Config.Largest must not be negative"))
+	}
+	if e := c.From.check(); e != nil {
+		err = errors.Join(err, fmt.Errorf("Config.From.Namespace: %w", e))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	s, err := rediswalk.New(client)

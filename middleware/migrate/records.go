@@ -45,7 +45,7 @@ func (m *migration) register(ctx context.Context, job string) error {
 	case full:
 		return ErrMemory
 	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
-		m.warn("the Redis user may not write the key " + rediswalk.RunsName + " (allow the key in the user's ACL), so this run does not invalidate older checkpoint files")
+		m.warn("this run does not invalidate older checkpoint files (allow the key " + rediswalk.RunsName + " in the user's ACL)")
 		return nil
 	case err != nil:
 		return fmt.Errorf("migrate: cannot record the run (Redis key sealcache.runs): %w", err)
@@ -81,7 +81,7 @@ func (m *migration) recordRefusal(ctx context.Context) {
 	if m.Operation == Unseal || m.DryRun {
 		return
 	}
-	const lost = "Redis could not store that the given keys are wrong (do not repeat the run with these keys: entries of this run would pass as proof)"
+	const lost = "Redis could not store that the given keys are wrong (do not repeat the run: its entries would prove these keys)"
 	if m.before.Run == "" { // nothing was written, or the user may not write the records
 		if m.wrote.Load() > 0 {
 			m.warn(lost)
@@ -171,7 +171,7 @@ func (m *migration) checkRefusals(ctx context.Context) error {
 		m.warn("the real run would refuse to start: the given keys opened no value in an earlier run")
 		return nil
 	case refused:
-		return fmt.Errorf("%w: the given keys opened no value in an earlier run (if the keys are right, set Proof to an entry that they open)", ErrWrongKeys)
+		return fmt.Errorf("%w: the given keys opened no value in an earlier run (if they are right, set Config.Proof)", ErrWrongKeys)
 	}
 	return nil
 }

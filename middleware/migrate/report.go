@@ -310,7 +310,7 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	if r.LeaveNumbers {
 		line(r.Numbers, "whole numbers, left as plaintext")
 	} else {
-		line(r.Numbers, "of them whole numbers: INCR fails on sealed numbers (exclude them or set LeaveNumbers)")
+		line(r.Numbers, "of them whole numbers: INCR fails on sealed numbers (set Config.Exclude or Config.LeaveNumbers)")
 	}
 	line(r.Fernet, "of them look like Fernet tokens (of django-secure-redis): sealed without opening them")
 	line(r.AlreadyDone, "already done")
@@ -340,7 +340,7 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	line(r.OneWay, "hidden one way under an older PRF key: keep this PRF key until these entries expire")
 	line(r.PlainNames, "sealed under plain names: migrate hides them")
 	line(r.WrongType, "cannot be converted to the requested type")
-	line(r.TooLarge, "larger than MaxValueBytes allows")
+	line(r.TooLarge, "larger than Config.MaxValueBytes allows")
 	line(r.KeptChanging, "changed by the application again and again: repeat the run")
 	line(r.Expired, "expired by the time that is sealed in them: delete them")
 	line(r.Conflicts, "whose new name already holds another value or expiry")

@@ -148,7 +148,7 @@ func (m *migration) prepareRun(ctx context.Context) error {
 			m.resume(old)
 		}
 		if m.before.Refused && !m.IgnoreUnreadable && m.provenBy == "" {
-			return fmt.Errorf("%w: the given keys opened no value in an earlier run (if the keys are right, set Proof to an entry that they open)", ErrWrongKeys)
+			return fmt.Errorf("%w: the given keys opened no value in an earlier run (if they are right, set Config.Proof)", ErrWrongKeys)
 		}
 		m.before.Refused = false
 	}

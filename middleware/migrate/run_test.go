@@ -247,17 +247,17 @@ func TestConfigIsChecked(t *testing.T) {
 	to := migrate.Space{Namespace: "b"}
 	same := migrate.Space{}
 	for text, c := range map[string]migrate.Config{
-		"Operation is missing":  {Keys: a},
-		"Keys is missing":       {Operation: migrate.Seal},
-		"namespace":             {Operation: migrate.Seal, Keys: a, From: migrate.Space{Namespace: "a:b"}},
-		"To and From are equal": {Operation: migrate.Seal, Keys: a, To: &same},
-		"belong to asynq":       {Operation: migrate.Seal, Keys: a, From: migrate.Space{Namespace: "asynq"}},
-		"DeleteOld":             {Operation: migrate.Seal, Keys: a, DeleteOld: true},
-		"unknown type":          {Operation: migrate.Seal, Keys: a, As: "int"},
-		"As applies":            {Operation: migrate.Reseal, Keys: a, As: migrate.AsBytes},
-		"Exclude[0]":            {Operation: migrate.Seal, Keys: a, Exclude: []string{""}},
-		"Rate":                  {Operation: migrate.Seal, Keys: a, Rate: -1},
-		"MaxValueBytes":         {Operation: migrate.Seal, Keys: a, MaxValueBytes: -1, To: &to},
+		"Operation is missing":                {Keys: a},
+		"Keys is missing":                     {Operation: migrate.Seal},
+		"namespace":                           {Operation: migrate.Seal, Keys: a, From: migrate.Space{Namespace: "a:b"}},
+		"Config.To and Config.From are equal": {Operation: migrate.Seal, Keys: a, To: &same},
+		"belong to asynq":                     {Operation: migrate.Seal, Keys: a, From: migrate.Space{Namespace: "asynq"}},
+		"DeleteOld":                           {Operation: migrate.Seal, Keys: a, DeleteOld: true},
+		"unknown type":                        {Operation: migrate.Seal, Keys: a, As: "int"},
+		"As applies":                          {Operation: migrate.Reseal, Keys: a, As: migrate.AsBytes},
+		"Exclude[0]":                          {Operation: migrate.Seal, Keys: a, Exclude: []string{""}},
+		"Rate":                                {Operation: migrate.Seal, Keys: a, Rate: -1},
+		"MaxValueBytes":                       {Operation: migrate.Seal, Keys: a, MaxValueBytes: -1, To: &to},
 	} {
 		r, err := unproven(t.Context(), rdb, c)
 		require.ErrorContains(t, err, text)

@@ -110,7 +110,7 @@ func unknownOption(name string) error {
 	} else {
 		name = strconv.Quote(name)
 	}
-	return fmt.Errorf("unknown option %s in the URL (see the documentation of redisstore.Open)", name)
+	return fmt.Errorf("unknown option %s in the URL (see docs/stores.md)", name)
 }
 
 func text(field func(*target) *string) func(*target, string) error {

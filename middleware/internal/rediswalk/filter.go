@@ -19,16 +19,16 @@ func NewFilter(what string, prefixes []string, namespace string, stored bool, sc
 	f := &Filter{matched: make([]atomic.Bool, len(prefixes))}
 	for i, p := range prefixes {
 		if p == "" {
-			return nil, fmt.Errorf("the prefix %s[%d] is empty, so it matches every key (remove the prefix)", what, i)
+			return nil, fmt.Errorf("%s[%d] is empty, so it matches every key (remove it)", what, i)
 		}
 		if !stored && namespace != "" {
 			p = namespace + ":" + p
 		}
 		switch {
 		case strings.HasPrefix(scope, p):
-			return nil, fmt.Errorf("%s[%d] excludes every key that would be scanned (make %s[%d] longer, or remove it)", what, i, what, i)
+			return nil, fmt.Errorf("%s[%d] excludes every key that would be scanned (make it longer, or remove it)", what, i)
 		case !strings.HasPrefix(p, scope):
-			return nil, fmt.Errorf("%s[%d] matches no key, because it does not begin like the keys that are scanned (write %s)", what, i, system(namespace, stored))
+			return nil, fmt.Errorf("%s[%d] matches no key that would be scanned (%s)", what, i, system(namespace, stored))
 		}
 		f.prefixes = append(f.prefixes, p)
 	}
@@ -38,11 +38,11 @@ func NewFilter(what string, prefixes []string, namespace string, stored bool, sc
 func system(namespace string, stored bool) string {
 	switch {
 	case stored:
-		return "the start of full Redis keys, because Stored is set"
+		return "write full Redis keys, because Config.Stored is set"
 	case namespace != "":
-		return "the start of keys without the namespace"
+		return "write keys without the namespace"
 	default:
-		return "the start of full Redis keys, because no namespace is given"
+		return "write full Redis keys, because no namespace is given"
 	}
 }
 

@@ -22,7 +22,7 @@ var ErrUnsuitable = errors.New("rediswalk: this Redis client cannot be used")
 
 // ErrClusterNode reports that a client for a single node is connected to one node of a Cluster. SCAN would see only the
 // entries of this node, and every answer about the whole would be wrong. It is an ErrUnsuitable.
-var ErrClusterNode = fmt.Errorf("%w: the server is a node of a Cluster (use redis+cluster:// or redis.NewClusterClient)", ErrUnsuitable)
+var ErrClusterNode = fmt.Errorf("%w: the server is a node of a Cluster (use redis+cluster:// in a URL, or a Cluster client)", ErrUnsuitable)
 
 // Servers are the servers behind a client.
 type Servers struct {
