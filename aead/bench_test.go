@@ -14,7 +14,7 @@ import (
 
 func benchSizes() []int { return []int{64, 1 << 10, 16 << 10, 256 << 10} }
 
-// BenchmarkSealOpen seals and opens one message, in buffers that are used again where the AEAD can. What counts is the
+// BenchmarkSealOpen seals and opens one message, in buffers that are used again where the AEAD can. The result is the
 // ratio to "tink-aesgcm", the bare primitive.
 func BenchmarkSealOpen(b *testing.B) {
 	primitive, err := subtle.NewAESGCM(make([]byte, 32))
@@ -122,7 +122,7 @@ func BenchmarkOpenByOtherDataKey(b *testing.B) {
 	}
 }
 
-// BenchmarkOpenParallel is all processors opening small messages, where whatever they share costs most.
+// BenchmarkOpenParallel is all processors opening small messages, where shared state costs most.
 func BenchmarkOpenParallel(b *testing.B) {
 	service := aeadtest.NewKeyService(b)
 	mine, other := newEnvelope(b, service), newEnvelope(b, service)

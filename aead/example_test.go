@@ -32,7 +32,7 @@ func mountedSecret(dir string) string {
 	return path
 }
 
-// localKEK stands for a KEK of whatever kind.
+// localKEK stands for any KEK.
 func localKEK() *aead.Keyring {
 	handle, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
 	if err != nil {

@@ -75,7 +75,7 @@ func FuzzKeyringOpen(f *testing.F) {
 // FuzzPassphraseOpen: arbitrary bytes are refused, and never taken for an outage.
 func FuzzPassphraseOpen(f *testing.F) {
 	kek := cheapKEK(f)
-	// The workers of a fuzz run are processes of their own: each must know the one ciphertext that opens.
+	// The workers of a fuzz run are separate processes: each must know the one ciphertext that opens.
 	sealed, err := hex.DecodeString("0270617373c590f2ab450d75b709bb8afebbfb25e3ae1030eed7c1cf7ced1e96be6a133b" +
 		"3c9ae1ec24d4eef68b8b7852236042aba78d9b7ba7063b993b925fa66b198c8e2aa83f4b")
 	if err != nil {
@@ -96,7 +96,7 @@ func FuzzPassphraseOpen(f *testing.F) {
 	})
 }
 
-// FuzzKeyset: whatever a source holds, reading it ends in a working Keyring or an error.
+// FuzzKeyset: reading any source ends in a working Keyring or an error.
 func FuzzKeyset(f *testing.F) {
 	kek := newKeyring(f)
 	var sealed, plaintext bytes.Buffer

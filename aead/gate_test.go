@@ -20,7 +20,7 @@ import (
 	"github.com/sealcache/sealcache/aead/aeadtest"
 )
 
-// manyDataKeys are messages that are each sealed under a data key of their own.
+// manyDataKeys are messages that are each sealed under their own data key.
 func manyDataKeys(t testing.TB, kek tink.AEADWithContext, n int) [][]byte {
 	t.Helper()
 	perMessage, err := tinkaead.NewKMSEnvelopeAEADWithContext(tinkaead.AES256GCMKeyTemplate(), kek)

@@ -219,7 +219,7 @@ func pathError(err error) error {
 	return err
 }
 
-// looksLikeKeyset reports whether a path may be the content of a file instead. That is JSON, several lines, a text
+// looksLikeKeyset reports whether a path may be the content of a file instead: JSON, several lines, a text
 // longer than any path, or long base64. As a path, base64 would be relative and without a dot.
 func looksLikeKeyset(path string) bool {
 	return len(path) > 4096 || strings.ContainsAny(path, "{\n\r\x00") ||

@@ -6,7 +6,7 @@ import (
 )
 
 // stripedCounter counts events of all processors. A single counter would be one cache line that each opened message takes from
-// another processor. That costs more than opening a small message.
+// another processor. Such a transfer costs more than opening a small message.
 type stripedCounter struct {
 	stripes [1 << stripeBits]struct {
 		n atomic.Uint64

@@ -174,7 +174,7 @@ func TestTenantsShareCache(t *testing.T) {
 // 10,000 tenants, each with a data key in use, take at most 200 MiB.
 func TestTenantMemory(t *testing.T) {
 	if raceEnabled {
-		t.Skip("the race detector takes memory of its own")
+		t.Skip("the race detector takes its own memory")
 	}
 	kek := newKeyring(t)
 	e := newEnvelope(t, kek, aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) { return kek, nil }))

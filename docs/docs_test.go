@@ -174,7 +174,7 @@ func requireSays(t *testing.T, err error, stdout, stderr, reason string) {
 	require.Contains(t, stderr, reason)
 }
 
-// build compiles a program in a module of its own, which requires this one as a user's would, and returns the binary.
+// build compiles a program in its own module, which requires this one as a user's would, and returns the binary.
 func build(t *testing.T, root, source string) string {
 	t.Helper()
 	dir := t.TempDir()

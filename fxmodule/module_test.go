@@ -153,7 +153,7 @@ func TestDecoratorInsideAModuleIsRefused(t *testing.T) {
 	require.Nil(t, got)
 }
 
-// Without a logger of its own, an application sees fx's log on stderr as before.
+// Without its own logger, an application sees fx's log on stderr as before.
 func TestDecoratorKeepsTheLogOfFx(t *testing.T) {
 	said := captureStderr(t, func() {
 		app := fx.New(quiet(), fx.Supply(one(fxmodule.Cache{Unsealed: true})), provideStore(newMemory(t)), fxmodule.Decorator,

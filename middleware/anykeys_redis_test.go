@@ -74,7 +74,7 @@ func TestKeysOfAnyBytesOverRedis(t *testing.T) {
 				for what, key := range oddKeys() {
 					got, err := s.Get(t.Context(), key)
 					require.NoError(t, err, "%s: %s", name, what)
-					require.Equal(t, what, got, "%s: every key has a value of its own", name)
+					require.Equal(t, what, got, "%s: every key has its own value", name)
 					_, _, err = s.GetWithTTL(t.Context(), key)
 					require.NoError(t, err, "%s: %s", name, what)
 					written, err := s.SetIfNotExists(t.Context(), key, "another")

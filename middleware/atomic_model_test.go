@@ -81,7 +81,7 @@ func (m *model) expiry(key string) time.Duration {
 	return at
 }
 
-// wrote records a value that was written with an expiry of its own.
+// wrote records a value that was written with its own expiry.
 func (m *model) wrote(key string, value any, left time.Duration) {
 	e := &modeled{value: value, expires: m.expiry(key)}
 	if left == 0 {

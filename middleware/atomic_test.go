@@ -322,7 +322,7 @@ func testRefusedEntries(t *testing.T, b backing) {
 			require.ErrorIs(t, err, store.NotFound{})
 		}
 
-		// SetIfNotExists replaces it once, whatever the number of callers.
+		// SetIfNotExists replaces it once, for any number of callers.
 		require.NoError(t, b.SetBytes(t.Context(), "k", []byte("planted")))
 		var wg sync.WaitGroup
 		var won atomic.Int32

@@ -98,7 +98,7 @@ func testMixedBatch(t *testing.T, b backing) {
 	_, err = middleware.Inspect(plain)
 	require.NoError(t, err, "SealOnRead sealed it")
 
-	// Set and Delete need not read: whatever lies under a key is replaced, and removed.
+	// Set and Delete need not read: they replace and remove any value under the key.
 	all := []string{"text", "absent", "newer", "moved", "plain", "large", "nothing", "huge"}
 	items := map[string]any{}
 	for _, key := range all[:5] {
@@ -115,7 +115,7 @@ func testMixedBatch(t *testing.T, b backing) {
 	}
 }
 
-// SealOnRead seals the end of a plaintext entry, whatever reads it.
+// SealOnRead seals the end of a plaintext entry on every kind of read.
 func testSealOnReadSealsTheEnd(t *testing.T, b backing) {
 	s := sealed(t, b, keyring(t), middleware.WithNamespace("ns"), middleware.WithPlaintext(middleware.SealOnRead), middleware.WithAuthenticatedExpiry())
 	for name, read := range map[string]func(key string) error{

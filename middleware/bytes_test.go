@@ -103,7 +103,7 @@ func TestSetBytesTagsAndBound(t *testing.T) {
 	require.ErrorIs(t, err, store.NotFound{})
 }
 
-// GetBytesWithEnd returns the end that is sealed with a value, whatever the TTL in the backing store is.
+// GetBytesWithEnd returns the end that is sealed with a value, for any TTL in the backing store.
 func TestGetBytesWithEnd(t *testing.T) {
 	t.Parallel()
 	for name, backing := range map[string]store.StoreInterface{"memory": memory(t), "other": newPlain("other")} {

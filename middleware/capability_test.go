@@ -39,7 +39,7 @@ type declaring struct {
 
 func (d *declaring) Capabilities() (owner any, names []string) { return d, d.names }
 
-// byValue embeds a store and is passed by value, so that it has no pointer of its own.
+// byValue embeds a store and is passed by value, so that it is not a pointer.
 type byValue struct{ *memorystore.Store }
 
 // logged returns New's store and its log.

@@ -69,7 +69,7 @@ func TestKeyServiceSlow(t *testing.T) {
 	}
 	all.Wait()
 	require.Equal(t, decrypts+1, service.Decrypts(), "a thousand readers of values under one data key ask once")
-	require.Equal(t, encrypts, service.Encrypts(), "nobody waits for a data key to write under")
+	require.Equal(t, encrypts, service.Encrypts(), "no call waits for a data key to write under")
 	require.LessOrEqual(t, service.MostAtOnce(), 1)
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/sealcache/sealcache/middleware"
 )
 
-// keysetFile is a keyset in a file, sealed under a key-encryption key of its own. It is replaced as operators do it: a
+// keysetFile is a keyset in a file, sealed under a separate key-encryption key. It is replaced as operators do it: a
 // new file is renamed over the old one.
 type keysetFile struct {
 	path    string

@@ -141,7 +141,7 @@ func (p *planter) useEverything(t *testing.T, on stage, plaintext bool) {
 		require.NoError(t, p.err(err))
 		got, err := s.Get(ctx, e.key)
 		require.NoError(t, p.err(err))
-		if !plaintext && i != len(entries)-1 { // the last is a message, with state of its own
+		if !plaintext && i != len(entries)-1 { // the last is a message, with its own state
 			require.Equal(t, e.value, got)
 		}
 		// Set again, set from another place, delete, and set once more.

@@ -270,7 +270,7 @@ func TestChangeOfThePRFKey(t *testing.T) {
 	}
 }
 
-// The oldest key is the first in the keyset, whatever its id.
+// The oldest key is the first in the keyset, with any id.
 func TestProcessesAgreeBeforeAndAfterAKeyIsAdded(t *testing.T) {
 	t.Parallel()
 	for range 8 { // ids are random

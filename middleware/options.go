@@ -135,7 +135,7 @@ func WithMissOnOpenFailure() Option {
 // before it replaces a refused entry, because another process may have sealed
 // the entry under a newer key. So do SetIfExists, Increment, Update, Touch and
 // GetAndDelete. They call it at most once in ten seconds. Until the next reload,
-// they keep other refused entries and return an error. That reload then decides
+// they keep other refused entries and return an error. The reload then decides
 // about every entry that was met before it. The default is the method Reload of
 // the AEAD, if it has one. An Envelope has none, so give the Reload of its Keyring.
 func WithReload(f func(context.Context) error) Option {

@@ -16,7 +16,7 @@ import (
 // patience bounds the time that a store may take on a busy machine to work again after an outage.
 const patience = time.Minute
 
-// overURL returns a redisstore of its own over a server's address, with options as in a URL.
+// overURL returns a separate redisstore over a server's address, with options as in a URL.
 func overURL(t testing.TB, rawURL string, options ...string) *redisstore.Store {
 	t.Helper()
 	u, err := url.Parse(rawURL)

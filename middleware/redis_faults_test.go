@@ -158,7 +158,7 @@ func overBothFailing(t testing.TB, addr string) map[string]store.StoreInterface 
 // gocacheHides are the operations of gocache's Redis store that drop errors or do not exist.
 var gocacheHides = map[string][]string{"gocache redis": {"Invalidate", "Keys"}}
 
-// load is a number of writers, each with a key of its own, that check their last write while everything breaks.
+// load is a number of writers, each with its own key, that check their last write while everything breaks.
 type load struct {
 	acknowledged, failed atomic.Int64
 	stop                 func()
@@ -286,7 +286,7 @@ func TestRedisKilledAndRestarted(t *testing.T) { //nolint:paralleltest // see ab
 // The network cuts connections, at rest and in the middle of replies. Not parallel, because it counts goroutines.
 func TestConnectionsCut(t *testing.T) { //nolint:paralleltest // see above
 	for _, name := range []string{"redisstore", "gocache redis"} {
-		server := redistest.Start(t) // of its own: a write without an answer may arrive after the subtest that sent it
+		server := redistest.Start(t) // not shared: a write without an answer may arrive after the subtest that sent it
 		proxy := redistest.StartProxy(t, server.Addr())
 		t.Run(name, func(t *testing.T) { //nolint:paralleltest // see above
 			f := newFaulty(t, overBothFailing(t, proxy.Addr())[name])

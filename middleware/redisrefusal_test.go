@@ -89,7 +89,7 @@ func TestWrongTypeUnderAKey(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, kind, kept, "reading changes nothing")
 			}
-			require.NoError(t, f.Set(t.Context(), f.key, f.value), "SET replaces whatever is there, as in Redis")
+			require.NoError(t, f.Set(t.Context(), f.key, f.value), "SET replaces any value, as in Redis")
 			v, err := f.Get(t.Context(), f.key)
 			require.NoError(t, err)
 			require.Equal(t, f.value, v)

@@ -80,7 +80,7 @@ func (r *rotating) under(t *testing.T, key string) (found []int) {
 	return found
 }
 
-// A lock under any PRF key has one holder, whatever an attacker plants under the others.
+// A lock under any PRF key has one holder, although an attacker plants values under the others.
 func TestARefusedEntryDoesNotHideALock(t *testing.T) {
 	t.Parallel()
 	for lock := range 3 {
@@ -127,7 +127,7 @@ func TestALockIsCreatedUnderTheOldestKey(t *testing.T) {
 	}
 }
 
-// A sound entry under any PRF key is the one that atomic operations change, whatever is refused under the others.
+// A sound entry under any PRF key is the one that atomic operations change, although values under the others are refused.
 func TestARefusedEntryDoesNotHideACounter(t *testing.T) {
 	t.Parallel()
 	for sound := range 3 {

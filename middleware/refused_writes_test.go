@@ -39,7 +39,7 @@ func TestRefusedWritesAreReported(t *testing.T) {
 	require.Contains(t, string(log.bytes()), "write failed")
 	require.Contains(t, string(log.bytes()), "type=middleware_test.user")
 
-	// Each cause has log lines of its own, so that a frequent one does not hide another.
+	// Each cause has its own log lines, so that a frequent one does not hide another.
 	for range 1000 {
 		require.Error(t, s.Set(t.Context(), "k", make([]byte, 11)))
 	}

@@ -40,7 +40,7 @@ func TestReusedBuffersOverGocache(t *testing.T) {
 func TestReusedBuffer(t *testing.T) {
 	t.Parallel()
 	once := &reusedBuffer{sealed: []byte("sealed")}
-	require.False(t, once.end(), "nobody has asked: a reader may yet")
+	require.False(t, once.end(), "no reader has asked yet")
 	b, err := once.MarshalBinary()
 	require.NoError(t, err)
 	require.Equal(t, "sealed", string(b))

@@ -162,7 +162,7 @@ func anyOperation(ctx context.Context, s *middleware.Store, g, round int) error 
 	case 3:
 		written, err := s.SetIfNotExists(ctx, own, word("shared", g))
 		if err == nil && !written {
-			err = errors.New("set if not exists: found an entry of nobody")
+			err = errors.New("set if not exists: found an entry that no goroutine wrote")
 		}
 		if err != nil {
 			return err

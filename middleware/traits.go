@@ -38,7 +38,7 @@ type traits struct {
 
 func traitsFor(backing store.StoreInterface, can capabilities) traits {
 	if can.bytes != nil {
-		return traits{} // a store of this module, whatever name it reports
+		return traits{} // a store of this module, under any name that it reports
 	}
 	return traitsOf(backing.GetType())
 }

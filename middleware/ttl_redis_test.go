@@ -37,13 +37,13 @@ func TestTTLsOverRedis(t *testing.T) {
 			written, err := s.SetIfNotExists(t.Context(), "k", "value", store.WithExpiration(ttl))
 			require.ErrorContains(t, err, "negative")
 			require.False(t, written)
-			require.Zero(t, admin.Exists(t.Context(), "ttl:k").Val(), "%s: an entry that has expired is not stored for ever", name)
+			require.Zero(t, admin.Exists(t.Context(), "ttl:k").Val(), "%s: an entry that has expired is not stored forever", name)
 		}
 		for _, ttl := range []time.Duration{1, 500 * time.Nanosecond, time.Microsecond, 999 * time.Microsecond, time.Millisecond, 1500 * time.Microsecond, 20 * time.Millisecond, 499 * time.Millisecond, 700 * time.Millisecond} {
 			require.NoError(t, set(ttl), "%s: %v", name, ttl)
 			if left := admin.PTTL(t.Context(), "ttl:k").Val(); left != -2 {
 				require.LessOrEqual(t, left, ttl+time.Millisecond, "%s: %v", name, ttl)
-				require.GreaterOrEqual(t, left, time.Duration(0), "%s: %v: never for ever", name, ttl)
+				require.GreaterOrEqual(t, left, time.Duration(0), "%s: %v: never forever", name, ttl)
 			}
 			_, left, err := s.GetWithTTL(t.Context(), "k")
 			if errors.Is(err, store.NotFound{}) {

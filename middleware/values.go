@@ -11,7 +11,7 @@ import (
 )
 
 // encode returns the type and the plaintext of value. The plaintext of a []byte or
-// string is the value's own memory and must only be read. That of a number is a
+// string is the value's own memory and must only be read. The plaintext of a number is a
 // part of buf. A codec returns a new slice.
 //
 // Numbers have the width of their type. A shorter form would show their magnitude

@@ -46,7 +46,7 @@ func (b *broken) EncryptWithContext(ctx context.Context, plaintext, ad []byte) (
 	sealed, err := b.good.Encrypt(plaintext, ad)
 	switch b.fault {
 	case "Altered", "Truncated":
-		sealed = append(sealed, 7) // a byte that nobody looks at
+		sealed = append(sealed, 7) // a byte that no code reads
 	}
 	return sealed, err
 }
@@ -139,7 +139,7 @@ func newBroken(t *testing.T, fault string) tink.AEADWithContext {
 	return &b
 }
 
-// TestSubject runs the suite on a subject with a fault; TestSuiteFindsFaults starts it in a process of its own.
+// TestSubject runs the suite on a subject with a fault; TestSuiteFindsFaults starts it in its own process.
 func TestSubject(t *testing.T) {
 	fault := os.Getenv("AEADTEST_FAULT")
 	if fault == "" {

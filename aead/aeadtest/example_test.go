@@ -21,7 +21,7 @@ func TestExampleRun(t *testing.T) {
 	testMyAEAD(t)
 }
 
-// The test of an AEAD calls Run with a function that returns a new AEAD under a key of its own. Write it as an ordinary test
+// The test of an AEAD calls Run with a function that returns a new AEAD under its own key. Write it as an ordinary test
 // function, func TestMyAEAD(t *testing.T).
 func ExampleRun() {
 	testMyAEAD = func(t *testing.T) {

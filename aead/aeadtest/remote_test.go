@@ -44,7 +44,7 @@ func (f *faultyRemote) String() string {
 	return "a KEK"
 }
 
-// TestRemoteSubject runs the suite on a subject with a fault; TestRunRemoteFindsFaults starts it in a process of its own.
+// TestRemoteSubject runs the suite on a subject with a fault; TestRunRemoteFindsFaults starts it in its own process.
 func TestRemoteSubject(t *testing.T) {
 	fault := os.Getenv("AEADTEST_REMOTE_FAULT")
 	if fault == "" {

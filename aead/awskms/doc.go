@@ -36,7 +36,7 @@
 //
 // # Format
 //
-// A ciphertext has the format of tink-go-awskms v3, Tink's library for AWS KMS. That library can decrypt the
+// A ciphertext has the format of tink-go-awskms v3, Tink's library for AWS KMS. The library can decrypt the
 // ciphertext. The names and values of [aead.WithWrapContext] are a part of each call to KMS, and CloudTrail records
 // them. So they must not be secret.
 package awskms

@@ -34,6 +34,6 @@
 //
 // # Format
 //
-// A ciphertext has the format of tink-go-gcpkms, Tink's library for Google Cloud KMS. That library can decrypt the
+// A ciphertext has the format of tink-go-gcpkms, Tink's library for Google Cloud KMS. The library can decrypt the
 // ciphertext.
 package gcpkms

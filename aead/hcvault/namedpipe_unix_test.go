@@ -21,7 +21,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 )
 
-// fileLogins returns URIs whose logins read a file. Each has a key of its own, as tenants have.
+// fileLogins returns URIs whose logins read a file. Each has its own key, as tenants have.
 func fileLogins(path string) []string {
 	const uri = "hcvault://127.0.0.1:1/transit/keys/"
 	return []string{

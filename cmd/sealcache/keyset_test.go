@@ -60,11 +60,11 @@ func TestChangeKeysetKeepsTheFile(t *testing.T) {
 	require.NoError(t, ring.Close())
 }
 
-// Whatever fails leaves the keyset as it was, to the byte, and nothing beside it.
+// A failure leaves the keyset as it was, to the byte, and nothing next to it.
 func TestChangeKeysetFails(t *testing.T) {
 	t.Parallel()
 	for name, attempt := range map[string]func(t *testing.T, k *keysetFile, service *aeadtest.KeyService) (want []byte, err error){
-		"changed meanwhile": func(t *testing.T, k *keysetFile, _ *aeadtest.KeyService) ([]byte, error) {
+		"changed during the command": func(t *testing.T, k *keysetFile, _ *aeadtest.KeyService) ([]byte, error) {
 			t.Helper()
 			other, err := os.ReadFile(k.path)
 			require.NoError(t, err)

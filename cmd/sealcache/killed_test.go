@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// killAfter starts a command in a process of its own, and kills it after a while. It reports whether the command had ended
+// killAfter starts a command in its own process, and kills it after a while. It reports whether the command had ended
 // by itself.
 func killAfter(t *testing.T, wait time.Duration, args ...string) (ended bool) {
 	t.Helper()
@@ -157,7 +157,7 @@ func TestKilledKeyCommands(t *testing.T) {
 	all := ids(t, file)
 	change("keys", "disable", all[2])
 
-	times := regexp.MustCompile(`made .*`) // they are a file of their own: the next command completes them
+	times := regexp.MustCompile(`made .*`) // they are in a separate file, which the next command completes
 	list := func(t *testing.T, file, kek string) (string, bool) {
 		t.Helper()
 		status, out, _ := sealcache(t, "keys", "list", "--kek", kek, "--keyset", file)

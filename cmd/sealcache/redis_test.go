@@ -79,7 +79,7 @@ func TestOpenRefused(t *testing.T) {
 	}
 }
 
-// An error says whether the server answered, and what. What no retry mends is a fault of the configuration.
+// An error says whether the server answered, and what. An error that no retry mends is a fault of the configuration.
 func TestOpenNotServed(t *testing.T) {
 	t.Parallel()
 	const protected = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode"

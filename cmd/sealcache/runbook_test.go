@@ -71,7 +71,7 @@ func (i *instance) count(t *testing.T, name, attribute, value string) int64 {
 	return sum
 }
 
-// service is an application at work on its instances. Each of its goroutines has keys of its own, and goes to any instance.
+// service is an application at work on its instances. Each of its goroutines has its own keys, and goes to any instance.
 type service struct {
 	instances []*instance
 	ops       atomic.Int64
@@ -248,7 +248,7 @@ func TestRunbook(t *testing.T) {
 	}
 
 	book.Follow(t, "Before") // audit, dry run
-	goesOn("written")        // by none: there is nobody to count
+	goesOn("written")        // by none: no user is left to count
 	// prepare: every instance shows that it runs it by counting its plaintext writes.
 	deployTo(state(middleware.WritePlaintext), app.instances[0])
 	goesOn("written", 0)

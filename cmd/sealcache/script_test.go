@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"sealcache": main})
 }
 
-// TestScripts runs testdata/script: a Redis of its own for each, whose URL is $REDIS, and a plaintext keyset, $WORK/kek.json,
+// TestScripts runs testdata/script with a Redis for each, whose URL is $REDIS, and a plaintext keyset, $WORK/kek.json,
 // as a platform would mount it. Five commands besides testscript's:
 //
 //	status N ARGS...   runs sealcache, which must end with the exit status N

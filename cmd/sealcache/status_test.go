@@ -72,7 +72,7 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
-// A configuration that cannot work is status 2, whatever is wrong with it, and an operator sees it in one line.
+// Every configuration that cannot work is status 2, and an operator sees it in one line.
 func TestWrongConfigurationIsStatus2(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartWith(t, redistest.Options{User: "app", Password: "secret"})

@@ -92,7 +92,7 @@ func get(t *testing.T, url string) (status int, header http.Header, body string)
 	return getAs(t, url, "")
 }
 
-// getAs sends a request with a Host header of its own.
+// getAs sends a request with a given Host header.
 func getAs(t *testing.T, url, host string) (status int, header http.Header, body string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)

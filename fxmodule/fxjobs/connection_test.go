@@ -75,7 +75,7 @@ func TestRedisThatHangs(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	err := health.Check(ctx)
-	require.ErrorIs(t, err, context.DeadlineExceeded) // asynq's client would fail by a timeout of its own
+	require.ErrorIs(t, err, context.DeadlineExceeded) // asynq's client would fail by its own timeout
 	require.ErrorContains(t, err, "the Redis of the jobs does not answer")
 	require.ErrorContains(t, newApp(config, own, needsClient).Start(sealtest.EarlyDeadline(t, 4*time.Second)), "the Redis of the jobs does not answer")
 }

@@ -12,7 +12,7 @@
 //
 // [Denied], [NotOffered] and [Unavailable] return true only for replies for which RefusedForGood also returns true:
 //
-//   - [NotOffered]: no command of this name works, whatever its keys are. The server does not have the command, or the
+//   - [NotOffered]: no command of this name works with any keys. The server does not have the command, or the
 //     user has no permission for the command. Example: "ERR unknown command 'INFO'".
 //
 //   - [Denied]: the same replies as NotOffered, and also replies that say that the user has no permission for one of the

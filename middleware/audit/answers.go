@@ -144,7 +144,7 @@ type Conditions struct {
 	// NotPrimarySince is when the keyset with another primary key was in place everywhere. If the keyset itself says that the key
 	// was primary until later (aead.KeyTimes.Demoted), that time counts.
 	NotPrimarySince time.Time
-	// Reload is the longest time until a process uses a new primary key. That is the longest reload interval, or with a
+	// Reload is the longest time until a process uses a new primary key: the longest reload interval, or with a
 	// key-encryption key in a key service, the longest age of a data key. 0 is 24 hours, aead's default age of data keys.
 	Reload time.Duration
 }

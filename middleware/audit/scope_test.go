@@ -369,7 +369,7 @@ func TestDatabasesSwappedDuringAnAudit(t *testing.T) {
 	}
 }
 
-// A server may restart after the audit has examined one of its databases. That database may hold other data then, so the
+// A server may restart after the audit has examined one of its databases. The database may hold other data then, so the
 // audit does not answer, and says what to do.
 func TestRestartBetweenDatabases(t *testing.T) {
 	t.Parallel()

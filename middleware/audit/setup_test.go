@@ -24,7 +24,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
-// shared are servers that every test may use; each takes a prefix of its own.
+// shared are servers that every test may use; each takes a separate prefix.
 var shared redistest.Shared
 
 func TestMain(m *testing.M) {
@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// on runs a test over a single node and over a Cluster, with a namespace of its own.
+// on runs a test over a single node and over a Cluster, with its own namespace.
 func on(t *testing.T, test func(t *testing.T, rdb redis.UniversalClient, ns string)) {
 	t.Helper()
 	ns := strings.NewReplacer("/", "-").Replace(t.Name())

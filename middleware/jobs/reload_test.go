@@ -99,7 +99,7 @@ func (s slowly) DecryptWithContext(ctx context.Context, c, ad []byte) ([]byte, e
 	return p, err
 }
 
-// An opening that read the old keyset while another one reloaded it tries again, without a reload of its own.
+// An opening that read the old keyset while another one reloaded it tries again, without another reload.
 func TestReloadOfOthersCounts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

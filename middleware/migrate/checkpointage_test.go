@@ -44,7 +44,7 @@ func rewrite(t *testing.T, file string, a tink.AEADWithContext, namespace string
 	require.NoError(t, os.WriteFile(file, data, 0o600))
 }
 
-// A value that the application seals does not count as a checkpoint, whatever its key is.
+// A value that the application seals does not count as a checkpoint under any key.
 func TestCheckpointSealedByTheApplication(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)

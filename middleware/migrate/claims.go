@@ -343,7 +343,7 @@ func (u *unfinished) applyEvent(e originalEvent) {
 	}
 }
 
-// forget drops the record of an entry that is finished. What remains are stale copies, which a failover may bring back, and
+// forget drops the record of an entry that is finished. It keeps stale copies, which a failover may bring back, and
 // copies whose writes were not answered. These copies may still arrive, and are stale then, since another copy is under the new name.
 func (c *claims) forget(name string) {
 	c.mu.Lock()

@@ -15,7 +15,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// exampleClient is a client of a database of its own, and keys: those of the application.
+// exampleClient returns a client of a separate database, and the keys of the application.
 func exampleClient(ctx context.Context, db int) (*redis.Client, *aead.Keyring) {
 	opts := shared.Single.ClientOptions()
 	opts.DB = db

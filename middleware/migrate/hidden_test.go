@@ -498,7 +498,7 @@ func TestRenameUnderLiveWriters(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					if !won { // nobody else sets it, so only a move of the created entry explains the answer
+					if !won { // no other client sets it, so only a move of the created entry explains the answer
 						moved.Add(1)
 						got, err := s.Get(ctx, once)
 						absent := clustered && errors.Is(err, store.NotFound{}) // the writer and the run have each removed one of both

@@ -56,7 +56,7 @@ func TestResealDoesNotBelieveIDs(t *testing.T) {
 	}
 }
 
-// A value that does not open is not done, whatever key it names.
+// A value that does not open is not done, also if it names a known key.
 func TestAlreadySealedMustOpen(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		a, same, stranger := keyringOf(t, handleOf(t, 7)), keyringOf(t, handleOf(t, 7)), keyring(t)

@@ -103,7 +103,7 @@ func application(ctx context.Context, app store.StoreInterface, rdb redis.Univer
 		m := &model[i]
 		key := fmt.Sprint("k", i)
 		ops.Add(1)
-		// Operations get a context of their own: one that is cut off may or may not have been done.
+		// Operations get their own context: one that is cut off may or may not have been done.
 		ctx := context.Background()
 		switch random.IntN(10) {
 		case 0, 1:
@@ -172,7 +172,7 @@ func TestLive(t *testing.T) {
 			require.EqualValues(t, 100, r.OtherTypes["hash"])
 			t.Logf("%d entries, %d written, %d read again, %v", r.Seen, r.Written, r.Retried, r.Elapsed)
 		})
-		t.Logf("%d operations of the application meanwhile", ops)
+		t.Logf("%d operations of the application during the run", ops)
 		require.Positive(t, ops)
 		matches(t, rdb, sealedStore(t, rdb, a, ns), ns, model)
 		report := audited(t, rdb, audit.Config{Prefix: ns + ":", IgnoreTypes: allTypes, Keys: []tink.AEADWithContext{a}, Namespaces: []string{ns}})

@@ -341,7 +341,7 @@ func (b before) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	}
 }
 
-// An entry that expires while it is moved is gone, is not a conflict, and is not kept for ever. It may expire after it was read
+// An entry that expires while it is moved is gone, is not a conflict, and is not kept forever. It may expire after it was read
 // and before it is written. The copy of an earlier run may expire after it was read and before its expiry is read.
 func TestMoveOfWhatExpires(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {

@@ -32,7 +32,7 @@ func onNodes(t *testing.T, pattern string, nodes ...*redistest.Server) (names []
 	return names
 }
 
-// duringBatch calls before or after the copies of a batch are written whose originals are on one master. That master is not
+// duringBatch calls before or after the copies of a batch are written whose originals are on one master. This master is not
 // scanned any more.
 type duringBatch struct {
 	rdb           *redis.ClusterClient
@@ -269,7 +269,7 @@ func (h *failsAfterLostCopies) ProcessPipelineHook(next redis.ProcessPipelineHoo
 	}
 }
 
-// A run that finds copies of its own, which it could not take back at once, does not leave them when it ends.
+// A run that finds its own copies, which it could not take back at once, does not leave them when it ends.
 func TestTakeBackOwnCopiesThatItFinds(t *testing.T) {
 	t.Parallel()
 	r := newRenamingOfCounters(t)
@@ -355,7 +355,7 @@ func TestTakeBackAgain(t *testing.T) {
 	}
 }
 
-// A run that is cancelled ends although a server does not answer any more and the client has no timeouts of its own.
+// A run that is cancelled ends although a server does not answer any more and the client has no timeouts.
 func TestCancelledRunWithoutTimeouts(t *testing.T) {
 	t.Parallel()
 	r := newRenaming(t)
@@ -383,7 +383,7 @@ func TestCancelledRunWithoutTimeouts(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 	case <-time.After(2 * time.Minute):
 		require.NoError(t, down.Resume())
-		t.Error("it waits for ever")
+		t.Error("it waits forever")
 		t.Log(<-ended)
 	}
 }
@@ -529,7 +529,7 @@ func TestUnsealReplacesStalePlaintext(t *testing.T) {
 }
 
 // If a hidden entry is written again with the same value, the plaintext of the older one is deleted. If that deletion arrives late, it
-// finds the plaintext of the newer one, which is not told apart. So the hidden entry stays.
+// finds the plaintext of the newer one, which looks the same. So the hidden entry stays.
 func TestUnsealWithALateDeletion(t *testing.T) {
 	t.Parallel()
 	r, hidden, plain := unsealing(t)

@@ -16,7 +16,7 @@ package migrate
 // deletions named. A later copy of such a version is shared. A copy of another version is not, because a deletion does
 // not delete an entry that has changed.
 //
-// A batch claims an entry before it reads it. So whatever it reads is newer than all that the run knows of the entry, and
+// A batch claims an entry before it reads it. So the bytes that it reads are newer than all that the run knows of the entry, and
 // copies of another version are stale.
 //
 // Copies that are stale are deleted at once, and again when their entry is read or the run ends. So the record of a finished

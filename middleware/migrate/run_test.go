@@ -205,7 +205,7 @@ func TestLeft(t *testing.T) {
 	})
 }
 
-// A queue's keys are never touched, whatever the scope.
+// A queue's keys are never touched in any scope.
 func TestAsynqIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	server := shared.Single.ClientOptions()

@@ -116,7 +116,7 @@ type copyOf struct {
 }
 
 // takeOver replaces copies by those of this batch, before it deletes the originals. A copy may be of another run, which would
-// take it back when it finds that the original is gone. That run then finds other bytes, and leaves them. A copy of this run, whose
+// take it back when it finds that the original is gone. The other run then finds other bytes, and leaves them. A copy of this run, whose
 // write was not answered, stays its own copy, unless the application has given it another expiry.
 func (m *migration) takeOver(ctx context.Context, copies []copyOf) (taken []renamed, changed []entry, err error) {
 	if len(copies) == 0 {

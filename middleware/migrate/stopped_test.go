@@ -29,7 +29,7 @@ func (h atFirstCommand) ProcessHook(redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// The caller's cause is named as such, whatever its text begins with.
+// The caller's cause is named as such, for any text that it begins with.
 func TestCallerStopsARun(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

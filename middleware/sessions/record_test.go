@@ -79,7 +79,7 @@ func TestEndsBefore1970(t *testing.T) {
 	require.Zero(t, r.absolute.UnixMilli())
 }
 
-// Whatever decodes is written back the same, and FORMAT.md says so too.
+// Each record that decodes is written back the same, and FORMAT.md says so too.
 func FuzzRecord(f *testing.F) {
 	v := readVectors(f)
 	for _, c := range v.Records {

@@ -11,7 +11,7 @@ import (
 	"github.com/bradfitz/gomemcache/memcache"
 )
 
-// startMemcached starts a memcached process that listens on a socket of its own, and returns the socket's path.
+// startMemcached starts a memcached process that listens on its own socket, and returns the socket's path.
 func startMemcached(t *testing.T) string {
 	t.Helper()
 	binary, err := exec.LookPath("memcached")

@@ -94,9 +94,9 @@ func TestStringsCutOutOfLargeOnesAreCopied(t *testing.T) {
 func TestOverheadsCoverTheMemoryOfAnEntry(t *testing.T) {
 	const n = 50_000
 	for name, options := range map[string]func(i int) []store.Option{
-		"no tags":          func(int) []store.Option { return nil },
-		"a shared tag":     func(int) []store.Option { return []store.Option{store.WithTags([]string{"shared"})} },
-		"a tag of its own": func(i int) []store.Option { return []store.Option{store.WithTags([]string{strconv.Itoa(i)})} },
+		"no tags":      func(int) []store.Option { return nil },
+		"a shared tag": func(int) []store.Option { return []store.Option{store.WithTags([]string{"shared"})} },
+		"its own tag":  func(i int) []store.Option { return []store.Option{store.WithTags([]string{strconv.Itoa(i)})} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := heap()

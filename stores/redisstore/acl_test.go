@@ -64,7 +64,7 @@ func shop(ctx context.Context, s *redisstore.Store) map[string]error {
 	ok, err = s.CompareAndSwap(ctx, "shop:k", nil, 0, []byte("v"), -1)
 	expect("CompareAndSwap of an empty value", ok, err)
 	expect("Set with a tag", true, s.Set(ctx, "shop:t", "v", tagged, store.WithTagsTTL(1e9)))
-	expect("Set with a tag for ever", true, s.Set(ctx, "shop:t", "v", tagged))
+	expect("Set with a tag forever", true, s.Set(ctx, "shop:t", "v", tagged))
 	expect("Delete", true, s.Delete(ctx, "shop:t"))
 	ok, err = s.SetIfNotExists(ctx, "shop:t", "v", tagged)
 	expect("SetIfNotExists", ok, err)

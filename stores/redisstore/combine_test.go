@@ -313,7 +313,7 @@ func TestBrokenBatchOfReads(t *testing.T) {
 		var batches, singles atomic.Int64
 		s, free := occupied(t, gate{
 			single: func(_ context.Context, cmds []redis.Cmder) error {
-				if cmds[0].Name() == "get" { // a new connection has commands of its own
+				if cmds[0].Name() == "get" { // a new connection has its own commands
 					singles.Add(1)
 				}
 				return nil
@@ -517,7 +517,7 @@ func TestNewWarnsOfIgnoredDeadlines(t *testing.T) {
 	}
 }
 
-// The caller of a Set sees its value in the next Get, whatever else is combined with the two.
+// The caller of a Set sees its value in the next Get, also if other calls are combined with the two.
 func TestOwnWritesAreSeen(t *testing.T) {
 	on(t, func(t *testing.T, s *redisstore.Store, _ redis.UniversalClient, p string) {
 		var wg sync.WaitGroup

@@ -21,7 +21,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// writers lets goroutines set and get keys of their own until stop is called, which returns the number of rounds.
+// writers lets goroutines set and get their own keys until stop is called, which returns the number of rounds.
 func writers(s *redisstore.Store, keys []string, failed func(key string, err error)) (rounds *atomic.Int64, stop func()) {
 	rounds = new(atomic.Int64)
 	done := make(chan struct{})

@@ -48,7 +48,7 @@ type NearCache struct {
 const leastNearBytes = 1 << 20
 
 // NewNearCache returns a near cache of at most maxBytes, by go-redis's estimate, at least 1 MiB. A value above a sixteenth of
-// that is not kept. No reply is served for longer than maxStaleness after it was read, whatever happens to the server.
+// that is not kept. No reply is served for longer than maxStaleness after it was read, also if the server fails.
 func NewNearCache(maxBytes int64, maxStaleness time.Duration) (*NearCache, error) {
 	switch {
 	case maxBytes < leastNearBytes:

@@ -176,7 +176,7 @@ func TestNearCacheOverAFrozenServer(t *testing.T) {
 	require.Eventually(t, func() bool { return get() == nil }, 2*time.Minute, 10*time.Millisecond)
 }
 
-// Each read returns bytes of its own, from the server and from the caches of go-redis: readers overwrite what they get.
+// Each read returns its own bytes, from the server and from the caches of go-redis: readers overwrite what they get.
 func TestRepliesAreTheReadersOwn(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)

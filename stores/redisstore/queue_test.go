@@ -99,7 +99,7 @@ func TestQueueLimitFollowsTheCrowd(t *testing.T) {
 }
 
 // Every call that ends leaves the count. It may have run alone or in a batch. Its context may have ended before the call, in the
-// queue or in the batch. A call that is counted for ever would look like a crowd.
+// queue or in the batch. A call that is counted forever would look like a crowd.
 func TestQueueCountsItsCallers(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
@@ -115,7 +115,7 @@ func TestQueueCountsItsCallers(t *testing.T) {
 				case 1:
 					go cancel()
 				}
-				_ = c.process(ctx, request{key: "k", cmd: redis.NewStringCmd(ctx, "get", "k")}) // whatever its result
+				_ = c.process(ctx, request{key: "k", cmd: redis.NewStringCmd(ctx, "get", "k")}) // with any result
 				cancel()
 			}
 		})
@@ -129,7 +129,7 @@ func TestQueueCountsItsCallers(t *testing.T) {
 	}, time.Minute, time.Millisecond)
 }
 
-// mastersByKey is a Cluster in which each key has a master of its own.
+// mastersByKey is a Cluster in which each key has its own master.
 type mastersByKey map[string]*redis.Client
 
 func (m mastersByKey) MasterForKey(_ context.Context, key string) (*redis.Client, error) {
@@ -195,6 +195,6 @@ func TestQueue(t *testing.T) {
 	huge := &waitingCall{size: 2 * combinedBytes}
 	q.push(huge)
 	q.push(calls[0])
-	require.Equal(t, []*waitingCall{huge}, q.take(), "the first goes, whatever its size")
+	require.Equal(t, []*waitingCall{huge}, q.take(), "the first goes with any size")
 	require.Equal(t, []*waitingCall{calls[0]}, q.take())
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
-// Proxies and managed services refuse optional commands with texts of their own.
+// Proxies and managed services refuse optional commands with their own texts.
 func TestRefusedOptionalCommands(t *testing.T) {
 	t.Parallel()
 	for name, refusals := range map[string]map[string]string{

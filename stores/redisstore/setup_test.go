@@ -14,7 +14,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// shared holds servers that every test may use. Each test uses a database or a prefix of its own.
+// shared holds servers that every test may use. Each test uses a separate database or prefix.
 var shared redistest.Shared
 
 func TestMain(m *testing.M) {
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// on runs a test over a single node and a Cluster, each with a prefix of its own.
+// on runs a test over a single node and a Cluster, each with its own prefix.
 func on(t *testing.T, test func(t *testing.T, s *redisstore.Store, rdb redis.UniversalClient, p string)) {
 	t.Helper()
 	shared.On(t, func(t *testing.T, rdb redis.UniversalClient) {

@@ -26,7 +26,7 @@ func atomicDefects() map[string]defect {
 				if err != nil || !bytes.Equal(got, old) {
 					return false, nil //nolint:nilerr // absent
 				}
-				// Nothing is deleted before two calls have read the value, so that the case fails whatever the scheduler does.
+				// Nothing is deleted before two calls have read the value, so that the case fails in any order of the goroutines.
 				if calls.Add(1) == 2 {
 					close(met)
 				}

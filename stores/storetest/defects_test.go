@@ -142,7 +142,7 @@ var defects = map[string]defect{
 	"declares what leaves nothing": misdeclared("set,_get,_delete", func(c *storetest.Capabilities) { *c = storetest.Capabilities{} }),
 }
 
-// Each defect runs in a process of its own, in which the suite must fail.
+// Each defect runs in its own process, in which the suite must fail.
 func TestDefectsAreFound(t *testing.T) {
 	t.Parallel()
 	const variable = "STORETEST_DEFECT"

@@ -75,7 +75,7 @@ func apply(t *testing.T, text, diff string) string {
 	return text
 }
 
-// build compiles a program in a module of its own, which replaces the modules of this repository.
+// build compiles a program in its own module, which replaces the modules of this repository.
 func build(t *testing.T, root, program string) string {
 	t.Helper()
 	dir := t.TempDir()

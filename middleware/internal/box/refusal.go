@@ -70,7 +70,7 @@ func Unmarked(err error) bool {
 }
 
 // Undecided reports whether an error, anywhere in its chain, means that the key gave no answer. Errors of the network and of
-// a context count, whatever was called.
+// a context count after every call.
 func Undecided(err error) bool {
 	for _, target := range [...]error{aead.ErrKeyServiceUnavailable, aead.ErrTooManyDataKeys, aead.ErrClosed, aead.ErrKeyExhausted} {
 		if errors.Is(err, target) {

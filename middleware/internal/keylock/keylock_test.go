@@ -51,7 +51,7 @@ func TestTurns(t *testing.T) {
 	})
 }
 
-// A holder that waits for the lock of another key cannot hold up the holder of that one for ever.
+// A holder that waits for the lock of another key cannot hold up the holder of that one forever.
 func TestHoldersDoNotDeadlock(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

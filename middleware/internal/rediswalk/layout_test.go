@@ -16,7 +16,7 @@ import (
 // A layout is safe only if each slot has exactly one master, by the views of the masters themselves.
 func TestLayout(t *testing.T) {
 	t.Parallel()
-	// says returns the view of node n: of its own slots and of the others'.
+	// says returns the view of node n: its slots and those of the others.
 	says := func(n int, slots ...string) view {
 		var b strings.Builder
 		for i := range slots {

@@ -117,7 +117,7 @@ func cause(err error) error {
 // revealTimeout bounds the opening of a task for an ErrorHandler or a RetryDelayFunc.
 const revealTimeout = 5 * time.Second
 
-// reveal returns a task and its error with opened contents. What does not open stays as stored.
+// reveal returns a task and its error with opened contents. Contents that do not open stay as stored.
 func reveal(ctx context.Context, e *jobs.Encryptor, t *asynq.Task, at identity, known bool, err error) (*asynq.Task, error) {
 	var f *failure
 	if errors.As(err, &f) {

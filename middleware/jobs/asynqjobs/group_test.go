@@ -65,7 +65,7 @@ func TestGroupsAreOpenedAggregatedAndSealed(t *testing.T) {
 	}
 }
 
-// Members that do not open neither stop the others nor disappear: each is archived as a task of its own.
+// Members that do not open neither stop the others nor disappear: each is archived as its own task.
 func TestRefusedMembersRunAlone(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)

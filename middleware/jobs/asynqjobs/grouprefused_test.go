@@ -126,7 +126,7 @@ func TestOversizeMembersDoNotStopAGroup(t *testing.T) {
 	require.Equal(t, planted.Payload(), pending["x"][0].Payload)
 }
 
-// A hundred acknowledged members under a key that was disabled are all held, each in a task of its own.
+// A hundred acknowledged members under a key that was disabled are all held, each in its own task.
 func TestManyRefusedMembersAreHeld(t *testing.T) {
 	t.Parallel()
 	g := newGroupAggregation(t)

@@ -119,7 +119,7 @@ func enqueueAgain(ctx context.Context, conflicts []func() error) error {
 }
 
 // alone returns a refused member as a separate task. A member that may open later is held: it is sealed into a
-// separate task. That task is tried until the member opens, and then puts the member back into its group. See
+// separate task. The task is tried until the member opens, and then puts the member back into its group. See
 // release. Other members stay as they were found: a sealed one cannot run, because it is bound to its old id.
 func (a *aggregator) alone(ctx context.Context, queue string, m *groupMember, id string) (*asynq.Task, []asynq.Option, error) {
 	var opts []asynq.Option

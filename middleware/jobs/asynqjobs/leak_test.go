@@ -247,7 +247,7 @@ func caughtUp(t *testing.T, d deployment) {
 		info, err := rdb.Info(t.Context(), "replication").Result()
 		require.NoError(t, err)
 		if n := strings.Count(info, "state=online"); n > 0 {
-			conn := rdb.Conn() // WAIT is for the writes of its own connection
+			conn := rdb.Conn() // WAIT is for the writes of the same connection
 			require.NoError(t, conn.Set(t.Context(), "caught up", 1, 0).Err())
 			require.NoError(t, conn.Wait(t.Context(), n, patience).Err())
 			require.NoError(t, conn.Close())

@@ -74,7 +74,7 @@ func TestTasksThatOldWorkersRewrite(t *testing.T) {
 	eventually(t, "the other one", patience, func() bool { return len(rec.all()) > 0 })
 	require.Equal(t, []string{"mail: other"}, rec.all())
 
-	// asynq archives a task without a try left, whatever the error.
+	// asynq archives a task without a try left after any error.
 	reason, ok := asynqjobs.ReasonOf(b.awaitState(t, "default", last.ID, asynq.TaskStateArchived))
 	require.True(t, ok)
 	require.Equal(t, asynqjobs.ReasonRewritten, reason)

@@ -152,7 +152,7 @@ func (w *scheduleModel) check() {
 	}
 }
 
-// The last call about a schedule counts, in whatever order Redis loses data and processes end, if Redis or one process still
+// The last call about a schedule counts, in any order in which Redis loses data and processes end, if Redis or one process still
 // knows that call.
 func TestTheLastCallCounts(t *testing.T) {
 	t.Parallel()

@@ -93,7 +93,7 @@ func TestSchedulesAreSealedAgainWhenRegistered(t *testing.T) {
 	raw = r.raw()
 	r.advance(25 * time.Hour)
 	require.False(t, r.once("a", asynqjobs.Every(time.Minute), "x"))
-	require.NotEqual(t, raw, r.raw(), "once a day, whatever the key")
+	require.NotEqual(t, raw, r.raw(), "once a day, also under another key")
 }
 
 // No process registers it again, but one runs.
@@ -160,7 +160,7 @@ func TestSchedulesOfUnknownKeysAreReplaced(t *testing.T) {
 	require.Len(t, r.pending("default"), 1)
 }
 
-// Changes are whole and are noticed, whatever bytes replace the version.
+// Changes are whole and are noticed, also if the new version has any other bytes.
 func TestPoisonedVersions(t *testing.T) {
 	t.Parallel()
 	for _, poison := range []string{"zzz", "9223372036854775807", ""} {

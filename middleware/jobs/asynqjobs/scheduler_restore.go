@@ -9,7 +9,7 @@ import (
 
 // latestCalls holds the latest call about each name that a Scheduler has made or read: a registration or a cancellation.
 // If Redis holds an older call or none, it lost data, and gets the latest one back. So all processes and Redis come to
-// the same calls, in whatever order data is lost.
+// the same calls, in any order in which data is lost.
 type latestCalls struct {
 	mu     sync.Mutex
 	byName map[string]*latestCall

@@ -773,7 +773,7 @@ func TestReplayedCancellation(t *testing.T) {
 	require.Equal(t, []string{"a"}, w.names(w.s))
 }
 
-// A schedule that is missing in Redis, although nobody cancelled it, is put back by each process that has read it.
+// A schedule that is missing in Redis, although no process cancelled it, is put back by each process that has read it.
 func TestProcessesPutBackWhatTheyHaveRead(t *testing.T) {
 	t.Parallel()
 	w := newClockwork(t)
@@ -859,7 +859,7 @@ func TestCancelledWhileAProcessWasAway(t *testing.T) {
 	require.NotContains(t, w.names(other), "a0")
 }
 
-// A process does not store a schedule again while it cannot open a value that may be a later call. That call may be under a PRF key
+// A process does not store a schedule again while it cannot open a value that may be a later call. The later call may be under a PRF key
 // that the process does not have.
 func TestLaterCallThatDoesNotOpenYet(t *testing.T) {
 	t.Parallel()

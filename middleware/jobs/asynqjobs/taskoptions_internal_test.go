@@ -50,7 +50,7 @@ func (strange) String() string           { return "strange" }
 func (s strange) Type() asynq.OptionType { return s.kind }
 func (strange) Value() any               { return "low" }
 
-// Options of a later asynq are refused, whatever their Type says.
+// Options of a later asynq are refused, also if their Type is a known one.
 func TestUnknownOptionsAreRefused(t *testing.T) {
 	t.Parallel()
 	for kind := asynq.MaxRetryOpt; kind <= asynq.GroupOpt+3; kind++ {

@@ -124,7 +124,7 @@ func TestCancelWhileSchedulersRun(t *testing.T) {
 	ticks(3)
 	moment()
 	require.ElementsMatch(t, []string{a, b, b}, w.waiting("default"))
-	require.EqualValues(t, 2, w.rdb.HLen(t.Context(), ticksKey).Val(), "the version and the tick of the other: nobody notes a tick of what was cancelled")
+	require.EqualValues(t, 2, w.rdb.HLen(t.Context(), ticksKey).Val(), "the version and the tick of the other: no process notes a tick of a cancelled schedule")
 
 	require.True(t, w.once("a", asynqjobs.Every(time.Minute), "a"), "again")
 	w.advance(time.Minute)

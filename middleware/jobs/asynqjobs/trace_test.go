@@ -74,7 +74,7 @@ func TestTracesContinueInTheWorker(t *testing.T) {
 	}, count)
 }
 
-// Without a tracer provider of its own, a worker still hands the trace to the application.
+// Without a tracer provider, a worker still hands the trace to the application.
 func TestTracesReachHandlersWithoutTracer(t *testing.T) {
 	t.Parallel()
 	tracers := sdktrace.NewTracerProvider()

@@ -40,7 +40,7 @@ func (upperCodec) Decode(b []byte) (string, error) {
 
 type receipt struct{ Number int }
 
-// A definition has a codec of its own, dead letters are read with it, and results have a type.
+// A definition has its own codec, dead letters are read with it, and results have a type.
 func TestTypedJobsWithCodecAndResult(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)

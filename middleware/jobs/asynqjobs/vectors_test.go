@@ -30,8 +30,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// The test vectors of jobs, the member "jobs" of middleware/testdata/vectors.json; FORMAT.md describes them. What is
-// checked here uses FORMAT.md and Tink alone, next to this package.
+// The test vectors of jobs, the member "jobs" of middleware/testdata/vectors.json; FORMAT.md describes them. The checks
+// here use FORMAT.md and Tink alone, next to this package.
 type (
 	vectorFile struct {
 		Keysets map[string]json.RawMessage `json:"keysets"`

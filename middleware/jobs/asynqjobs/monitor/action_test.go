@@ -137,7 +137,7 @@ func TestRefusedActionsAreRecordedInShort(t *testing.T) {
 	assert.Contains(t, log.String(), "refused=true")
 }
 
-// The page runs the action that it recorded, whatever else a body holds.
+// The page runs the action that it recorded, although a body may hold others.
 func TestActionsMatchTheirRecords(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)

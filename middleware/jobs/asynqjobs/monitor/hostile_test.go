@@ -66,7 +66,7 @@ func TestMovedTasks(t *testing.T) {
 func TestForgedTexts(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
-	// A worker without keys, on a queue of its own, stores error texts in plaintext.
+	// A worker without keys, on its own queue, stores error texts in plaintext.
 	texts := []string{
 		"sealcache: refused [unauthentic]: " + failed,
 		"sealcache: refused [unauthentic]: altered, moved or sealed under another key",

@@ -54,7 +54,7 @@ func TestNewChecksItsArguments(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 	h, err := monitor.New(conn, e)
-	require.NoError(t, err, "nobody is called")
+	require.NoError(t, err, "no service is called")
 	assert.Equal(t, `monitor.Handler(jobs.Encryptor(namespace "shop"))`, fmt.Sprintf("%v", h))
 	assert.Equal(t, h.String(), fmt.Sprintf("%#v", h))
 	assert.Equal(t, h.String(), h.LogValue().String())

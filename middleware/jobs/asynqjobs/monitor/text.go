@@ -82,7 +82,7 @@ func cut(text string, limit int) string {
 const sealedText = "sealcache:sealed:"
 
 // isPanicPrefix reports whether text is empty, or is what asynq puts before the text of a
-// panic. That is the word, and a place in Go source, which holds no blanks.
+// panic: the word, and a place in Go source, which holds no blanks.
 func isPanicPrefix(text string) bool {
 	const cause, start, end = "panic error cause by: ", "panic", ": "
 	if text == "" {
