@@ -26,9 +26,9 @@ type Info struct {
 	// Hidden reports whether the entry's name is a pseudonym.
 	Hidden bool `json:"hidden"`
 	// PRFKey is the id of the PRF key that made the pseudonym, if Hidden.
-	PRFKey uint32 `json:"prf_key,omitempty"`
+	PRFKey uint32 `json:"prf_key_id,omitempty"`
 	// Named reports whether the key is sealed with the value.
-	Named bool `json:"named"`
+	Named bool `json:"sealed_name"`
 	// Tagged reports whether the tags are sealed with the value.
 	Tagged bool `json:"tagged"`
 	// Expires reports whether an expiry is sealed with the value.
@@ -51,8 +51,8 @@ type Info struct {
 type KeyReference struct {
 	// ID is the id of the key in a Tink keyset if HasID. In an envelope it is
 	// the key that wrapped the data key. Key services do not show ids.
-	ID    uint32 `json:"id"`
-	HasID bool   `json:"has_id"`
+	ID    uint32 `json:"key_id"`
+	HasID bool   `json:"has_key_id"`
 	// Version is the version of a Vault transit key, such as "v3", or empty.
 	Version string `json:"version"`
 	// Envelope reports whether the value was sealed under a data key, which is

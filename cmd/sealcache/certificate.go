@@ -22,12 +22,13 @@ type certificate struct {
 
 // usedAudit is the audit that allowed the destruction.
 type usedAudit struct {
-	File    string    `json:"file"`
-	SHA256  string    `json:"sha256"`
-	Started time.Time `json:"started"`
-	Answer  string    `json:"answer"`
-	Scope   string    `json:"scope"`
-	Server  string    `json:"server,omitempty"`
+	File     string    `json:"file"`
+	SHA256   string    `json:"sha256"`
+	Started  time.Time `json:"started"`
+	Answer   string    `json:"answer"`
+	Scope    string    `json:"scope"`
+	Server   string    `json:"server,omitempty"`
+	Database *int      `json:"database,omitempty"`
 }
 
 // notCovered lists the places that an audit cannot see.

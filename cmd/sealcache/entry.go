@@ -123,10 +123,10 @@ func (i *inspectCommand) run(ctx context.Context, p *program, f *flags) (int, er
 	name := i.stored(keys[len(keys)-1])
 	h := newHeader(f).at(&i.redis, client, nil)
 	if i.json {
-		data, err := merge(h, struct {
+		data, err := merge(struct {
+			header
 			Name string `json:"name"`
-			*audit.Entry
-		}{name, entry})
+		}{h, name}, entry)
 		if err == nil {
 			_, err = p.stdout.Write(data)
 		}

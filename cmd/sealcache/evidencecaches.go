@@ -31,9 +31,9 @@ type cacheEvidence struct {
 	Context      map[string]string `json:"wrap_context,omitempty"`
 	ContextState string            `json:"wrap_context_state,omitempty"`
 
-	Padding    bool   `json:"padding"`
-	DataKeyAge string `json:"data_key_max_age,omitempty"` // missing: the default
-	DataKeyTTL string `json:"data_key_ttl,omitempty"`     // missing: the default
+	Padding    bool    `json:"padding"`
+	DataKeyAge float64 `json:"data_key_max_age_seconds,omitempty"` // missing: the default
+	DataKeyTTL float64 `json:"data_key_ttl_seconds,omitempty"`     // missing: the default
 }
 
 // jobsEvidence describes the jobs of the application's settings.
@@ -127,12 +127,7 @@ func describeCache(name string, c fxmodule.Cache, now time.Time) cacheEvidence {
 		d.Names = "one-way"
 	}
 	d.Context, d.ContextState = c.WrapContext, stateOfContext(c.WrapContext, c.WrapContextState)
-	if c.DataKeys.MaxAge != 0 {
-		d.DataKeyAge = c.DataKeys.MaxAge.String()
-	}
-	if c.DataKeys.TTL != 0 {
-		d.DataKeyTTL = c.DataKeys.TTL.String()
-	}
+	d.DataKeyAge, d.DataKeyTTL = c.DataKeys.MaxAge.Seconds(), c.DataKeys.TTL.Seconds()
 	return d
 }
 

@@ -22,6 +22,7 @@ type auditEvidence struct {
 	Reasons   []string       `json:"reasons,omitempty"`
 	Scope     string         `json:"scope"`
 	Server    string         `json:"server,omitempty"`
+	Database  *int           `json:"database,omitempty"`
 	Total     audit.Tally    `json:"total"`
 	Keys      []audit.KeyUse `json:"keys"`
 	asksPlain bool

@@ -35,7 +35,7 @@ type keysetEvidence struct {
 	Name         string          `json:"keyset_name,omitempty"`
 	SHA256       string          `json:"sha256,omitempty"` // of a sealed keyset
 	Times        string          `json:"times"`
-	Cryptoperiod string          `json:"cryptoperiod,omitempty"`
+	Cryptoperiod float64         `json:"cryptoperiod_seconds,omitempty"`
 	Keys         []keyInEvidence `json:"keys"`
 
 	Contexts []contextEvidence `json:"wrap_contexts,omitempty"` // of the data keys that it wraps
@@ -192,7 +192,7 @@ func (i *inventory) keyset(ctx context.Context, w wantedKeyset, kek tink.AEADWit
 // limit records a cryptoperiod. The shortest one applies.
 func (k *keysetEvidence) limit(cryptoperiod time.Duration) {
 	if cryptoperiod > 0 && (k.cryptoperiod == 0 || cryptoperiod < k.cryptoperiod) {
-		k.cryptoperiod, k.Cryptoperiod = cryptoperiod, cryptoperiod.String()
+		k.cryptoperiod, k.Cryptoperiod = cryptoperiod, cryptoperiod.Seconds()
 	}
 }
 

@@ -134,7 +134,7 @@ func (r *evidence) auditTables(m *markdownText) {
 	for _, a := range r.Audits {
 		m.line("### %s\n", a.Started.UTC().Format(time.RFC3339))
 		m.line("%s **%s.** %s\n", cell(a.Question), strings.ToUpper(string(a.Answer)), cell(strings.Join(a.Reasons, "; ")))
-		m.line("Scope: %s. Server: %s. Complete: %s. Values opened: %s. File: %s, SHA-256 %s.\n", cell(a.Scope), cell(a.Server), yesNo(a.Complete),
+		m.line("Scope: %s. Server: %s. Complete: %s. Values opened: %s. File: %s, SHA-256 %s.\n", cell(a.Scope), cell(header{Server: a.Server, Database: a.Database}.place()), yesNo(a.Complete),
 			yesNo(a.Opened), cell(a.File), a.SHA256)
 		m.line("Sealed: %d. Plaintext: %d. Unreadable: %d.\n", a.Total.Sealed.Values, a.Total.Plaintext.Values, a.Total.Unreadable.Values)
 		m.table("sealed under", "values", "bytes")

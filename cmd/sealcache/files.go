@@ -86,7 +86,10 @@ func createFile(path string, data []byte) error {
 	if errors.Is(err, fs.ErrExist) {
 		return wrong("the file %s exists already (choose another path)", path)
 	}
-	return fileError(err)
+	if err != nil {
+		return fileError(fmt.Errorf("make the file: %w", err))
+	}
+	return nil
 }
 
 // replaceLocked replaces a file under its lock. The new one gets the mode and the owner of the old one. If the

@@ -12,7 +12,6 @@ import (
 
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 
-	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset" //nolint:depguard // to make the keyset of a file:// KEK, which is plaintext
 )
 
@@ -24,8 +23,9 @@ func kekCommands() []entry {
 			"of the platform. passphrase:env:NAME and passphrase:file:/path get a random salt. The passphrase itself must exist already.",
 		example: "  sealcache kek create /run/secrets/kek.json\n  sealcache kek create passphrase:file:/run/secrets/passphrase",
 	}, {
-		use: "check URI", short: "Check whether this machine can wrap and unwrap", make: func() command { return new(kekCheck) },
-		long: "Check opens a key-encryption key (KEK), wraps and unwraps a probe under it, and prints how long that takes.\n\n" +
+		use: "check FILE|URI", short: "Check whether this machine can wrap and unwrap", make: func() command { return new(kekCheck) },
+		long: "Check opens a key-encryption key (KEK), wraps and unwraps a probe under it, and prints how long that takes. FILE is the\n" +
+			"path of a file with a plaintext keyset.\n\n" +
 			"The status is 0 if all of it works. It is 1 if a key service does not answer or a permission is missing, which the error\n" +
 			"names. It is 2 if the URI is wrong, or the key is missing or disabled. A key that is opened with decrypt-only=true is\n" +
 			"asked to unwrap only.",
@@ -41,13 +41,14 @@ func (k *kekCreate) declare(f *flags) { f.BoolVar(&k.json, "json", false, jsonUs
 func (k *kekCreate) run(ctx context.Context, p *program, f *flags) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
-	uri, err := createdURI(f.args[0])
+	uri, err := uriOf(f.args[0])
 	if err != nil {
 		return 0, err
 	}
+	h := newHeader(f)
 	switch scheme, _, _ := strings.Cut(strings.ToLower(uri), ":"); scheme {
 	case "file":
-		err = k.file(ctx, p, uri)
+		h.Keyset, err = k.file(ctx, p, uri)
 	case "passphrase":
 		uri, err = k.passphrase(ctx, uri)
 	case "hcvault", "aws-kms", "gcp-kms", "azurekeyvault":
@@ -62,14 +63,14 @@ func (k *kekCreate) run(ctx context.Context, p *program, f *flags) (int, error) 
 		return exitDone, writeJSON(p.stdout, struct {
 			header
 			URI string `json:"uri"`
-		}{newHeader(f), uri})
+		}{h, uri})
 	}
 	_, err = fmt.Fprintln(p.stdout, uri)
 	return exitDone, err
 }
 
-// createdURI returns the URI of the argument, which may be the path of a file. A name with a colon needs "./" before it.
-func createdURI(arg string) (string, error) {
+// uriOf returns the URI of the argument, which may be the path of a file. A name with a colon needs "./" before it.
+func uriOf(arg string) (string, error) {
 	first, _, _ := strings.Cut(arg, "/")
 	if arg == "" || strings.Contains(first, ":") {
 		return arg, nil
@@ -81,28 +82,31 @@ func createdURI(arg string) (string, error) {
 	return (&url.URL{Scheme: "file", Path: filepath.ToSlash(path)}).String(), nil
 }
 
-// file makes the keyset of a file:// KEK, and says what it is.
-func (k *kekCreate) file(ctx context.Context, p *program, uri string) error {
+// file makes the keyset of a file:// KEK, says what it is, and returns its key.
+func (k *kekCreate) file(ctx context.Context, p *program, uri string) ([]keyInfo, error) {
 	u, err := url.Parse(uri)
 	if err != nil || !filepath.IsAbs(u.Path) || u.Host != "" && u.Host != "localhost" || u.RawQuery != "" {
-		return wrong("the URI is malformed (want file:///absolute/path)")
+		return nil, wrong("the URI is malformed (want file:///absolute/path)")
 	}
 	var data bytes.Buffer
 	if err := insecurecleartextkeyset.CreateKeyset(&data, tinkaead.AES256GCMKeyTemplate()); err != nil {
-		return err
+		return nil, err
+	}
+	h, view, err := readKeyset(ctx, data.Bytes(), nil, "")
+	if err != nil {
+		return nil, err
 	}
 	if err := createFile(u.Path, data.Bytes()); err != nil {
-		return err
-	}
-	h, err := insecurecleartextkeyset.Handle(ctx, aead.BytesSource(data.Bytes()))
-	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := newKeysetTimes(u.Path, h); err != nil {
-		return err
+		return nil, err
+	}
+	if times, err := readKeyTimes(u.Path, h); err == nil {
+		withTimes(view.keys, times)
 	}
 	_, err = fmt.Fprintf(p.stderr, "made %s: a Tink keyset in plaintext (keep the file secret: its key opens everything that is sealed under this KEK)\n", u.Path)
-	return err
+	return view.keys, err
 }
 
 // passphrase gives the URI of a passphrase a salt, and opens it once.

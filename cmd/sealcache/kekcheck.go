@@ -21,18 +21,20 @@ type kekCheck struct{ json bool }
 
 func (k *kekCheck) declare(f *flags) { f.BoolVar(&k.json, "json", false, jsonUse) }
 
-// kekReport is the report of "kek check". Times are in milliseconds.
+// kekReport is the report of "kek check".
 type kekReport struct {
 	header
+	URI     string  `json:"uri"` // without credentials and options
 	Wraps   bool    `json:"wraps"`
 	Unwraps bool    `json:"unwraps"`
-	Open    float64 `json:"open_ms"`
-	Wrap    *timing `json:"wrap_ms,omitempty"`
-	Unwrap  *timing `json:"unwrap_ms,omitempty"`
+	Open    float64 `json:"open_seconds"`
+	Wrap    *timing `json:"wrap_seconds,omitempty"`
+	Unwrap  *timing `json:"unwrap_seconds,omitempty"`
 	Added   int     `json:"added_bytes,omitempty"`
 	Error   string  `json:"error,omitempty"`
 }
 
+// timing holds times in seconds.
 type timing struct {
 	Median float64 `json:"median"`
 	Worst  float64 `json:"worst"`
@@ -41,8 +43,12 @@ type timing struct {
 func (k *kekCheck) run(ctx context.Context, p *program, f *flags) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
-	r := kekReport{header: newHeader(f)}
-	err := r.check(ctx, f.args[0])
+	uri, err := uriOf(f.args[0])
+	if err != nil {
+		return 0, err
+	}
+	r := kekReport{header: newHeader(f), URI: publicURI(uri)}
+	err = r.check(ctx, uri)
 	if k.json {
 		if err != nil {
 			r.Error = message(err)
@@ -67,7 +73,10 @@ func (r *kekReport) check(ctx context.Context, uri string) error {
 		return err
 	}
 	defer done()
-	r.Open = milliseconds(time.Since(start))
+	r.Open = time.Since(start).Seconds()
+	if ring, ok := kek.(*aead.Keyring); ok {
+		r.Keyset = infoOf(ring)
+	}
 	_, query, _ := strings.Cut(uri, "?")
 	if strings.Contains("&"+query+"&", "&decrypt-only=true&") {
 		r.Unwraps = true // opening it asked the service
@@ -83,14 +92,14 @@ func (r *kekReport) check(ctx context.Context, uri string) error {
 			return keyError(err)
 		}
 		r.Wraps = true
-		wraps = append(wraps, milliseconds(time.Since(start)))
+		wraps = append(wraps, time.Since(start).Seconds())
 		r.Added = len(wrapped) - len(probe)
 		start = time.Now()
 		opened, err := kek.DecryptWithContext(ctx, wrapped, ad)
 		if err != nil {
 			return keyError(err)
 		}
-		unwraps = append(unwraps, milliseconds(time.Since(start)))
+		unwraps = append(unwraps, time.Since(start).Seconds())
 		if !bytes.Equal(opened, probe) {
 			return errors.New("decryption did not return the bytes that were encrypted (do not use this key-encryption key)")
 		}
@@ -105,20 +114,16 @@ func (r *kekReport) check(ctx context.Context, uri string) error {
 	return nil
 }
 
-func milliseconds(d time.Duration) float64 {
-	return float64(d.Round(time.Microsecond)) / float64(time.Millisecond)
-}
-
-func newTiming(ms []float64) *timing {
-	slices.Sort(ms)
-	return &timing{Median: ms[len(ms)/2], Worst: ms[len(ms)-1]}
+func newTiming(s []float64) *timing {
+	slices.Sort(s)
+	return &timing{Median: s[len(s)/2], Worst: s[len(s)-1]}
 }
 
 // String is the report as text.
 func (r kekReport) String() string {
 	if !r.Wraps {
-		return fmt.Sprintf("opened for decryption only; unwraps in %.3g ms\n", r.Open)
+		return fmt.Sprintf("opened for decryption only; unwraps in %.3g ms\n", 1000*r.Open)
 	}
 	return fmt.Sprintf("wraps and unwraps\nopen    %8.3f ms\nwrap    %8.3f ms (median), %.3f ms (worst)\nunwrap  %8.3f ms (median), %.3f ms (worst)\nwrapping adds %d bytes\n",
-		r.Open, r.Wrap.Median, r.Wrap.Worst, r.Unwrap.Median, r.Unwrap.Worst, r.Added)
+		1000*r.Open, 1000*r.Wrap.Median, 1000*r.Wrap.Worst, 1000*r.Unwrap.Median, 1000*r.Unwrap.Worst, r.Added)
 }

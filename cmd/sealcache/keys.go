@@ -35,6 +35,7 @@ func schemes() []string {
 	for _, o := range openers() {
 		known = append(known, o.Schemes()...)
 	}
+	slices.Sort(known) // as in the errors of package aead
 	return known
 }
 
@@ -42,7 +43,7 @@ func schemes() []string {
 func kekError(uri string, err error) error {
 	scheme, _, ok := strings.Cut(strings.ToLower(uri), ":")
 	if ok && !slices.Contains(schemes(), scheme) && !strings.ContainsAny(scheme, "/.") {
-		return wrong("unknown scheme %q of the key-encryption key (allowed: %s)", scheme, strings.Join(schemes(), ", "))
+		return wrong("unknown scheme %q of the key-encryption key (allowed schemes: %s)", scheme, strings.Join(schemes(), ", "))
 	}
 	return keyError(err)
 }
@@ -265,7 +266,7 @@ func typeOf(kind string) string {
 type keysReport struct {
 	header
 	File  string  `json:"file,omitempty"`
-	Added *uint32 `json:"added,omitempty"` // the id of a new key
+	Added *uint32 `json:"added_key_id,omitempty"` // the id of a new key
 }
 
 // writeKeyset prints a keyset, as text or as JSON.

@@ -58,11 +58,14 @@ func (k *keysetFile) change(ctx context.Context, edit func(m *keyset.Manager, no
 func (k *keysetFile) changeOnce(ctx context.Context, edit func(m *keyset.Manager, now *keysetView) error) (*keysetView, error) {
 	path, err := filepath.EvalSymlinks(k.path)
 	if err != nil {
+		if _, e := aead.FileSource(k.path).Load(ctx); e != nil {
+			err = e // in the form of the commands that read, and without a keyset that was given in place of its path
+		}
 		return nil, fileError(err)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fileError(err)
+		return nil, fileError(fmt.Errorf("keyset file: %w", err))
 	}
 	if !info.Mode().IsRegular() {
 		return nil, wrong("the keyset is not a regular file: %s", path)
@@ -80,7 +83,7 @@ func (k *keysetFile) changeOnce(ctx context.Context, edit func(m *keyset.Manager
 	}
 	before, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fileError(err)
+		return nil, fileError(fmt.Errorf("keyset file: %w", err))
 	}
 	c, err := k.edit(ctx, before, edit)
 	if err != nil && !errors.Is(err, errNoChange) {

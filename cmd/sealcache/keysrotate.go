@@ -77,7 +77,7 @@ type rotationReport struct {
 
 type rotationAction struct {
 	Action string `json:"action"` // added, promoted, disabled
-	Key    uint32 `json:"key"`
+	Key    uint32 `json:"key_id"`
 }
 
 func (k *keysRotate) check() error {

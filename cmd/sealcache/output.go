@@ -41,14 +41,19 @@ func (h header) at(r *redisFlag, client redis.UniversalClient, keys []keyInfo) h
 
 // String describes the header in a text report.
 func (h header) String() string {
-	s := fmt.Sprintf("server %s", h.Server)
-	if h.Database != nil {
-		s += fmt.Sprintf(", database %d", *h.Database)
-	}
+	s := "server " + h.place()
 	if k := primaryOf(h.Keyset); k.Primary {
 		s += fmt.Sprintf(", primary key %d", k.ID)
 	}
 	return s
+}
+
+// place names the server and the database.
+func (h header) place() string {
+	if h.Database == nil {
+		return h.Server
+	}
+	return fmt.Sprintf("%s, database %d", h.Server, *h.Database)
 }
 
 // outputFlags select the form and the place of the output.

@@ -278,6 +278,7 @@ func auditAllows(path string, key *keyInfo, now *keysetView) (*usedAudit, error)
 		Answer     string    `json:"answer"`
 		Scope      string    `json:"scope"`
 		Server     string    `json:"server"`
+		Database   *int      `json:"database"`
 	}
 	if err := json.Unmarshal(data, &report); err != nil || report.Schema != schema || report.Command != "audit" {
 		return nil, wrong("--audited: the file is not a report of \"sealcache audit --may-destroy\" of this release")
@@ -301,7 +302,7 @@ func auditAllows(path string, key *keyInfo, now *keysetView) (*usedAudit, error)
 	case primaryOf(report.Keyset).ID != now.primary().ID || report.Digest != now.digest:
 		return nil, wrong("--audited: the audit saw another keyset, or the keyset was changed since then (audit again)")
 	}
-	return &usedAudit{path, sha256Of(path), report.Started, report.Answer, report.Scope, report.Server}, nil
+	return &usedAudit{path, sha256Of(path), report.Started, report.Answer, report.Scope, report.Server, report.Database}, nil
 }
 
 // keysRewrap is "keys rewrap".

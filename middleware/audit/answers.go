@@ -169,7 +169,7 @@ func (r *Report) MayDestroy(id uint32, c Conditions) (Answer, []string) {
 	var no, unreadable notes
 	i := slices.IndexFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.ID == id })
 	for _, k := range r.Keys {
-		if !k.Named || k.ID != id {
+		if !k.HasID || k.ID != id {
 			continue
 		}
 		no.count(k.Values-k.Unreadable.Values, fmt.Sprintf("values are sealed under %s (reseal them; delete any that do not open)", k.Key))
@@ -259,11 +259,11 @@ func (r *Report) keyDoubts(keys []aead.KeyInfo) []string {
 	var held, uncounted, unnamed, outside int64
 	for _, k := range r.Keys {
 		switch {
-		case !k.Named && k.Key == heldLabel:
+		case !k.HasID && k.Key == heldLabel:
 			held += k.Values
-		case !k.Named && k.Key == moreKeysLabel:
+		case !k.HasID && k.Key == moreKeysLabel:
 			uncounted += k.Values
-		case !k.Named:
+		case !k.HasID:
 			unnamed += k.Values
 		case keys != nil && !slices.ContainsFunc(keys, func(i aead.KeyInfo) bool { return i.ID == k.ID && i.Prefix == "TINK" }):
 			// These bytes may not be an id: a key without a prefix, or a key service, may write any first bytes.

@@ -102,7 +102,7 @@ func TestPassphraseNamesNoKey(t *testing.T) {
 	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, kek), "shop").Set(ctx, "a", "v"))
 	r := audited(t, rdb, audit.Config{})
 	require.Len(t, r.Keys, 1)
-	require.False(t, r.Keys[0].Named)
+	require.False(t, r.Keys[0].HasID)
 	require.Contains(t, r.Keys[0].Key, "KEK passphrase ")
 	e, err := audit.Inspect(ctx, rdb, "shop:a")
 	require.NoError(t, err)
@@ -137,7 +137,7 @@ func TestMayDestroyRawKey(t *testing.T) {
 		}
 	}
 	r := audited(t, rdb, audit.Config{})
-	require.True(t, r.Keys[0].Named, "it looks so")
+	require.True(t, r.Keys[0].HasID, "it looks so")
 	a, why := r.MayDestroy(ring.Keys()[0].ID, c)
 	require.Equal(t, audit.Unknown, a, why)
 	require.Contains(t, strings.Join(why, "\n"), "seem to be under keys that the given keyset lacks")

@@ -19,7 +19,7 @@ func TestEachFindingForbidsYes(t *testing.T) {
 	const id, primary = 17, 18
 	started := time.Now()
 	good := func() *Report {
-		return &Report{Complete: true, Started: started, Seen: 10, Keys: []KeyUse{{Key: "key 18", ID: primary, Named: true, Amount: Amount{Values: 10}}}}
+		return &Report{Complete: true, Started: started, Seen: 10, Keys: []KeyUse{{Key: "key 18", ID: primary, HasID: true, Amount: Amount{Values: 10}}}}
 	}
 	conditions := Conditions{
 		Keyset:          []aead.KeyInfo{{ID: id, Prefix: "TINK", Status: keyset.Enabled}, {ID: primary, Primary: true, Prefix: "TINK", Status: keyset.Enabled}},
@@ -44,14 +44,14 @@ func TestEachFindingForbidsYes(t *testing.T) {
 		"OtherTypes":     func(r *Report) { r.OtherTypes = map[string]int64{"hash": 1} },
 		"Total":          func(r *Report) { r.Total.UnknownFormat = some },
 		"Jobs":           func(r *Report) { r.Jobs.Unparsed = 1 },
-		"Keys":           func(r *Report) { r.Keys = append(r.Keys, KeyUse{Key: "key 17", ID: id, Named: true, Amount: some}) },
+		"Keys":           func(r *Report) { r.Keys = append(r.Keys, KeyUse{Key: "key 17", ID: id, HasID: true, Amount: some}) },
 		"Keys: unreadable": func(r *Report) {
-			r.Keys = append(r.Keys, KeyUse{Key: "key 17", ID: id, Named: true, Amount: some, Unreadable: some})
+			r.Keys = append(r.Keys, KeyUse{Key: "key 17", ID: id, HasID: true, Amount: some, Unreadable: some})
 		},
 		"Keys: unnamed":   func(r *Report) { r.Keys = append(r.Keys, KeyUse{Key: "unnamed", Amount: some}) },
 		"Keys: held":      func(r *Report) { r.Keys = append(r.Keys, KeyUse{Key: heldLabel, Amount: some}) },
 		"Keys: uncounted": func(r *Report) { r.Keys = append(r.Keys, KeyUse{Key: moreKeysLabel, Amount: some}) },
-		"Keys: outside":   func(r *Report) { r.Keys = append(r.Keys, KeyUse{Key: "key 19", ID: 19, Named: true, Amount: some}) },
+		"Keys: outside":   func(r *Report) { r.Keys = append(r.Keys, KeyUse{Key: "key 19", ID: 19, HasID: true, Amount: some}) },
 		"Jobs: payloads":  func(r *Report) { r.Jobs.Payloads.UnknownFormat = some },
 		"Jobs: results":   func(r *Report) { r.Jobs.Results.UnknownFormat = some },
 		"Jobs: errors":    func(r *Report) { r.Jobs.Errors.UnknownFormat = some },
@@ -111,7 +111,7 @@ func TestEachFindingForbidsYes(t *testing.T) {
 func TestValuesUnderADestroyedKey(t *testing.T) {
 	t.Parallel()
 	some := Amount{Values: 1, Bytes: 1}
-	r := &Report{Complete: true, Started: time.Now(), Seen: 1, Keys: []KeyUse{{Key: "key 17", ID: 17, Named: true, Amount: some, Unreadable: some}}}
+	r := &Report{Complete: true, Started: time.Now(), Seen: 1, Keys: []KeyUse{{Key: "key 17", ID: 17, HasID: true, Amount: some, Unreadable: some}}}
 	c := Conditions{Keyset: []aead.KeyInfo{{ID: 17, Prefix: "TINK", Status: keyset.Destroyed}, {ID: 18, Primary: true, Prefix: "TINK", Status: keyset.Enabled}}}
 	answer, why := r.MayDestroy(17, c)
 	require.Equal(t, Unknown, answer)

@@ -39,7 +39,7 @@ func nameOf(ct []byte) keyName {
 }
 
 func (k keyName) use(u KeyUse) KeyUse {
-	u.Key, u.ID, u.Named = k.label, k.id, k.named
+	u.Key, u.ID, u.HasID = k.label, k.id, k.named
 	return u
 }
 

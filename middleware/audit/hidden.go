@@ -30,7 +30,7 @@ type HiddenNames struct {
 
 // PRFKeyUse counts the values whose names are hidden under one PRF key.
 type PRFKeyUse struct {
-	ID uint32 `json:"id"`
+	ID uint32 `json:"key_id"`
 	// Status is "primary", "older" or "unknown" if PRF keys were given.
 	Status string `json:"status,omitempty"`
 	Amount

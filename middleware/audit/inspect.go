@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,15 +32,24 @@ type Entry struct {
 	// Type is the type in Redis. A cache writes "string" only.
 	Type string `json:"type"`
 	// TTL is how long the entry still lives, 0 for no expiry.
-	TTL time.Duration `json:"ttl_ns"`
+	TTL time.Duration `json:"-"` // ttl_seconds in JSON
 	// Bytes is the size of a string.
 	Bytes int64 `json:"bytes"`
 	// Form is "sealed", "plaintext", "fernet", "unknown format", or "other" for entries that are not strings.
 	Form string `json:"form"`
 	// Key names the key of a sealed value, as KeyUse.Key does.
-	Key string `json:"key,omitempty"`
+	Key string `json:"key_name,omitempty"`
 	// Info is the header of a sealed value.
 	Info *middleware.Info `json:"info,omitempty"`
+}
+
+// MarshalJSON adds TTL in seconds.
+func (e Entry) MarshalJSON() ([]byte, error) {
+	type fields Entry
+	return json.Marshal(struct {
+		fields
+		TTL float64 `json:"ttl_seconds"`
+	}{fields(e), e.TTL.Seconds()})
 }
 
 // Inspect describes the entry of a stored name, with its namespace. It needs no key. A missing entry is ErrNoEntry.

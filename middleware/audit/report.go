@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -49,10 +50,10 @@ type KeyUse struct {
 	// Key is the name. A key of a keyset that sealed values is "key 17", and one that wrapped their data keys is "KEK
 	// key 17". A version of a key in Vault is "KEK vault:v3", and a passphrase is "KEK passphrase ...". If the
 	// wrapping of a data key names no key, the text is "data key ...". A key without a prefix is "unnamed".
-	Key string `json:"key"`
-	// ID is the id of a key of a Tink keyset, if Named.
-	ID    uint32 `json:"id,omitempty"`
-	Named bool   `json:"named"`
+	Key string `json:"key_name"`
+	// ID is the id of a key of a Tink keyset, if HasID.
+	ID    uint32 `json:"key_id,omitempty"`
+	HasID bool   `json:"has_key_id"`
 	Amount
 	// Unreadable is the part that does not open under the given keys. It may be planted.
 	Unreadable Amount `json:"unreadable"`
@@ -122,7 +123,7 @@ type Report struct {
 	// which resets their counters. They may bring entries into a database that was scanned. Then no answer is reassuring.
 	Moved   bool          `json:"moved"`
 	Started time.Time     `json:"started"`
-	Elapsed time.Duration `json:"elapsed_ns"`
+	Elapsed time.Duration `json:"-"` // elapsed_seconds in JSON
 	// Servers are the addresses of the client.
 	Servers []string `json:"servers"`
 	// Namespace, Exclude, OtherApplications, Namespaces, OneDatabase, Replica and IgnoredTypes are as in the Config.
@@ -163,7 +164,7 @@ type Report struct {
 	// HiddenNames are the entries under hidden names. GivenPRFKeys are the ids of the PRF keys in the Config, the primary one
 	// first.
 	HiddenNames  HiddenNames `json:"hidden_names"`
-	GivenPRFKeys []uint32    `json:"given_prf_keys,omitempty"`
+	GivenPRFKeys []uint32    `json:"given_prf_key_ids,omitempty"`
 	// RunRecords counts the hashes in which package migrate records its runs.
 	RunRecords int64 `json:"run_records"`
 	// TagSets counts gocache's sets of names. Their members are plaintext.
@@ -177,6 +178,15 @@ type Report struct {
 }
 
 const reportSchema = 1
+
+// MarshalJSON adds Elapsed in seconds.
+func (r Report) MarshalJSON() ([]byte, error) {
+	type fields Report
+	return json.Marshal(struct {
+		fields
+		Elapsed float64 `json:"elapsed_seconds"`
+	}{fields(r), r.Elapsed.Seconds()})
+}
 
 // Unmatched reports whether a prefix of Exclude or OtherApplications matched no name.
 func (r *Report) Unmatched() bool {

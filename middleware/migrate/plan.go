@@ -89,7 +89,7 @@ type Inventory struct {
 	Databases []int         `json:"databases"`
 	From      string        `json:"from"`
 	Complete  bool          `json:"complete"`
-	Elapsed   time.Duration `json:"elapsed_ns"`
+	Elapsed   time.Duration `json:"-"` // elapsed_seconds in JSON
 	Seen      int64         `json:"seen"`
 	Excluded  int64         `json:"excluded"`
 	Reserved  int64         `json:"reserved"` // of asynq and this module
@@ -107,6 +107,15 @@ type Inventory struct {
 	// Obstacles are the reasons that would stop a run or make it harmful: EVAL that is not allowed, too little
 	// memory, eviction.
 	Obstacles []string `json:"obstacles,omitempty"`
+}
+
+// MarshalJSON adds Elapsed in seconds.
+func (i Inventory) MarshalJSON() ([]byte, error) {
+	type fields Inventory
+	return json.Marshal(struct {
+		fields
+		Elapsed float64 `json:"elapsed_seconds"`
+	}{fields(i), i.Elapsed.Seconds()})
 }
 
 const (

@@ -176,7 +176,7 @@ type Report struct {
 	Databases []int    `json:"databases"`
 	// Key names the key under which Keys sealed at the start, such as "key 17" or "KEK key 17". KeyID is its id, if it has
 	// one.
-	Key   string `json:"key"`
+	Key   string `json:"key_name"`
 	KeyID uint32 `json:"key_id,omitempty"`
 	From  string `json:"from"`         // what the stored names started with
 	To    string `json:"to,omitempty"` // and what the new ones start with
@@ -184,7 +184,7 @@ type Report struct {
 	MovedNames bool `json:"moved_names"`
 	// HiddenNames reports whether Config.HiddenKeys or Config.OneWayKeys was given. PRFKey is the id of their primary key.
 	HiddenNames bool   `json:"hidden_names"`
-	PRFKey      uint32 `json:"prf_key,omitempty"`
+	PRFKey      uint32 `json:"prf_key_id,omitempty"`
 	DryRun      bool   `json:"dry_run"`
 	// LeaveNumbers is as in Config.
 	LeaveNumbers bool `json:"leave_numbers"`
@@ -198,7 +198,7 @@ type Report struct {
 	// that a killed run wrote after its last checkpoint count as AlreadyDone in the next run.
 	Runs    int           `json:"runs"`
 	Started time.Time     `json:"started"`
-	Elapsed time.Duration `json:"elapsed_ns"`
+	Elapsed time.Duration `json:"-"` // elapsed_seconds in JSON
 	// Masters is how many were scanned. Restarts is how often a scan began again, because a server restarted or
 	// failed over, or slots moved. Counts of findings are then those of the last scan.
 	Masters  int `json:"masters"`
@@ -256,16 +256,17 @@ func (r *Report) Unproven() bool {
 // reportSchema is the number of the JSON form of a Report. It grows when a member goes or changes its meaning.
 const reportSchema = 1
 
-// MarshalJSON adds the number of the schema and the results of NotChanged, Done and Unproven.
+// MarshalJSON adds the number of the schema, Elapsed in seconds, and the results of NotChanged, Done and Unproven.
 func (r Report) MarshalJSON() ([]byte, error) {
 	type members Report
 	return json.Marshal(struct {
 		Schema int `json:"schema"`
 		members
-		NotChanged int64 `json:"not_changed"`
-		Done       bool  `json:"done"`
-		Unproven   bool  `json:"unproven"`
-	}{reportSchema, members(r), r.NotChanged(), r.Done(), r.Unproven()})
+		Elapsed    float64 `json:"elapsed_seconds"`
+		NotChanged int64   `json:"not_changed"`
+		Done       bool    `json:"done"`
+		Unproven   bool    `json:"unproven"`
+	}{reportSchema, members(r), r.Elapsed.Seconds(), r.NotChanged(), r.Done(), r.Unproven()})
 }
 
 // WriteText writes the report for people.
