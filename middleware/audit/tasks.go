@@ -184,11 +184,11 @@ func (f *findings) headers(h map[string]string) {
 
 // failure counts the error text of a task. Texts that asynq and asynqjobs write themselves say nothing about the task.
 func (f *findings) failure(text string) {
-	switch failure := asynqwire.ParseFailure(text); failure.Kind {
-	case asynqwire.NoFailure, asynqwire.RefusedFailure, asynqwire.NoticeFailure:
-	case asynqwire.SealedFailure:
+	switch failure := asynqwire.ParseFailure(text); {
+	case failure.Kind.Public():
+	case failure.Kind == asynqwire.SealedFailure:
 		f.job(&f.jobs.Errors, failure.Sealed, nil)
-	case asynqwire.MalformedFailure:
+	case failure.Kind == asynqwire.MalformedFailure:
 		f.jobs.Errors.UnknownFormat.add(1, int64(len(text)))
 	default:
 		f.jobs.Errors.Plaintext.add(1, int64(len(text)))

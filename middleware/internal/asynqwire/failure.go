@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
@@ -132,6 +133,12 @@ const (
 	MalformedFailure
 )
 
+// Public reports whether a text of this kind is empty, or one of the constant texts of asynq and asynqjobs. It says nothing about
+// the task.
+func (k FailureKind) Public() bool {
+	return k == NoFailure || k == RefusedFailure || k == NoticeFailure
+}
+
 // A Failure is a task's stored error text, parsed. Only the sealed part of the text is authenticated.
 type Failure struct {
 	Kind    FailureKind
@@ -223,18 +230,17 @@ func isPanicPrefix(text string) bool {
 	}
 }
 
-// isPlace reports whether s is a file and a line.
+// isPlace reports whether s is the name of a file of Go or assembly, a colon, and the number of a line. A name with characters that
+// are rare in paths, such as a blank, is refused: it may be an application's text.
 func isPlace(s string) bool {
-	file, line, ok := cutLast(s, ":")
-	_, err := strconv.ParseUint(line, 10, 31)
-	return ok && err == nil && len(s) <= maxPanicPlace && !strings.ContainsAny(s, "[]\n") &&
-		(strings.HasSuffix(file, ".go") || strings.HasSuffix(file, ".s"))
-}
-
-func cutLast(s, sep string) (before, after string, ok bool) {
-	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return s, "", false
+	i := strings.LastIndex(s, ":")
+	if i < 0 || len(s) > maxPanicPlace {
+		return false
 	}
-	return s[:i], s[i+len(sep):], true
+	file := s[:i]
+	_, err := strconv.ParseUint(s[i+1:], 10, 31)
+	return err == nil && (strings.HasSuffix(file, ".go") || strings.HasSuffix(file, ".s")) &&
+		!strings.ContainsFunc(file, func(r rune) bool {
+			return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(`/\:._-+@~!`, r)
+		})
 }

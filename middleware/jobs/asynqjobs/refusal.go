@@ -8,6 +8,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
+	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
@@ -110,7 +111,7 @@ func refusal(err error) *Refusal {
 		r.Reason = ReasonTooLarge
 	case errors.Is(err, jobs.ErrKeyServiceUnavailable):
 		r.Reason = ReasonKeyServiceUnavailable
-	case errors.Is(err, jobs.ErrUnknownKey):
+	case box.Refused(err): // not permanent, so under a key that the keyset does not hold
 		r.Reason = ReasonUnknownKey
 	case errors.Is(err, errNoGroupClient):
 		r.Reason = ReasonNoGroupClient

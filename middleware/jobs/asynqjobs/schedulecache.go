@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
@@ -187,7 +188,7 @@ func (c *scheduleCache) unopened(temporary bool, update int) error {
 	defer c.mu.Unlock()
 	byText := map[string]error{}
 	for _, s := range c.byField {
-		if s.entry.def != nil || s.since > update || temporary && (jobs.Permanent(s.err) || errors.Is(s.err, jobs.ErrUnknownKey)) {
+		if s.entry.def != nil || s.since > update || temporary && (jobs.Permanent(s.err) || box.Refused(s.err)) {
 			continue
 		}
 		if byText[s.err.Error()] = s.err; len(byText) == maxErrors {

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealcache/sealcache/internal/options"
+	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
@@ -300,7 +301,7 @@ func (s *Scheduler) swap(ctx context.Context, c change) (bool, error) {
 func sameAs(def, latest *definition, found []entry) (*entry, error) {
 	for _, en := range found {
 		// Under an unknown key, it is forged, or its key was deleted.
-		if en.err != nil && !jobs.Permanent(en.err) && !errors.Is(en.err, jobs.ErrUnknownKey) {
+		if en.err != nil && !jobs.Permanent(en.err) && !box.Refused(en.err) {
 			return nil, within("a schedule with this name is in Redis, but cannot be opened", en.err)
 		}
 	}

@@ -1,6 +1,10 @@
 package monitor
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -8,6 +12,10 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
 // A page that refers to another host, or has no scripts, is refused.
@@ -64,4 +72,32 @@ func TestCut(t *testing.T) {
 	assert.Equal(t, "abc", cut("abc", 3))
 	assert.Equal(t, "ab... [1 bytes more]", cut("abc", 2))
 	assert.Equal(t, "... [3 bytes more]", cut("\u20ac", 2))
+}
+
+// The page calls a value refused only if its key was asked.
+func TestReasonsWhyAValueDoesNotOpen(t *testing.T) {
+	t.Parallel()
+	broken := &net.OpError{Op: "read", Err: errors.New("connection reset")}
+	disabled := &aead.KeyError{KeyID: 7, Status: keyset.Disabled}
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{jobs.ErrUnauthentic, "[not opened: altered, moved, or sealed under another key]"},
+		{jobs.ErrUnknownKey, "[not opened: sealed under a key that is not in the keyset]"},
+		{disabled, "[not opened: its key is disabled or destroyed]"},
+		{jobs.ErrUnsupportedFormat, "[not opened: unknown format, or cut off]"},
+		{jobs.ErrTooLarge, tooLarge},
+		{jobs.ErrTooManyDataKeys, "[not opened]"},
+		{broken, "[not opened]"},
+		{context.Canceled, "[not opened: the key service does not answer]"},
+		{jobs.ErrKeyServiceUnavailable, "[not opened: the key service does not answer]"},
+		{errors.Join(jobs.ErrUnauthentic, jobs.ErrKeyServiceUnavailable), "[not opened: the key service does not answer]"},
+		{fmt.Errorf("%w: %w", jobs.ErrUnauthentic, broken), "[not opened: the key service does not answer]"},
+		{fmt.Errorf("%w: %w", jobs.ErrUnknownKey, broken), "[not opened: the key service does not answer]"},
+		{fmt.Errorf("%w: %w", disabled, broken), "[not opened: the key service does not answer]"},
+		{fmt.Errorf("%w: %w", disabled, context.DeadlineExceeded), "[not opened: the key service does not answer]"},
+	} {
+		assert.Equal(t, c.want, why(c.err), "%v", c.err)
+	}
 }

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
@@ -172,6 +173,85 @@ func TestTextBeforeASealedFailure(t *testing.T) {
 	require.True(t, ok)
 	assert.True(t, strings.HasPrefix(forge(ids["archived"], "panic [/src/main.go:7]: pay to DE00: sealcache:sealed:"+sealed), "[not sealed] "))
 	assert.False(t, strings.HasPrefix(forge(ids["archived"], "panic [/src/main.go:7]: sealcache:sealed:"+sealed), "[not sealed] "))
+}
+
+// The page marks or withholds exactly the error texts that the audit counts as plaintext or as malformed.
+func TestErrorTextsAsTheAuditCountsThem(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	release := make(chan struct{})
+	s.serveUntil(t, release)
+	close(release)
+	id := s.enqueue(t, s.client, openType, "panic", asynq.MaxRetry(0)).ID
+	var info *asynq.TaskInfo
+	eventually(t, "archived", func() bool {
+		var err error
+		info, err = s.inspector.GetTaskInfo("default", id)
+		return err == nil && info.State == asynq.TaskStateArchived
+	})
+	before, sealed, ok := strings.Cut(info.LastErr, "sealcache:sealed:")
+	require.True(t, ok)
+	require.Contains(t, before, ".go:") // asynq's own text
+	sealed = "sealcache:sealed:" + sealed
+	rdb := s.srv.Client(t)
+	key := "asynq:{default}:t:" + id
+	msg, err := rdb.HGet(t.Context(), key, "msg").Bytes()
+	require.NoError(t, err)
+	all, counts := s.monitor(t, seesAll()), s.monitor(t)
+	const public, opened, marked, refused = "public", "opened", "marked", "refused"
+	for text, want := range map[string]string{
+		"":                                       public,
+		"handler not set":                        public,
+		"context canceled":                       public,
+		"context deadline exceeded":              public,
+		asynq.ErrLeaseExpired.Error():            public,
+		"sealcache: error text withheld [other]": public,
+		(&asynqjobs.Refusal{Reason: asynqjobs.ReasonUnknownKey}).Error(): public,
+		info.LastErr:                opened,
+		sealed:                      opened,
+		"panic: " + sealed:          opened,
+		"panic [/x.s:7]: " + sealed: opened,
+		"panic [D:/go/pkg/mod/github.com/!x/y@v1.2+z/main.go:7]: " + sealed: opened,
+		"panic error cause by: " + sealed:                                   opened,
+		"panic error cause by: panic [/a/x.go:7]: " + sealed:                opened,
+		"panic error cause by: panic [/a b/x.go:7]: " + sealed:              marked,
+		"panic [/a/x.go:]: " + sealed:                                       marked,
+		"panic [secret,card 4111.go:7]: " + sealed:                          marked,
+		"panic [secret]: " + sealed:                                         marked,
+		"card 4111 " + sealed:                                               marked,
+		"handler not set: card 4111":                                        marked,
+		"sealcache: error text withheld [card 4111]":                        marked,
+		"card 4111":             marked,
+		sealed + "=":            refused,
+		"sealcache:sealed:4111": refused,
+	} {
+		const lastError = 7
+		forged := protowire.AppendString(protowire.AppendTag(without(t, msg, lastError), lastError, protowire.BytesType), text)
+		require.NoError(t, rdb.HSet(t.Context(), key, "msg", forged).Err())
+		_, doc := get(t, all, "/api/queues/default/tasks/"+id)
+		shown, _ := doc["error_message"].(string)
+		_, doc = get(t, counts, "/api/queues/default/tasks/"+id)
+		toAll, _ := doc["error_message"].(string)
+		report, err := audit.Run(t.Context(), rdb, audit.Config{})
+		require.NoError(t, err)
+		errs := report.Jobs.Errors
+		got := opened
+		switch {
+		case shown == text && toAll == text:
+			got = public
+		case strings.HasPrefix(shown, "[not sealed] "):
+			got = marked
+		case strings.HasPrefix(shown, "[not opened"):
+			got = refused
+		}
+		assert.Equal(t, want, got, "%s: %s", text, shown)
+		if want != public {
+			assert.Equal(t, "[withheld]", toAll, text)
+		}
+		assert.Equal(t, want == opened, errs.Sealed.Values == 1, "%s: %+v", text, errs)
+		assert.Equal(t, want == marked, errs.Plaintext.Values == 1, "%s: %+v", text, errs)
+		assert.Equal(t, want == refused, errs.UnknownFormat.Values == 1, "%s: %+v", text, errs)
+	}
 }
 
 // without removes fields from a protobuf message.

@@ -3,10 +3,10 @@ package monitor
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/hibiken/asynq"
 
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
@@ -186,20 +186,16 @@ func (l *look) failure(o *opened) (string, bool) {
 		return tooLarge, false
 	}
 	text, err := asynqjobs.OpenFailure(l.ctx, l.h.e, o.info)
-	if err != nil {
+	switch kind := asynqwire.ParseFailure(stored).Kind; {
+	case err != nil:
 		return why(err), false
-	}
-	if text != stored {
-		// An attacker may have written the text before the sealed one.
-		if before, _, _ := strings.Cut(stored, sealedText); !isPanicPrefix(before) {
-			return notSealed + text, true
-		}
+	case kind.Public():
+		return text, false
+	case kind == asynqwire.SealedFailure:
 		return text, true
+	default: // an attacker may have written it, or the part before the sealed text
+		return notSealed + text, true
 	}
-	if public := publicFailure(stored); public != withheld { // texts that asynq or asynqjobs wrote
-		return cut(stored, l.limit), false
-	}
-	return notSealed + stored, true
 }
 
 // text formats b.
