@@ -272,7 +272,7 @@ func (r *Report) keyDoubts(keys []aead.KeyInfo) []string {
 	}
 	var doubts notes
 	doubts.count(held, "asynq tasks contain group members that did not open, perhaps under this key (let these tasks run, or delete them)")
-	doubts.count(uncounted, "values contain ids of encryption keys that the report does not list, perhaps of this key (delete values that an attacker wrote)")
+	doubts.count(uncounted, "values contain ids of keys that the report does not list, perhaps of this key (delete values that an attacker wrote)")
 	doubts.count(unnamed, "values do not show the key that sealed them, so this key may have sealed them")
 	doubts.count(outside, "values seem to be under keys that the given keyset lacks (name other applications in Config.OtherApplications)")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
