@@ -99,7 +99,7 @@ func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (KEK, error)
 		"passphrase": openPassphraseKEK,
 	}
 	for _, o := range openers {
-		if o == nil {
+		if nilcheck.IsNil(o) {
 			return nil, errors.New("aead: open KEK: an opener that the caller gave is nil")
 		}
 		for _, scheme := range o.Schemes() {

@@ -34,6 +34,9 @@ func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t 
 	if nilcheck.IsNil(kek) {
 		return errNilKEK
 	}
+	if nilcheck.IsNil(w) {
+		return errors.New("aead: create keyset: the writer is nil")
+	}
 	handle, err := newKeysetHandle(t)
 	if err != nil {
 		return err

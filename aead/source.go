@@ -17,6 +17,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 // MaxKeysetBytes bounds what is read from a Source: 1 MiB, several thousand keys.
@@ -61,7 +62,7 @@ func newSourceReader(src Source) *sourceReader {
 
 // load returns a serialized keyset of bounded size.
 func (r *sourceReader) load(ctx context.Context) ([]byte, error) {
-	if r.src == nil {
+	if nilcheck.IsNil(r.src) {
 		return nil, errors.New("aead: read keyset: the source is nil")
 	}
 	data, err := abandonable(ctx, r.slots, r.src.Load)

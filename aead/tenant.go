@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 const (
@@ -52,6 +55,9 @@ func WithTenantKEKs(template string, openers ...KEKOpener) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {
 		if !strings.Contains(template, tenantPlaceholder) {
 			return errors.New("aead: WithTenantKEKs: the URI must contain {tenant} in the place of the tenant's id")
+		}
+		if slices.ContainsFunc(openers, func(o KEKOpener) bool { return nilcheck.IsNil(o) }) {
+			return errors.New("aead: WithTenantKEKs: an opener that the caller gave is nil")
 		}
 		return c.setTenants(func(ctx context.Context, id string) (tink.AEADWithContext, error) {
 			return OpenKEK(ctx, strings.ReplaceAll(template, tenantPlaceholder, id), openers...)

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 // WithContext adapts a plain Tink AEAD, such as aead.New of Tink returns, to the interface with a context.
@@ -20,6 +22,9 @@ import (
 func WithContext(a tink.AEAD) tink.AEADWithContext {
 	if k, ok := a.(*Keyring); ok {
 		return k
+	}
+	if nilcheck.IsNil(a) {
+		return localAEAD{}
 	}
 	return localAEAD{a}
 }

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware/internal/content"
 	"github.com/sealcache/sealcache/middleware/internal/reload"
@@ -73,7 +74,7 @@ func WithNamespace(ns string) Option {
 // If several codecs accept a type, the first one encodes it.
 func WithCodec(codec Codec) Option {
 	return func(c *config) error {
-		if codec == nil {
+		if nilcheck.IsNil(codec) {
 			return errors.New("WithCodec: the codec is nil, or the type argument of Proto is not a pointer to a message")
 		}
 		f := wire.Type(codec.Format())

@@ -8,6 +8,7 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/prf"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
@@ -18,6 +19,12 @@ import (
 type badFormat struct{ middleware.Codec }
 
 func (badFormat) Format() middleware.Format { return 1 }
+
+// pointerCodec and pointerPRF have methods that need a pointer that is not nil.
+type (
+	pointerCodec struct{ middleware.Codec }
+	pointerPRF   struct{ prf.PRF }
+)
 
 func TestNewRefuses(t *testing.T) {
 	t.Parallel()
@@ -38,8 +45,14 @@ func TestNewRefuses(t *testing.T) {
 		`byte ':' at position 1`: func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("a:b")) },
 		`byte '*' at position 0`: func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("*")) },
 		"codec is nil":           func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(nil)) },
-		"is reserved":            func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(badFormat{})) },
-		"policy 9 is unknown":    func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithPlaintext(9)) },
+		"WithCodec: the codec is nil": func() (*middleware.Store, error) {
+			return middleware.New(m, k, middleware.WithCodec((*pointerCodec)(nil)))
+		},
+		"the PRF key 7 is nil": func() (*middleware.Store, error) {
+			return middleware.New(m, k, middleware.WithHiddenKeys(&prf.Set{PrimaryID: 7, PRFs: map[uint32]prf.PRF{7: (*pointerPRF)(nil)}}))
+		},
+		"is reserved":         func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(badFormat{})) },
+		"policy 9 is unknown": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithPlaintext(9)) },
 		"needs WithPlaintext with a policy": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithPlaintextUntil(time.Now()))
 		},

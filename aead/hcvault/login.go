@@ -16,6 +16,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/internal/keyservice"
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 // login gets a token and gives it to the client.
@@ -74,6 +75,8 @@ func (o Opener) login(t target, client *api.Client) (login, error) {
 		return login{}, errors.New("the Opener has an Auth, and the URI also sets a login (use only one of the two)")
 	}
 	switch {
+	case o.Auth != nil && nilcheck.IsNil(o.Auth):
+		return login{}, errors.New("the Opener has an Auth that is nil (leave it unset, or give a login method)")
 	case o.Auth != nil:
 		return byMethod(client, func(context.Context) (api.AuthMethod, error) { return o.Auth, nil }), nil
 	case a.method == "approle":

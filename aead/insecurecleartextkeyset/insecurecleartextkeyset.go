@@ -29,6 +29,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 // OpenKeyring is aead.OpenKeyring for a keyset in plaintext, as JSON or binary. A file that other users can read or
@@ -103,7 +104,7 @@ func load(ctx context.Context, src aead.Source) ([]byte, error) {
 // Handle reads a keyset in plaintext, as JSON or binary, to be changed with Tink's keyset.Manager. A source that ignores ctx is
 // abandoned when ctx ends, or after 10 seconds.
 func Handle(ctx context.Context, src aead.Source) (*keyset.Handle, error) {
-	if src == nil {
+	if nilcheck.IsNil(src) {
 		return nil, errors.New("insecurecleartextkeyset: read keyset: the source is nil")
 	}
 	data, err := load(ctx, src)
@@ -122,6 +123,9 @@ func Handle(ctx context.Context, src aead.Source) (*keyset.Handle, error) {
 
 // Write writes a keyset to w as Tink's JSON, IN PLAINTEXT, in one call.
 func Write(w io.Writer, handle *keyset.Handle) error {
+	if nilcheck.IsNil(w) {
+		return errors.New("insecurecleartextkeyset: write keyset: the writer is nil")
+	}
 	var buf bytes.Buffer
 	if err := tinkcleartext.Write(handle, keyset.NewJSONWriter(&buf)); err != nil {
 		return fmt.Errorf("insecurecleartextkeyset: write keyset: %w", err)

@@ -139,6 +139,7 @@ var defects = map[string]defect{
 	"opens altered values":         pretendsToSeal("an_altered_value_does_not_open"),
 	"opens planted values":         pretendsToSeal("planted_plaintext"),
 	"invalidates what is foreign":  defective("invalidate_within_a_prefix", func(s *memorystore.Store) store.StoreInterface { return unprefixed{s} }),
+	"is a nil pointer":             defective("subject", func(*memorystore.Store) store.StoreInterface { return (*memorystore.Store)(nil) }),
 	"declares what leaves nothing": misdeclared("set,_get,_delete", func(c *storetest.Capabilities) { *c = storetest.Capabilities{} }),
 }
 

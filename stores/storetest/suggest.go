@@ -8,11 +8,13 @@ import (
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
+
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 // suggestion returns a declaration for a store that has none, from the results of a few calls.
 func suggestion(ctx context.Context, s store.StoreInterface) string {
-	if s == nil {
+	if nilcheck.IsNil(s) {
 		return ""
 	}
 	p := prober{ctx: ctx, store: s}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
+
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 // Subject is a store under test. Each case gets a new one.
@@ -234,11 +236,11 @@ type subject struct {
 func (s *subject) valid() error {
 	c := s.Can
 	switch {
-	case s.Store == nil:
+	case nilcheck.IsNil(s.Store):
 		return errors.New("the field Store is nil")
 	case !c.Bytes.taken() && !c.Strings.taken():
 		return errors.New("the store must accept []byte or string (declare Bytes or Strings)")
-	case c.ScopedClear && s.Beside == nil:
+	case c.ScopedClear && nilcheck.IsNil(s.Beside):
 		return errors.New("ScopedClear is declared, but Beside is nil (set Beside to another store over the same data)")
 	case c.Sealed && (s.Raw == nil || s.Plant == nil):
 		return errors.New("the capability Sealed is declared, but the field Raw or Plant is nil")

@@ -18,6 +18,7 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/prf"
 
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -78,7 +79,7 @@ func New(namespace string, set *prf.Set) (*Set, error) {
 	s := &Set{context: wire.AppendContext(nil, wire.KeyName, namespace)}
 	for _, id := range slices.Sorted(maps.Keys(set.PRFs)) {
 		f := set.PRFs[id]
-		if f == nil {
+		if nilcheck.IsNil(f) {
 			return nil, fmt.Errorf("the PRF key %d is nil", id)
 		}
 		if out, err := f.ComputePRF([]byte("sealcache probe"), bytes); err != nil || len(out) != bytes {
