@@ -156,7 +156,7 @@ func ExampleOpenKeyring() {
 	}
 
 	rotate()
-	keyring, err := aead.OpenKeyring(ctx, aead.FileSource(path), kek)
+	keyring, err := aead.OpenKeyring(ctx, aead.FileSource(path), kek, aead.WithoutReload())
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func ExampleOpenKeyring() {
 	}
 
 	rotate()
-	if err := keyring.Reload(ctx); err != nil { // or WithReload
+	if err := keyring.Reload(ctx); err != nil { // without the option, the change is noticed at once
 		log.Fatal(err)
 	}
 	opened, err := keyring.Decrypt(sealed, nil)

@@ -66,8 +66,8 @@ func (k openedKEK) LogValue() slog.Value { return slog.StringValue(k.String()) }
 // Format writes String, for every verb.
 func (k openedKEK) Format(s fmt.State, _ rune) { writeString(s, k) }
 
-// fileKEKReload is the default interval at which the keyset of a file:// KEK is read again.
-const fileKEKReload = time.Minute
+// fileReload is the default interval at which the keyset of a FileSource or a file:// KEK is read again.
+const fileReload = time.Minute
 
 // OpenKEK opens the key-encryption key that a URI names. Two kinds need no opener:
 //
@@ -231,22 +231,22 @@ func openFileKEK(ctx context.Context, uri string) (KEK, error) {
 	if err != nil {
 		return nil, errors.New("the parameters after '?' in the URI are malformed")
 	}
-	every := fileKEKReload
+	reload := WithReload(fileReload)
 	for name, values := range query {
 		if name != "reload" || len(values) != 1 {
 			return nil, errors.New("the URI has an unknown or repeated parameter (allowed: only \"reload\", for example \"reload=30s\")")
 		}
 		if values[0] == "off" {
-			every = 0
-		} else if every, err = time.ParseDuration(values[0]); err != nil || every <= 0 {
+			reload = WithoutReload()
+			continue
+		}
+		every, err := time.ParseDuration(values[0])
+		if err != nil || every <= 0 {
 			return nil, errors.New("the URI parameter \"reload\" must be \"off\" or a positive duration such as \"30s\"")
 		}
+		reload = WithReload(every)
 	}
-	var opts []KeyringOption
-	if every > 0 {
-		opts = append(opts, WithReload(every))
-	}
-	k, err := OpenKeyring(ctx, FileSource(u.Path), cleartext.KEK{}, opts...)
+	k, err := OpenKeyring(ctx, FileSource(u.Path), cleartext.KEK{}, reload)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w (check the path; if there is no key yet, run \"sealcache kek create\")", err)
 	}

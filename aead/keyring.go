@@ -91,6 +91,9 @@ func NewKeyring(h *keyset.Handle, opts ...KeyringOption) (*Keyring, error) {
 //
 // ctx bounds the reading and is not kept; a source or kek that ignores it is abandoned. A nil kek is an error. kek is
 // called again at each reload of a changed keyset, and at least as often as WithKEKCheck says. Close does not close it.
+//
+// A FileSource is read again as soon as the file changes, and once a minute. WithReload sets the interval, and WithoutReload
+// turns this off. Other sources are read again only with WithReload. Close ends it.
 func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...KeyringOption) (*Keyring, error) {
 	c, err := keyringFunction{name: "OpenKeyring", binds: true, reloads: true}.config(kek, opts)
 	if err != nil {
@@ -117,8 +120,12 @@ func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts
 		k.startKEKCheck(c.kekCheck)
 	}
 	k.readTimes(ctx, src)
-	if c.hasReload {
-		k.watch(ctx, c.reload)
+	every := c.reload
+	if _, ok := src.(fileSource); ok && c.reloadOption == "" {
+		every = fileReload
+	}
+	if every > 0 {
+		k.watch(ctx, every)
 	}
 	return k, nil
 }

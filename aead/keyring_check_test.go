@@ -321,7 +321,7 @@ func TestModeOfReloadedKeyFile(t *testing.T) {
 	}
 	create(0o600)
 	var log lockedBuffer
-	k, err := insecurecleartextkeyset.OpenKeyring(t.Context(), aead.FileSource(path), aead.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	k, err := insecurecleartextkeyset.OpenKeyring(t.Context(), aead.FileSource(path), aead.WithoutReload(), aead.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	if err != nil {
 		t.Fatal(err)
 	}

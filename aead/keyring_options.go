@@ -24,7 +24,7 @@ type keyringConfig struct {
 	associatedData    []byte
 	hasAssociatedData bool
 	reload            time.Duration
-	hasReload         bool
+	reloadOption      string // the option that set reload; empty if none did
 	name              string
 	kekCheck          time.Duration
 	hasKEKCheck       bool
@@ -72,16 +72,25 @@ func checkKeysetName(name string) error {
 // WithReload reads the source again at this interval. A FileSource is also read as soon as the file changes. If
 // the bytes are the same as before, the keyset is not opened again, so that a key service is called only after a
 // change. every must be positive. After a failure the old keyset stays in service, and the failure is logged. The
-// wait before the next attempt starts at one second and doubles up to every. The default is to reload only when
-// Reload is called.
+// wait before the next attempt starts at one second and doubles up to every.
 //
-// WithReload starts one goroutine, which Close ends.
+// The default for a FileSource is one minute. Other sources are by default read again only when Reload is called. Reloading
+// takes one goroutine, which Close ends.
 func WithReload(every time.Duration) KeyringOption {
 	return keyringOption(func(c *keyringConfig) error {
 		if every <= 0 {
-			return fmt.Errorf("aead: WithReload(%v): the interval must be positive (omit the option for no reloading)", every)
+			return fmt.Errorf("aead: WithReload(%v): the interval must be positive (use WithoutReload for no reloading)", every)
 		}
-		c.reload, c.hasReload = every, true
+		c.reload, c.reloadOption = every, "WithReload"
+		return nil
+	})
+}
+
+// WithoutReload reads the source again only when Reload is called. It is for a FileSource that cannot be read twice, such as a
+// named pipe, and for a program that ends soon.
+func WithoutReload() KeyringOption {
+	return keyringOption(func(c *keyringConfig) error {
+		c.reload, c.reloadOption = 0, "WithoutReload"
 		return nil
 	})
 }
@@ -100,7 +109,8 @@ func WithKEKCheck(every time.Duration) KeyringOption {
 }
 
 // keyringFunction names a function and the options that apply to it. WithLogger applies to all. binds allows
-// WithAssociatedData and WithKeysetName. reloads allows WithReload and WithKEKCheck.
+// WithAssociatedData and WithKeysetName. reloads allows WithReload, WithoutReload and
+// WithKEKCheck.
 type keyringFunction struct {
 	name           string
 	binds, reloads bool
@@ -124,7 +134,7 @@ func (f keyringFunction) config(kek tink.AEADWithContext, opts []KeyringOption) 
 	}{
 		{"WithAssociatedData", c.hasAssociatedData, f.binds},
 		{"WithKeysetName", c.name != "", f.binds},
-		{"WithReload", c.hasReload, f.reloads},
+		{c.reloadOption, c.reloadOption != "", f.reloads},
 		{"WithCryptoperiod", c.cryptoperiod != 0, f.reloads},
 		{"WithKEKCheck", c.hasKEKCheck, f.reloads && object == f.name},
 	} {

@@ -368,6 +368,9 @@ func TestOpenKeyringRefuses(t *testing.T) {
 	if _, err := aead.NewKeyring(h, aead.WithReload(1)); err == nil {
 		t.Error("NewKeyring accepted WithReload")
 	}
+	if _, err := aead.NewKeyring(h, aead.WithoutReload()); err == nil || !strings.Contains(err.Error(), "WithoutReload") {
+		t.Errorf("NewKeyring with WithoutReload: %v", err)
+	}
 }
 
 func TestKeyringAfterClose(t *testing.T) {

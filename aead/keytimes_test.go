@@ -78,7 +78,7 @@ func TestKeyringTimes(t *testing.T) {
 	open := func() *aead.Keyring {
 		t.Helper()
 		log.Reset()
-		k, err := aead.OpenKeyring(t.Context(), aead.FileSource(path), kek,
+		k, err := aead.OpenKeyring(t.Context(), aead.FileSource(path), kek, aead.WithoutReload(),
 			aead.WithCryptoperiod(90*24*time.Hour), aead.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		if err != nil {
 			t.Fatal(err)

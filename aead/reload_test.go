@@ -351,6 +351,45 @@ func TestWatchedFile(t *testing.T) {
 	}
 }
 
+// A file is read again without an option, and WithoutReload turns that off.
+func TestFileSourceReloadsByDefault(t *testing.T) {
+	t.Parallel()
+	kek := newKeyring(t)
+	m := keyset.NewManager()
+	addPrimary(t, m)
+	path := filepath.Join(t.TempDir(), "keyset.json")
+	writeFile(t, path, sealedKeyset(t, m, kek))
+	open := func(opts ...aead.KeyringOption) *aead.Keyring {
+		t.Helper()
+		k, err := aead.OpenKeyring(t.Context(), aead.FileSource(path), kek, append(opts, aead.WithLogger(silent()))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { k.Close() })
+		return k
+	}
+	reader, frozen := open(), open(aead.WithoutReload())
+	addPrimary(t, m)
+	writeFile(t, path, sealedKeyset(t, m, kek))
+	sealed, err := open().Encrypt([]byte("message"), nil) // as another process that has the new key already
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the new key", func() bool {
+		_, err := reader.Decrypt(sealed, nil)
+		return err == nil
+	})
+	if _, err := frozen.Decrypt(sealed, nil); !errors.Is(err, aead.ErrUnknownKey) {
+		t.Errorf("WithoutReload: %v", err)
+	}
+	if err := frozen.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := frozen.Decrypt(sealed, nil); err != nil {
+		t.Errorf("after Reload: %v", err)
+	}
+}
+
 // Ten thousand goroutines seal and open while the keyset is rotated, broken and mended.
 func TestReloadUnderLoad(t *testing.T) {
 	t.Parallel()

@@ -96,8 +96,8 @@ func abandonable(ctx context.Context, slots chan struct{}, read func(context.Con
 	})
 }
 
-// FileSource reads the keyset from a file. A named pipe must have been opened by its writer. With WithReload, a file that is
-// replaced (by rename, or through the symbolic links of a Kubernetes volume) or rewritten is noticed at once.
+// FileSource reads the keyset from a file. A named pipe must have been opened by its writer. OpenKeyring notices at once a
+// file that is replaced (by rename, or through the symbolic links of a Kubernetes volume) or rewritten, unless WithoutReload is given.
 func FileSource(path string) Source { return fileSource(path) }
 
 type fileSource string

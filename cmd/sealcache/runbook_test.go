@@ -151,7 +151,22 @@ func TestRunbook(t *testing.T) {
 	ring, err := aead.OpenKeyring(ctx, aead.FileSource(keysetFile), kek)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = ring.Close() })
-	distribute := func() { require.NoError(t, ring.Reload(ctx)) }
+	// distribute waits until the instances have the changed keyset. They open it as docs/keys.md does, so nothing else reloads it.
+	distribute := func() {
+		t.Helper()
+		file, err := aead.OpenKeyring(ctx, aead.FileSource(keysetFile), kek, aead.WithoutReload())
+		require.NoError(t, err)
+		defer file.Close()
+		states := func(k *aead.Keyring) (keys []string) {
+			for _, i := range k.Keys() {
+				keys = append(keys, fmt.Sprint(i.ID, i.Status, i.Primary))
+			}
+			return keys
+		}
+		want := states(file)
+		require.Eventually(t, func() bool { return slices.Equal(states(ring), want) }, 2*time.Minute, time.Millisecond)
+		require.NoError(t, ring.Reload(ctx)) // waits for a reload that has not yet told the envelopes
+	}
 	backing, err := redisstore.New(rdb)
 	require.NoError(t, err)
 	for i := range 3000 {
