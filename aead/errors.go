@@ -44,7 +44,7 @@ var (
 
 // errOtherForm is the refusal of a ciphertext that another AEAD may have written, such as an Envelope before a Keyring took
 // its place. It is allocated once, so that planted values cause no extra work.
-var errOtherForm = fmt.Errorf("%w: another kind of key sealed the value (a keyring instead of an envelope, or the reverse?)", ErrUnknownKey)
+var errOtherForm = fmt.Errorf("%w: another kind of key sealed the value (compare KEK URI and keyset with the writer's)", ErrUnknownKey)
 
 // errNotOpened is the refusal of an AEAD that did not open a ciphertext, and cannot tell why. It is allocated once, as
 // errOtherForm is.

@@ -15,6 +15,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/internal/sealtest"
+	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
@@ -66,6 +67,19 @@ func TestHealth(t *testing.T) {
 	require.Error(t, health.Check(t.Context()))
 	code, _ = ask(http.MethodHead)
 	require.Equal(t, http.StatusServiceUnavailable, code)
+}
+
+// docs/fx.md: an application may refuse to start with keys that are not those of earlier processes.
+func TestStartRefusedByKeysDiffer(t *testing.T) {
+	t.Parallel()
+	memory := newMemory(t)
+	newApp := func() *fx.App {
+		return decorated(one(fxmodule.Cache{KEK: sealtest.KEKFile(t), Namespace: "shop"}), memory,
+			fx.Invoke(func(lc fx.Lifecycle, s *middleware.Store) { lc.Append(fx.StartHook(s.KeysDiffer)) }),
+		)
+	}
+	start(t, newApp())
+	require.ErrorIs(t, newApp().Start(t.Context()), middleware.ErrUnknownKey)
 }
 
 // Health distinguishes a key service that is down from a store that is down.

@@ -59,6 +59,10 @@ func TestEachCommandHasAnExample(t *testing.T) {
 		}
 		require.Contains(t, c.Example, c.CommandPath())
 		require.NotContains(t, c.UsageString(), "default []")
+		require.NotRegexp(t, `SEALCACHE_KEYSET=[a-z]`, c.Example, "fxmodule refuses a path that begins without / or .")
+		if strings.Contains(c.Example, "keys destroy") {
+			require.Contains(t, c.Example, "> destroyed.json", "the certificate is printed only once")
+		}
 		require.False(t, c.Hidden, c.CommandPath())
 	}
 }

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	keysEnv = "  export SEALCACHE_KEK=file:///run/secrets/kek.json SEALCACHE_KEYSET=keyset.json\n"
+	keysEnv = "  export SEALCACHE_KEK=file:///run/secrets/kek.json SEALCACHE_KEYSET=\"$PWD/keyset.json\"\n"
 	jsonUse = "print the report as JSON"
 )
 
@@ -53,7 +53,7 @@ func keysCommands() []entry {
 			long: "Destroy removes a key. Values that are sealed under it, also in backups, can never be opened again. It asks for the report\n" +
 				"of an audit, or for --yes. It prints a certificate of the destruction in JSON: which key, which audit, and when.",
 			example: keysEnv + "  sealcache audit --may-destroy 1111111111 --not-primary-since 2030-01-31T12:00:00Z --report destroy.json\n" +
-				"  sealcache keys destroy --audited destroy.json 1111111111",
+				"  sealcache keys destroy --audited destroy.json 1111111111 > destroyed.json",
 		},
 		{
 			use: "rotate", short: "Do the next step of a rotation, from cron", make: func() command { return new(keysRotate) },
