@@ -17,7 +17,9 @@ func dataCommands() []entry {
 			use: "migrate", short: "Seal plaintext entries, in place or under new names", make: func() command { return &moveCommand{operation: migrate.Seal} },
 			long: "Migrate seals plaintext entries while the application runs. Every entry keeps its expiry and its tags. An entry that\n" +
 				"changes during the run is read again. --to-namespace and --to-prefix give entries new names; stop the writers first.\n" +
-				"--hidden-keys and --one-way-keys hide the names; stop the writers to the plain names first.",
+				"--hidden-keys and --one-way-keys hide the names; stop the writers to the plain names first.\n\n" +
+				"Hashes, lists and entries of other types are not examined. Unless names change, they do not count for the exit status.\n" +
+				"\"sealcache audit\" reports them.",
 			example: shopEnv + "  sealcache migrate --dry-run\n  sealcache migrate --exclude lock: --checkpoint migrate.checkpoint --report migrate.json",
 		},
 		{

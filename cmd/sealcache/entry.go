@@ -159,7 +159,11 @@ func entryText(h header, name string, entry *audit.Entry) []byte {
 		case i.Hidden:
 			line("hidden name", fmt.Sprintf("one way under PRF key %d", i.PRFKey))
 		}
-		line("sealed under", entry.Key)
+		if i.Key.HasID || entry.Key != "unnamed" {
+			line("sealed under", entry.Key)
+		} else {
+			line("sealed under", "a key without an id")
+		}
 		if i.Key.Envelope {
 			line("data key", i.Key.DataKey)
 		}

@@ -100,7 +100,7 @@ func planText(w io.Writer, i *migrate.Inventory) error {
 	if !i.Complete {
 		state = "NOT COMPLETE"
 	}
-	fmt.Fprintf(&b, "plan: %s, %d names that start with %q, %d excluded, %d of asynq and sealcache\n", state, i.Seen, i.From, i.Excluded, i.Reserved)
+	fmt.Fprintf(&b, "plan: %s, names that start with %q: %d, %d excluded, %d of asynq and sealcache\n", state, i.From, i.Seen, i.Excluded, i.Reserved)
 	for _, g := range i.Groups {
 		fmt.Fprintf(&b, "%s\n", g.Prefix)
 		for _, form := range slices.Sorted(maps.Keys(g.Forms)) {

@@ -301,10 +301,10 @@ var errOneWayFilters = fmt.Errorf("%w: prefixes cannot match names that are hidd
 
 func (n *HiddenNames) writeText(b *strings.Builder) {
 	if n.Values > 0 {
-		fmt.Fprintf(b, "%d values under hidden names, %d of them one way\n", n.Values, n.OneWay)
+		fmt.Fprintf(b, "%s under hidden names; one way: %d\n", count(n.Values, "value", "values"), n.OneWay)
 	}
 	for _, k := range n.PRFKeys {
-		fmt.Fprintf(b, "hidden by %-26s %12d values (%d B)", strings.TrimSpace(fmt.Sprintf("PRF key %d %s", k.ID, k.Status)), k.Values, k.Bytes)
+		fmt.Fprintf(b, "hidden by %-26s %12s (%d B)", strings.TrimSpace(fmt.Sprintf("PRF key %d %s", k.ID, k.Status)), count(k.Values, "value", "values"), k.Bytes)
 		if k.Unreadable.Values > 0 {
 			fmt.Fprintf(b, ", %d unreadable", k.Unreadable.Values)
 		}

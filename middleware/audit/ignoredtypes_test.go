@@ -25,7 +25,7 @@ func TestIgnoredTypes(t *testing.T) {
 	ignoring := audited(t, rdb, audit.Config{IgnoreTypes: []string{"hash", "list", "set"}})
 	answer, why = ignoring.AnythingPlaintext()
 	require.Equal(t, audit.No, answer, why)
-	require.Contains(t, ignoring.Scope(), "; NOT 1 entries of type hash, which were ignored; NOT 1 entries of type list, which were ignored;")
+	require.Contains(t, ignoring.Scope(), "; NOT entries of type hash, which were ignored (1); NOT entries of type list, which were ignored (1);")
 	require.NotContains(t, ignoring.Scope(), "type set")
 	for _, bad := range []string{"", "string", "HyperLogLog", "hsah", "Hash", "json"} {
 		_, err := audit.Run(ctx, rdb, audit.Config{IgnoreTypes: []string{bad}})

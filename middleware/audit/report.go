@@ -179,6 +179,9 @@ type Report struct {
 
 const reportSchema = 1
 
+// unnamedLabel is the KeyUse.Key of values that name no key.
+const unnamedLabel = "unnamed"
+
 // MarshalJSON adds Elapsed in seconds.
 func (r Report) MarshalJSON() ([]byte, error) {
 	type fields Report
@@ -208,32 +211,51 @@ func (r *Report) looked() int64 { return r.Seen - r.Excluded - r.OtherNames }
 // Scope describes in one line which data the answers cover.
 func (r *Report) Scope() string {
 	var b strings.Builder
-	server := "master(s)"
-	if r.Replica {
-		server = "server(s), which may be replicas"
+	fmt.Fprintf(&b, "%s on ", databases(r.Databases))
+	switch {
+	case r.Replica:
+		b.WriteString(count(r.Masters, "server, which may be a replica", "servers, which may be replicas"))
+	default:
+		b.WriteString(count(r.Masters, "master", "masters"))
 	}
-	fmt.Fprintf(&b, "database(s) %v on %d %s", r.Databases, r.Masters, server)
 	if r.Prefix == "" {
 		b.WriteString(", all names")
 	} else {
 		fmt.Fprintf(&b, ", names that start with %q", r.Prefix)
 	}
 	if len(r.Exclude) > 0 {
-		fmt.Fprintf(&b, "; NOT %d names that start with %s, which were excluded", r.Excluded, quoted(r.Exclude))
+		fmt.Fprintf(&b, "; NOT names that start with %s, which were excluded (%d)", quoted(r.Exclude), r.Excluded)
 	}
 	if len(r.OtherApplications) > 0 {
-		fmt.Fprintf(&b, "; NOT %d names that start with %s, which belong to other applications", r.OtherNames, quoted(r.OtherApplications))
+		fmt.Fprintf(&b, "; NOT names that start with %s, which belong to other applications (%d)", quoted(r.OtherApplications), r.OtherNames)
 	}
 	if len(r.OtherDatabases) > 0 {
-		fmt.Fprintf(&b, "; NOT databases %v of the same server", r.OtherDatabases)
+		fmt.Fprintf(&b, "; NOT %s of the same server", databases(r.OtherDatabases))
 	}
 	for _, t := range sortedKeys(r.OtherTypes) {
 		if slices.Contains(r.IgnoredTypes, t) {
-			fmt.Fprintf(&b, "; NOT %d entries of type %s, which were ignored", r.OtherTypes[t], t)
+			fmt.Fprintf(&b, "; NOT entries of type %s, which were ignored (%d)", t, r.OtherTypes[t])
 		}
 	}
 	b.WriteString("; NOT backups, dumps, disconnected replicas, other servers, names and tags")
 	return b.String()
+}
+
+// count returns a number with its noun.
+func count[N int | int64](n N, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// databases names databases, as "database 0" or "databases 0, 7".
+func databases(numbers []int) string {
+	noun := "databases "
+	if len(numbers) == 1 {
+		noun = "database "
+	}
+	return noun + strings.Trim(strings.ReplaceAll(fmt.Sprint(numbers), " ", ", "), "[]")
 }
 
 func quoted(prefixes []string) string {
@@ -251,13 +273,13 @@ func (r *Report) WriteText(w io.Writer) error {
 	if !r.Complete {
 		state = "NOT COMPLETE"
 	}
-	fmt.Fprintf(&b, "audit: %s, %d names in %v", state, r.Seen, r.Elapsed.Round(time.Millisecond))
+	fmt.Fprintf(&b, "audit: %s, %s in %v", state, count(r.Seen, "name", "names"), r.Elapsed.Round(time.Millisecond))
 	if s := r.Elapsed.Seconds(); s > 0 {
 		fmt.Fprintf(&b, ", %.0f/s", float64(r.Seen)/s)
 	}
 	fmt.Fprintf(&b, "\nscope: %s\n", r.Scope())
 	if r.Restarts > 0 {
-		fmt.Fprintf(&b, "a scan restarted %d time(s), because a server restarted or failed over, or slots moved\n", r.Restarts)
+		fmt.Fprintf(&b, "a scan restarted %s, because a server restarted or failed over, or slots moved\n", count(r.Restarts, "time", "times"))
 	}
 	for _, p := range append(append([]string{}, r.UnmatchedExcludes...), r.UnmatchedApplications...) {
 		fmt.Fprintf(&b, "NOTHING MATCHED the prefix %q: check this prefix\n", p)
@@ -267,21 +289,25 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	r.writeTallies(&b)
 	for _, k := range r.Keys {
-		fmt.Fprintf(&b, "under %-30s %12d values (%d B)", k.Key, k.Values, k.Bytes)
+		name := k.Key
+		if name == unnamedLabel {
+			name = "a key without an id"
+		}
+		fmt.Fprintf(&b, "under %-30s %12s (%d B)", name, count(k.Values, "value", "values"), k.Bytes)
 		if k.Unreadable.Values > 0 {
 			fmt.Fprintf(&b, ", %d unreadable", k.Unreadable.Values)
 		}
 		b.WriteByte('\n')
 	}
 	if r.KeyChecks.Values > 0 {
-		fmt.Fprintf(&b, "%d entries sealcache.key-check, which test the keys, %d of them unreadable\n", r.KeyChecks.Values, r.KeyChecks.Unreadable)
+		fmt.Fprintf(&b, "%s sealcache.key-check, to test the keys; unreadable: %d\n", count(r.KeyChecks.Values, "entry", "entries"), r.KeyChecks.Unreadable)
 	}
 	r.HiddenNames.writeText(&b)
 	if r.TagSets > 0 {
-		fmt.Fprintf(&b, "%d tag sets of gocache, which contain names of entries\n", r.TagSets)
+		fmt.Fprintf(&b, "%s of gocache with names of entries\n", count(r.TagSets, "tag set", "tag sets"))
 	}
 	for _, t := range sortedKeys(r.OtherTypes) {
-		fmt.Fprintf(&b, "%d entries of type %s, not examined\n", r.OtherTypes[t], t)
+		fmt.Fprintf(&b, "%s of type %s, not examined\n", count(r.OtherTypes[t], "entry", "entries"), t)
 	}
 	if r.CountsAsUse {
 		b.WriteString("reading changed the idle times of the entries (the server has no CLIENT NO-TOUCH)\n")
@@ -314,7 +340,8 @@ func (r *Report) writeTallies(b *strings.Builder) {
 		row("  "+r.Groups[i].Prefix, &r.Groups[i].Tally)
 	}
 	if r.Jobs.Tasks.Values+r.Jobs.Bookkeeping+r.Jobs.Unparsed > 0 {
-		fmt.Fprintf(b, "jobs: %d tasks, %d bookkeeping entries, %d entries in an unknown format\n", r.Jobs.Tasks.Values, r.Jobs.Bookkeeping, r.Jobs.Unparsed)
+		fmt.Fprintf(b, "jobs: %s, %s, %s in an unknown format\n", count(r.Jobs.Tasks.Values, "task", "tasks"),
+			count(r.Jobs.Bookkeeping, "bookkeeping entry", "bookkeeping entries"), count(r.Jobs.Unparsed, "entry", "entries"))
 		for i, name := range []string{"  payloads", "  results", "  error texts", "  of running jobs", "  of schedules", "  headers"} {
 			row(name, r.Jobs.tallies()[i])
 		}

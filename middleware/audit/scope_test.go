@@ -61,7 +61,7 @@ func TestAuditLooksAtAllDatabases(t *testing.T) {
 		require.Equal(t, audit.Yes, answer, "%s: %s", name, why)
 		require.Equal(t, []int{0, 7}, r.Databases)
 		require.EqualValues(t, 2, r.Seen)
-		require.Contains(t, r.Scope(), "database(s) [0 7]")
+		require.Contains(t, r.Scope(), "databases 0, 7 on 1 master, all names")
 		require.InDelta(t, 1, last.Fraction, 1e-9)
 		require.EqualValues(t, 1, last.Plaintext)
 
@@ -71,7 +71,7 @@ func TestAuditLooksAtAllDatabases(t *testing.T) {
 			answer, why, r = plaintextAnswer(t, rdb, c)
 			require.Equal(t, audit.No, answer, why)
 			require.Equal(t, []int{7}, r.OtherDatabases)
-			require.Contains(t, r.Scope(), "NOT databases [7]")
+			require.Contains(t, r.Scope(), "NOT database 7 of the same server")
 			may, reasons := r.MayDestroy(old, conditions)
 			require.Equal(t, audit.Unknown, may)
 			require.Contains(t, strings.Join(reasons, "\n"), "databases [7]")
@@ -179,7 +179,7 @@ func TestAuditExclude(t *testing.T) {
 	require.Equal(t, audit.No, answer, why)
 	require.EqualValues(t, 4, r.Seen)
 	require.EqualValues(t, 3, r.Excluded)
-	require.Contains(t, r.Scope(), `NOT 3 names that start with "shop:count:" or "shop:lock:", which were excluded`)
+	require.Contains(t, r.Scope(), `NOT names that start with "shop:count:" or "shop:lock:", which were excluded (3)`)
 
 	conditions := audit.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
 	may, reasons := r.MayDestroy(old, conditions)
@@ -217,7 +217,7 @@ func TestAuditLeavesOutOtherApplications(t *testing.T) {
 	may, reasons = r.MayDestroy(old, conditions)
 	require.Equal(t, audit.Yes, may, reasons)
 	require.EqualValues(t, 2, r.OtherNames)
-	require.Contains(t, r.Scope(), `NOT 2 names that start with "crm:" or "web:", which belong to other applications`)
+	require.Contains(t, r.Scope(), `NOT names that start with "crm:" or "web:", which belong to other applications (2)`)
 
 	// Only the names count: a value under the same key with another name is found.
 	older := keyringOf(t, handle(t))

@@ -273,6 +273,9 @@ func (r Report) MarshalJSON() ([]byte, error) {
 func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	what := r.Operation
+	if what == Seal.String() {
+		what = "migrate"
+	}
 	if r.DryRun {
 		what += " (dry run: nothing was written)"
 	}
@@ -280,7 +283,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	if !r.Complete {
 		state = "NOT COMPLETE"
 	}
-	fmt.Fprintf(&b, "%s: %s, %d master(s), %v", what, state, r.Masters, r.Elapsed.Round(time.Millisecond))
+	fmt.Fprintf(&b, "%s: %s, %s, %v", what, state, count(r.Masters, "master", "masters"), r.Elapsed.Round(time.Millisecond))
 	if r.Runs > 1 {
 		fmt.Fprintf(&b, ", in %d runs", r.Runs)
 	}
@@ -306,7 +309,7 @@ func (r *Report) writeCounts(b *strings.Builder) {
 		}
 		return did
 	}
-	line(r.Seen, "entries seen")
+	line(r.Seen, noun(r.Seen, "entry", "entries")+" seen")
 	line(r.Written, dry("would be written", "written"))
 	if r.LeaveNumbers {
 		line(r.Numbers, "whole numbers, left as plaintext")
@@ -317,15 +320,15 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	line(r.AlreadyDone, "already done")
 	line(r.Disappeared, "disappeared during the run")
 	line(r.Retried, "read again because the application changed them")
-	line(r.Renamed, dry("of them would get another hidden name", "of them under another hidden name now"))
-	line(r.Deleted, dry("old entries would be deleted", "old entries deleted"))
-	line(r.TagSets, "tag sets rewritten")
-	line(r.TagMembers, "entries in these tag sets rewritten")
+	line(r.Renamed, dry("of them would get a new hidden name", "of them have a new hidden name now"))
+	line(r.Deleted, "old "+noun(r.Deleted, "entry", "entries")+dry(" would be deleted", " deleted"))
+	line(r.TagSets, noun(r.TagSets, "tag set", "tag sets")+" rewritten")
+	line(r.TagMembers, noun(r.TagMembers, "entry", "entries")+" in these tag sets rewritten")
 	line(r.TagsSealed, "of these entries sealed again with their tags")
 	line(r.Excluded, "excluded by name")
 	line(r.Reserved, "skipped: Redis keys of asynq, and of sealcache itself")
 	for _, t := range slices.Sorted(maps.Keys(r.OtherTypes)) {
-		line(r.OtherTypes[t], "of type "+t+", not changed")
+		line(r.OtherTypes[t], "of type "+t+", not examined")
 	}
 	line(r.BytesRead, "bytes read")
 	line(r.BytesWritten, "bytes written")
@@ -350,6 +353,19 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	line(r.underOldNames(), "of other types, still under the old names")
 }
 
+// noun returns the form of a noun for a number.
+func noun[N int | int64](n N, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+// count returns a number with its noun.
+func count[N int | int64](n N, one, many string) string {
+	return fmt.Sprintf("%d %s", n, noun(n, one, many))
+}
+
 func (r *Report) writeNotes(b *strings.Builder) {
 	if r.Complete && r.FoundNothing() {
 		b.WriteString("NO NAME WAS FOUND in this namespace or prefix: check both\n")
@@ -361,7 +377,7 @@ func (r *Report) writeNotes(b *strings.Builder) {
 		b.WriteString("THE PRIMARY KEY CHANGED in the keyset during the run: repeat the run\n")
 	}
 	if r.Evicted > 0 {
-		fmt.Fprintf(b, "WARNING: Redis evicted %d entries during the run, because it has too little memory\n", r.Evicted)
+		fmt.Fprintf(b, "WARNING: Redis evicted %s during the run, because it has too little memory\n", count(r.Evicted, "entry", "entries"))
 	}
 	for _, w := range r.Warnings {
 		fmt.Fprintf(b, "WARNING: %s\n", w)
