@@ -146,6 +146,7 @@ func TestWiringErrors(t *testing.T) {
 		"no mux, handler":    {nil, take(func(asynq.Handler) {}), "missing type: *asynq.ServeMux"},
 		"group, no mux":      {nil, fx.Options(part(func() fxjobs.Handlers { return nil }), fxjobs.Worker), "missing type: *asynq.ServeMux"},
 		"mux lacks":          {nil, fx.Options(fx.Provide(func(nowhere) *asynq.ServeMux { return nil }), fxjobs.Worker), "fxjobs_test.nowhere"},
+		"nil mux":            {nil, fx.Options(fx.Provide(func() *asynq.ServeMux { return nil }, fx.Annotate(func() fxjobs.Handlers { return func(m *asynq.ServeMux) { mail().Handle(m, nil) } }, fx.ResultTags(`group:"jobs"`))), fxjobs.Worker), "fxjobs: the *asynq.ServeMux of the application is nil"},
 		"mux is private":     {nil, fx.Options(fx.Module("m", fx.Provide(asynq.NewServeMux, fx.Private)), fxjobs.Worker), "missing type: *asynq.ServeMux"},
 		"named mux":          {nil, fx.Options(fx.Provide(fx.Annotate(asynq.NewServeMux, fx.ResultTags(`name:"jobs"`))), fxjobs.Worker), "missing type: *asynq.ServeMux"},
 		"mux fails":          {nil, fx.Options(fx.Provide(func() (*asynq.ServeMux, error) { return nil, errBroken }), fxjobs.Worker), errBroken.Error()},

@@ -127,6 +127,9 @@ type handlerInputs struct {
 
 // newHandler completes the application's mux and seals it.
 func newHandler(in handlerInputs) (asynq.Handler, error) {
+	if in.Mux == nil {
+		return nil, in.Settings.failed(errors.New("the *asynq.ServeMux of the application is nil"))
+	}
 	for _, add := range in.Handlers {
 		if add != nil {
 			add(in.Mux)

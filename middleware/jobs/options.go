@@ -9,6 +9,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/prf"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware/internal/reload"
 	report "github.com/sealcache/sealcache/middleware/internal/telemetry"
@@ -65,12 +66,12 @@ func WithPRF(set *prf.Set) Option {
 		if set == nil {
 			return errors.New("WithPRF: the set of PRF keys is nil (make the set with aead.OpenPRF)")
 		}
-		if set.PRFs[set.PrimaryID] == nil {
+		if nilcheck.IsNil(set.PRFs[set.PrimaryID]) {
 			return fmt.Errorf("WithPRF: the set of PRF keys lacks its primary key, which has the id %d", set.PrimaryID)
 		}
 		copied := &prf.Set{PrimaryID: set.PrimaryID, PRFs: make(map[uint32]prf.PRF, len(set.PRFs))}
 		for id, f := range set.PRFs {
-			if f == nil {
+			if nilcheck.IsNil(f) {
 				return fmt.Errorf("WithPRF: the PRF key %d is nil", id)
 			}
 			if out, err := f.ComputePRF([]byte("sealcache probe"), wire.TagSize); err != nil || len(out) != wire.TagSize {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
@@ -44,6 +45,11 @@ func Config(e *jobs.Encryptor, cfg asynq.Config, opts ...Option) (asynq.Config, 
 	c, err := newConfig(e, opts)
 	if err != nil {
 		return asynq.Config{}, fmt.Errorf("asynqjobs: Config: %w", err)
+	}
+	for name, part := range map[string]any{"ErrorHandler": cfg.ErrorHandler, "GroupAggregator": cfg.GroupAggregator, "Logger": cfg.Logger} {
+		if part != nil && nilcheck.IsNil(part) {
+			return asynq.Config{}, fmt.Errorf("asynqjobs: Config: the %s is a nil %T", name, part)
+		}
 	}
 	if cfg.GroupAggregator != nil && c.group == nil {
 		return asynq.Config{}, errors.New("asynqjobs: Config: a GroupAggregator needs the option WithGroupClient")

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
@@ -23,7 +24,7 @@ import (
 // asynq.NewClientFromRedisClient gives the same client to both. Only NewClient uses the option.
 func WithPipeline(rdb redis.UniversalClient) Option {
 	return func(c *config) error {
-		if rdb == nil {
+		if nilcheck.IsNil(rdb) {
 			return errors.New("WithPipeline: the Redis client is nil")
 		}
 		c.pipeline = rdb

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
@@ -19,7 +20,7 @@ import (
 //
 // Also give the asynq.Server a Config of this package.
 func Handler(e *jobs.Encryptor, next asynq.Handler, opts ...Option) (asynq.Handler, error) {
-	if next == nil {
+	if nilcheck.IsNil(next) {
 		return nil, errors.New("asynqjobs: Handler: the handler is nil")
 	}
 	cfg, err := newConfig(e, opts)

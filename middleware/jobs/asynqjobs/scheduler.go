@@ -11,6 +11,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/jobs"
@@ -86,7 +87,7 @@ func WithCatchUp(d time.Duration) SchedulerOption {
 // Sentinel. It is not closed. Two applications that share one Redis need different
 // namespaces (jobs.WithNamespace).
 func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption) (*Scheduler, error) {
-	if rdb == nil {
+	if nilcheck.IsNil(rdb) {
 		return nil, errors.New("asynqjobs: NewScheduler: the Redis client is nil")
 	}
 	if c == nil {

@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"github.com/hibiken/asynq"
+
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 // bakedOptions returns the options that a task was made with.
@@ -45,8 +47,12 @@ func proveBakedOptions() error {
 // known returns an error for options whose type this release does not know. asynq decides by the concrete type of an
 // option and ignores unknown types without an error. An option of a later asynq may carry data that has to be sealed.
 func known(o asynq.Option) error {
+	kind := asynq.OptionType(-1) // of no option
+	if !nilcheck.IsNil(o) {
+		kind = o.Type()
+	}
 	var same asynq.Option
-	switch o.Type() {
+	switch kind {
 	case asynq.MaxRetryOpt:
 		same = asynq.MaxRetry(0)
 	case asynq.QueueOpt:

@@ -14,6 +14,7 @@ import (
 	"github.com/hibiken/asynqmon"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/middleware/internal/telemetry"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
@@ -75,7 +76,7 @@ type Handler struct {
 // It takes one client from conn. Close closes the client, except with
 // WithSharedConnection. e is not closed.
 func New(conn asynq.RedisConnOpt, e *jobs.Encryptor, opts ...Option) (*Handler, error) {
-	if conn == nil {
+	if nilcheck.IsNil(conn) {
 		return nil, errors.New("monitor: New: the Redis connection is nil")
 	}
 	if e == nil {
@@ -86,7 +87,7 @@ func New(conn asynq.RedisConnOpt, e *jobs.Encryptor, opts ...Option) (*Handler, 
 		return nil, fmt.Errorf("monitor: New: %w", err)
 	}
 	client, ok := conn.MakeRedisClient().(redis.UniversalClient)
-	if !ok {
+	if !ok || nilcheck.IsNil(client) {
 		return nil, fmt.Errorf("monitor: New: the asynq.RedisConnOpt %T makes no redis.UniversalClient (use asynq.RedisClientOpt)", conn)
 	}
 	client.AddHook(withoutMemory{})
