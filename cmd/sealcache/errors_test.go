@@ -7,6 +7,24 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// A missing keyset file is named in one form. A keyset that was given in place of its path is not repeated.
+func TestMissingKeysetFiles(t *testing.T) {
+	t.Parallel()
+	_, kek := kekFile(t)
+	secret := strings.Repeat("c2VjcmV0", 20)
+	for _, args := range [][]string{
+		{"keys", "list", "--kek", kek, "--keyset"}, {"keys", "add", "--kek", kek, "--keyset"}, {"keys", "rewrap", "--kek", kek, "--keyset"},
+		{"kek", "check"}, {"kek", "check", "--json"},
+	} {
+		status, _, log := sealcache(t, append(args, "none.json")...)
+		require.Equal(t, exitUsage, status, args)
+		require.Contains(t, log, ": keyset file: open none.json: no such file or directory", args)
+		status, out, log := sealcache(t, append(args, secret)...)
+		require.Equal(t, exitUsage, status, args)
+		require.NotContains(t, out+log, secret, args)
+	}
+}
+
 // An operator who mistypes a flag or a command reads which one it was. A secret in a wrong place is not repeated.
 func TestUnknownFlagsAndCommandsAreShownWithoutSecrets(t *testing.T) {
 	t.Parallel()

@@ -24,7 +24,7 @@ func (k *kekCheck) declare(f *flags) { f.BoolVar(&k.json, "json", false, jsonUse
 // kekReport is the report of "kek check".
 type kekReport struct {
 	header
-	URI     string  `json:"uri"` // without credentials and options
+	URI     string  `json:"uri,omitempty"` // without credentials and options
 	Wraps   bool    `json:"wraps"`
 	Unwraps bool    `json:"unwraps"`
 	Open    float64 `json:"open_seconds"`
@@ -43,12 +43,8 @@ type timing struct {
 func (k *kekCheck) run(ctx context.Context, p *program, f *flags) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
-	uri, err := uriOf(f.args[0])
-	if err != nil {
-		return 0, err
-	}
-	r := kekReport{header: newHeader(f), URI: publicURI(uri)}
-	err = r.check(ctx, uri)
+	r := kekReport{header: newHeader(f)}
+	err := r.check(ctx, f.args[0])
 	if k.json {
 		if err != nil {
 			r.Error = message(err)
@@ -66,7 +62,15 @@ func (k *kekCheck) run(ctx context.Context, p *program, f *flags) (int, error) {
 }
 
 // check opens a key and uses it.
-func (r *kekReport) check(ctx context.Context, uri string) error {
+func (r *kekReport) check(ctx context.Context, arg string) error {
+	uri, err := uriOf(arg)
+	if err == nil && uri != arg {
+		_, err = aead.FileSource(arg).Load(ctx) // its error does not repeat a keyset that was given in place of its path
+	}
+	if err != nil {
+		return keyError(err)
+	}
+	r.URI = publicURI(uri)
 	start := time.Now()
 	kek, done, err := openKEK(ctx, uri)
 	if err != nil {
