@@ -131,11 +131,12 @@ func (l login) resolve(prefix string) (login, credentials, error) {
 			return l, nil, fmt.Errorf("the environment variable %s of the option %q is empty or not set", variable(l.env), prefix+"password_env")
 		}
 	case l.file != "":
-		if _, err := passwordIn(l.file); err != nil {
+		option := prefix + "password_file"
+		if _, err := passwordIn(option, l.file); err != nil {
 			return l, nil, err
 		}
 		return l, func(context.Context) (string, string, error) {
-			password, err := passwordIn(l.file)
+			password, err := passwordIn(option, l.file)
 			return l.user, password, err
 		}, nil
 	case l.user != "" && l.password == "":
@@ -144,19 +145,19 @@ func (l login) resolve(prefix string) (login, credentials, error) {
 	return l, nil, nil
 }
 
-// passwordIn reads a password from a file, without the newline at its end.
-func passwordIn(path string) (string, error) {
+// passwordIn reads a password from the file of an option, without the newline at its end.
+func passwordIn(option, path string) (string, error) {
 	const most = 64 << 10
 	b, err := readFile(path, most+1)
 	if err != nil {
-		return "", fmt.Errorf("read the password file: %w", withoutPath(err))
+		return "", fmt.Errorf("read the file of the option %q: %w", option, withoutPath(err))
 	}
 	b = bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r"))
 	switch {
 	case len(b) == 0:
-		return "", errors.New("the password file is empty (write the password into the file)")
+		return "", fmt.Errorf("the file of the option %q is empty (write the password into the file)", option)
 	case len(b) > most:
-		return "", fmt.Errorf("the password file is longer than %d bytes (is it the right file?)", most)
+		return "", fmt.Errorf("the file of the option %q is longer than %d bytes (is it the right file?)", option, most)
 	}
 	return string(b), nil
 }
@@ -272,7 +273,7 @@ func (t *target) client() (redis.UniversalClient, error) {
 		return nil, err
 	}
 	if t.watch.file != "" {
-		if watch.password, err = passwordIn(t.watch.file); err != nil { // go-redis asks for no other
+		if watch.password, err = passwordIn("sentinel_password_file", t.watch.file); err != nil { // go-redis asks for no other
 			return nil, err
 		}
 	}
