@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
+	"github.com/sealcache/sealcache/internal/names"
 	"github.com/sealcache/sealcache/internal/options"
 )
 
@@ -52,22 +52,15 @@ func WithAssociatedData(ad []byte) KeyringOption {
 func WithKeysetName(name string) KeyringOption {
 	return keyringOption(func(c *keyringConfig) error {
 		c.associatedData, c.name = []byte(keysetNameDomain+name), name
-		return checkKeysetName(name)
+		if err := names.Check("the name", name); err != nil {
+			return fmt.Errorf("aead: WithKeysetName: %w", err)
+		}
+		return nil
 	})
 }
 
 // keysetNameDomain keeps names apart from the associated data of applications.
 const keysetNameDomain = "sealcache keyset\x00"
-
-func checkKeysetName(name string) error {
-	other := func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '.' && r != '-'
-	}
-	if name == "" || len(name) > 64 || strings.ContainsFunc(name, other) {
-		return errors.New("aead: WithKeysetName: the name must have 1 to 64 letters, digits, '_', '.' or '-'")
-	}
-	return nil
-}
 
 // WithReload reads the source again at this interval. A FileSource is also read as soon as the file changes. If
 // the bytes are the same as before, the keyset is not opened again, so that a key service is called only after a

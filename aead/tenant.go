@@ -12,14 +12,13 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/names"
 	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 const (
 	// maxTenants bounds the tenants of an Envelope, at about eight kilobytes each with a data key in use.
 	maxTenants = 1 << 16
-	// maxTenantID is the length of a tenant's id in bytes.
-	maxTenantID = 64
 	// tenantCalls bounds the calls to the KEKs of all tenants that began less than tenantCallTime ago. A call that takes longer
 	// does not count: a key service that hangs must not hold up the tenants of others.
 	tenantCalls    = 64
@@ -127,8 +126,8 @@ func (e *Envelope) Tenant(id string) (tink.AEADWithContext, error) {
 	if e.tenants == nil {
 		return nil, errors.New("aead: Tenant: the Envelope has no tenants (set WithTenants or WithTenantKEKs)")
 	}
-	if err := checkTenantID(id); err != nil {
-		return nil, err
+	if err := names.CheckTenant(id); err != nil {
+		return nil, fmt.Errorf("aead: Tenant: %w", err)
 	}
 	ts := e.tenants
 	ts.mu.Lock()
@@ -145,14 +144,6 @@ func (e *Envelope) Tenant(id string) (tink.AEADWithContext, error) {
 	t := &tenant{e.newTenant(id)}
 	ts.m[id] = t
 	return t, nil
-}
-
-func checkTenantID(id string) error {
-	const first = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-	if id == "" || len(id) > maxTenantID || strings.Trim(id[:1], first) != "" || strings.Trim(id, first+"_.-") != "" {
-		return errors.New("aead: Tenant: the id must have 1 to 64 letters, digits, _ . or -, and begin with a letter or digit")
-	}
-	return nil
 }
 
 // newTenant returns the Envelope of a tenant. It starts no goroutine.

@@ -240,7 +240,7 @@ func TestWiringErrors(t *testing.T) {
 		}), "already a sealed store"},
 		"not sealed":    {one(fxmodule.Cache{Store: "memory://"}), fxmodule.Module, fx.Options(), "the cache has no encryption keys"},
 		"no such name":  {byURL, fxmodule.Module, fx.Options(fxmodule.Named("x"), fx.Invoke(fx.Annotate(func(store.StoreInterface) {}, fx.ParamTags(`name:"x"`)))), "no cache in the Config has the requested name and provides the requested type"},
-		"name":          {byURL, fxmodule.Module, fxmodule.Named("a\" b:\"c"), "fxmodule: Named: invalid cache name: byte"},
+		"name":          {byURL, fxmodule.Module, fxmodule.Named("a\" b:\"c"), "fxmodule: Named: invalid cache name: the name has the byte"},
 		"sealed as not": {one(fxmodule.Cache{Store: "memory://", Unsealed: true}), fxmodule.Module, fx.Invoke(func(*middleware.Store) {}), "has the setting \"unsealed\""},
 		"no encryptor":  {one(fxmodule.Cache{Store: "memory://", Unsealed: true}), fxmodule.Module, fx.Invoke(func(*jobs.Encryptor) {}), "set \"jobs.keys_of\""},
 		// The Config does not set Jobs, but the application uses the encryptor of jobs.

@@ -8,17 +8,15 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sealcache/sealcache/internal/names"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
 const (
-	maxNameBytes = 64
 	// maxWeight bounds the weight of a queue. Each time that asynq looks for a task, it makes a list with as many names as
 	// the sum of the weights.
 	maxWeight = 1000
-	// asynqPrefix begins the names of asynq's own keys.
-	asynqPrefix = "asynq"
 	// tenantPlaceholder stands for the tenant in Cache.TenantKEKs.
 	tenantPlaceholder = "{tenant}"
 )
@@ -71,27 +69,15 @@ func (c Config) namespaceProblems(required bool) []error {
 		switch ns := c.Caches[name].Namespace; {
 		case ns == "" && required:
 			errs = append(errs, fmt.Errorf("cache %s: the namespace is missing (with several caches, or with jobs, each cache needs one)", showName(name)))
-		case ns == asynqPrefix && required:
-			errs = append(errs, fmt.Errorf("cache %s: the namespace %q is reserved for asynq's own keys (choose another)", showName(name), asynqPrefix))
+		case ns == names.Asynq && required:
+			errs = append(errs, fmt.Errorf("cache %s: the namespace %q is reserved for asynq's own keys (choose another)", showName(name), names.Asynq))
 		}
 	}
 	return errs
 }
 
-// checkName checks the names of caches, keysets and tenants. middleware.CheckNamespace checks namespaces.
-func checkName(s string) error {
-	if s == "" || len(s) > maxNameBytes {
-		return fmt.Errorf("the name has %d bytes (1 to %d are allowed)", len(s), maxNameBytes)
-	}
-	for i := range len(s) {
-		switch b := s[i]; {
-		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == '_', b == '.', b == '-':
-		default:
-			return fmt.Errorf("byte %q at position %d is not allowed (use letters, digits, '_', '.' and '-')", b, i)
-		}
-	}
-	return nil
-}
+// checkName checks the names of caches and keysets.
+func checkName(s string) error { return names.Check("the name", s) }
 
 func (c Cache) problems() []error {
 	var errs []error
@@ -221,10 +207,10 @@ func (c Cache) tenantProblems() []error {
 	case c.Tenant == "":
 	case c.TenantKEKs == "":
 		errs = append(errs, errors.New("\"tenant\" is set, but \"tenant_keks\" is not (set \"tenant_keks\" to the URI of the tenants' keys)"))
-	case checkName(c.Tenant) != nil:
-		errs = append(errs, fmt.Errorf("tenant: %w", checkName(c.Tenant)))
-	case strings.Trim(c.Tenant[:1], "_.-") == "":
-		errs = append(errs, errors.New("tenant: the id must begin with a letter or digit"))
+	default:
+		if err := names.CheckTenant(c.Tenant); err != nil {
+			errs = append(errs, fmt.Errorf("tenant: %w", err))
+		}
 	}
 	return errs
 }

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sealcache/sealcache/middleware/internal/wire"
+	"github.com/sealcache/sealcache/internal/names"
 )
 
 const (
@@ -61,9 +61,8 @@ func (a *auditor) groupOf(name string) string {
 		}
 		return best
 	}
-	first, _, ok := strings.Cut(name, ":")
-	if !ok || wire.CheckNamespace(first) != nil {
-		return otherGroup
+	if group, ok := names.Group(name); ok {
+		return group
 	}
-	return first + ":"
+	return otherGroup
 }

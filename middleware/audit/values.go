@@ -2,13 +2,13 @@ package audit
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/names"
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
@@ -22,11 +22,8 @@ const (
 	// to some 290 bytes and the start of the payload. Most key services wrap to less. Longer ones are read
 	// again.
 	window = 320
-	// maxWrapped bounds a wrapped data key (wire.KeyOf).
-	maxWrapped = 4096
 
-	// tagPrefix starts the names of tag sets of gocache's Redis store, and of redisstore.
-	tagPrefix   = "gocache_tag_"
+	tagPrefix   = names.TagSets
 	hyperLogLog = "HyperLogLog"
 )
 
@@ -235,15 +232,12 @@ func (a *auditor) countSealed(v peeked, n int, as sealedAs, f *findings) {
 
 // extend reads more of the values whose wrapped data key does not fit into the window.
 func (a *auditor) extend(ctx context.Context, values []peeked) error {
-	const most = wire.MaxHeaderSize + 4 + maxWrapped + 16
+	const most = wire.MaxHeaderSize + wire.MaxKeyBytes
 	var long []*peeked
 	for i := range values {
 		v := &values[i]
 		_, n, err := wire.Parse(v.start)
-		if err != nil || v.size <= window || len(v.start) < n+4 {
-			continue
-		}
-		if wrapped := binary.BigEndian.Uint32(v.start[n:]); wrapped <= maxWrapped && n+4+int(wrapped)+16 > len(v.start) {
+		if err == nil && v.size > window && wire.KeyBytes(v.start[n:]) > len(v.start)-n {
 			long = append(long, v)
 		}
 	}

@@ -331,12 +331,18 @@ const (
 	nameMovesAgain // its new name would be found and moved again
 )
 
+// reserved reports whether a stored name belongs to asynq or to this module.
+func reserved(stored string) bool {
+	_, isKeyCheck := keycheck.Namespace(stored)
+	return isKeyCheck || stored == rediswalk.RunsName || strings.HasPrefix(stored, asynqwire.KeyPrefix)
+}
+
 // locate classifies a stored name by its form.
 func (c *Config) locate(exclude *rediswalk.Filter, stored string) (place, nameVerdict) {
 	if !strings.HasPrefix(stored, c.From.stored()) {
 		return place{}, nameOutside
 	}
-	if _, ok := keycheck.Namespace(stored); ok || stored == rediswalk.RunsName || strings.HasPrefix(stored, asynqwire.KeyPrefix) {
+	if reserved(stored) {
 		return place{}, nameReserved
 	}
 	if exclude.Match(stored) {

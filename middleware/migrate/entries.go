@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/names"
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
@@ -25,8 +26,7 @@ const (
 	tailBytes = 16
 )
 
-// tagPrefix is the prefix of tag sets in gocache's Redis store and in redisstore.
-const tagPrefix = "gocache_tag_"
+const tagPrefix = names.TagSets
 
 // entry is one entry of a batch.
 type entry struct {

@@ -7,10 +7,8 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/prf"
 
-	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 	"github.com/sealcache/sealcache/middleware/internal/pseudonym"
-	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -129,7 +127,7 @@ func (m *migration) placeOf(stored string) (place, nameVerdict) {
 	if !ok {
 		return place{}, nameOutside
 	}
-	if _, ok := keycheck.Namespace(stored); ok || stored == rediswalk.RunsName || strings.HasPrefix(stored, asynqwire.KeyPrefix) {
+	if reserved(stored) {
 		return place{}, nameReserved
 	}
 	if pseudonym.Is(key) {

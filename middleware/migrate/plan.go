@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/names"
 	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
@@ -334,11 +335,10 @@ func (p *planner) value(t *planTally, name string, start []byte, size int64, enc
 }
 
 func (p *planner) prefixOf(name string) string {
-	first, _, ok := strings.Cut(name[len(p.From.namespace()):], ":")
-	if !ok || wire.CheckNamespace(first) != nil {
-		return planOther
+	if group, ok := names.Group(name[len(p.From.namespace()):]); ok {
+		return group
 	}
-	return first + ":"
+	return planOther
 }
 
 // formOfValue derives the form of a value from its start, its size and OBJECT ENCODING. Redis keeps a short value that was

@@ -116,7 +116,7 @@ func (m *migration) renameAtOnce(ctx context.Context, moves []renamed) ([]int64,
 			return nil, err
 		}
 		keys := append([]string{v.name, v.to}, others...)
-		calls[i] = &rediswalk.Call{Keys: keys, Args: []any{old, size, v.next, v.expires, v.until()}}
+		calls[i] = &rediswalk.Call{Keys: keys, Args: []any{old, size, v.expires, v.next, v.until()}}
 	}
 	results, err := m.results(ctx, m.scripts.rename, calls)
 	if err != nil {

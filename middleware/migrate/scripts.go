@@ -57,6 +57,7 @@ return 1`
 const dropSource = unlessChanged + `
 return redis.call('UNLINK', KEYS[1])`
 
+// unlessChanged returns from a script unless the entry is as it was read. ARGV[3] may be missing.
 const unlessChanged = `
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 local old, size = ARGV[1], tonumber(ARGV[2])
@@ -68,25 +69,17 @@ end
 if ARGV[3] and redis.call('PEXPIRETIME', KEYS[1]) ~= tonumber(ARGV[3]) then return 0 end`
 
 // renameSource writes the value of an entry under a new name and deletes the entry, if it still holds what was read. KEYS:
-// entry, new name, names that must not exist. ARGV: the first three of swapSource, and when it expires, as in readSource. It
+// entry, new name, names that must not exist. ARGV: those of lookSource, the new value, and when the new entry expires, as in readSource. It
 // returns 1 if it did, 0 if the entry has changed, -1 if it does not exist, -2 if the new name is taken, -3 if another of the
 // names exists. Redis keeps what a script has written before a command is refused. So UNLINK is tested first, and the expiry is set
 // with the value.
-const renameSource = `
-if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
-local old, size = ARGV[1], tonumber(ARGV[2])
-if size < 0 then
-	if redis.pcall('GET', KEYS[1]) ~= old then return 0 end
-elseif redis.pcall('STRLEN', KEYS[1]) ~= size or redis.call('GETRANGE', KEYS[1], -#old, -1) ~= old then
-	return 0
-end
-if redis.call('PEXPIRETIME', KEYS[1]) ~= tonumber(ARGV[4]) then return 0 end
+const renameSource = unlessChanged + `
 for i = 3, #KEYS do
 	if redis.call('EXISTS', KEYS[i]) == 1 then return -3 end
 end
 if redis.call('EXISTS', KEYS[2]) == 1 then return -2 end
 redis.call('UNLINK', KEYS[2])
-if ARGV[5] == '-1' then redis.call('SET', KEYS[2], ARGV[3]) else redis.call('SET', KEYS[2], ARGV[3], 'PXAT', ARGV[5]) end
+if ARGV[5] == '-1' then redis.call('SET', KEYS[2], ARGV[4]) else redis.call('SET', KEYS[2], ARGV[4], 'PXAT', ARGV[5]) end
 return redis.call('UNLINK', KEYS[1])`
 
 // readSource reads a value and when it expires, in Unix milliseconds, -1 for never, -2 if it does not exist.

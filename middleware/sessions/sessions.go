@@ -8,6 +8,7 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 
+	"github.com/sealcache/sealcache/internal/names"
 	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware"
 )
@@ -25,8 +26,6 @@ type Store struct {
 const (
 	// maxTokenBytes bounds a token. A token of scs has 43 bytes.
 	maxTokenBytes = 256
-	// reservedName is a name that package middleware reserves: that of the key check.
-	reservedName = "sealcache.key-check"
 	// maxUserBytes bounds the name of a user.
 	maxUserBytes = 1024
 	// askTimeout bounds the call with which New asks the server about tags.
@@ -339,7 +338,7 @@ func (s *Store) All() (map[string][]byte, error) { return s.AllCtx(context.Backg
 
 // plausible reports whether a token may be that of a session. A cookie may hold anything, also a name that the Store reserves.
 func plausible(token string) bool {
-	return token != "" && len(token) <= maxTokenBytes && token != reservedName
+	return token != "" && len(token) <= maxTokenBytes && token != names.KeyCheck
 }
 
 func failed(operation string, err error) error {

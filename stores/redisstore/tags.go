@@ -9,10 +9,11 @@ import (
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
+
+	"github.com/sealcache/sealcache/internal/names"
 )
 
-// tagPrefix is the prefix of gocache's Redis store, so that the two stores share tags.
-const tagPrefix = "gocache_tag_"
+const tagPrefix = names.TagSets
 
 // chunk is the number of entries that are read or removed at a time. It bounds memory here, and the time for which a command
 // blocks Redis.

@@ -6,11 +6,15 @@
 // text of a task, pass it to [ParseFailure]. FORMAT.md, section "Jobs on asynq", specifies the names and texts.
 package asynqwire
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/sealcache/sealcache/internal/names"
+)
 
 const (
 	// KeyPrefix starts the names of all keys that asynq writes to Redis.
-	KeyPrefix = "asynq:"
+	KeyPrefix = names.Asynq + ":"
 
 	// PayloadHeader is the header of a unique task. It holds the sealed payload as unpadded base64, because the payload
 	// itself is the tag that asynq compares.

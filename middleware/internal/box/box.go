@@ -69,8 +69,8 @@ func (b *Box) Size(n int) int {
 	return wire.MaxHeaderSize + overhead + n
 }
 
-// maxWrapped is the room for a wrapped data key of 4 KiB, Tink's bound, and what surrounds it.
-const maxWrapped = 4<<10 + 128
+// maxWrapped is the room for a wrapped data key and what surrounds it.
+const maxWrapped = wire.MaxWrappedBytes + 128
 
 // MaxSize bounds the length of a sealed value of n bytes under any key, even a key with a larger overhead than the present
 // one.

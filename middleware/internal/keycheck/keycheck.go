@@ -18,12 +18,13 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/names"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
 // Name is the name of the entry in its namespace. It is never hidden. Applications cannot use it as a key.
-const Name = "sealcache.key-check"
+const Name = names.KeyCheck
 
 // content is the plaintext: the version of the entry.
 const content = "\x01"

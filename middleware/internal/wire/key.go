@@ -24,11 +24,15 @@ type Key struct {
 }
 
 const (
-	lenSize         = 4
-	tinkPrefixSize  = 5
-	tinkStart       = 0x01 // cryptofmt.TinkStartByte
-	maxWrappedBytes = 4096 // Tink's bound on a wrapped data key
-	minPayload      = 16   // an authentication tag, at least
+	// MaxWrappedBytes is Tink's bound on a wrapped data key.
+	MaxWrappedBytes = 4096
+	// MaxKeyBytes is the largest result of KeyBytes.
+	MaxKeyBytes = lenSize + MaxWrappedBytes + minPayload
+
+	lenSize        = 4
+	tinkPrefixSize = 5
+	tinkStart      = 0x01 // cryptofmt.TinkStartByte
+	minPayload     = 16   // an authentication tag, at least
 )
 
 // maxTinkWrapped bounds the length of a data key that a Tink AEAD wrapped: prefix, nonce, a key proto of at most 80 bytes,
@@ -42,6 +46,28 @@ const (
 	passphraseCommitment = 32
 	passphraseWrapped    = len(passphraseStart) + passphraseCommitment + 12 + minPayload // and the key
 )
+
+// StoredKey returns the Key of a stored value. It is empty if the value is not sealed in a format that this release knows.
+func StoredKey(stored []byte) Key {
+	_, n, err := Parse(stored)
+	if err != nil {
+		return Key{}
+	}
+	return KeyOf(stored[n:])
+}
+
+// KeyBytes returns how many bytes of a ciphertext KeyOf needs. It looks only at the start, and returns 0 if the start shows
+// no wrapped data key.
+func KeyBytes(start []byte) int {
+	if len(start) < lenSize {
+		return 0
+	}
+	n := binary.BigEndian.Uint32(start)
+	if n == 0 || n > MaxWrappedBytes {
+		return 0
+	}
+	return lenSize + int(n) + minPayload
+}
 
 // KeyOf returns the Key of an AEAD's ciphertext.
 func KeyOf(ct []byte) Key {
@@ -72,14 +98,11 @@ func KeyID(ct []byte) (id uint32, ok bool) {
 
 // wrappedIn returns the wrapped data key in the ciphertext of an envelope, or nil.
 func wrappedIn(ct []byte) []byte {
-	if len(ct) <= lenSize {
+	n := KeyBytes(ct)
+	if n == 0 || n > len(ct) {
 		return nil
 	}
-	n := int(binary.BigEndian.Uint32(ct))
-	if n <= 0 || n > maxWrappedBytes || len(ct) < lenSize+n+minPayload {
-		return nil
-	}
-	return ct[lenSize : lenSize+n]
+	return ct[lenSize : n-minPayload]
 }
 
 // isPassphrase reports whether a data key was wrapped under a passphrase.

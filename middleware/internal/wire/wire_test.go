@@ -185,6 +185,34 @@ func TestKeyOf(t *testing.T) {
 	}
 }
 
+func TestStoredKey(t *testing.T) {
+	t.Parallel()
+	header := wire.Header{Kind: wire.CacheValue, Type: wire.Bytes}.Append(nil)
+	ct := append([]byte{1, 0, 0, 0, 7}, make([]byte, 16)...)
+	require.Equal(t, wire.KeyOf(ct), wire.StoredKey(append(header, ct...)))
+	require.True(t, wire.StoredKey(append(header, ct...)).HasID)
+	for _, b := range [][]byte{nil, ct, header[:len(header)-1], header} {
+		require.Zero(t, wire.StoredKey(b), "%x", b)
+	}
+}
+
+// A reader of the start of a value knows from KeyBytes whether it needs more of the value.
+func TestKeyBytes(t *testing.T) {
+	t.Parallel()
+	for wrapped, want := range map[uint32]int{
+		0: 0, 1: 4 + 1 + 16, 290: 4 + 290 + 16, wire.MaxWrappedBytes: wire.MaxKeyBytes, wire.MaxWrappedBytes + 1: 0, 1 << 31: 0,
+	} {
+		start := binary.BigEndian.AppendUint32(nil, wrapped)
+		require.Equal(t, want, wire.KeyBytes(start), wrapped)
+		require.Zero(t, wire.KeyBytes(start[:3]))
+		if want > 0 {
+			whole := append(start, make([]byte, want-len(start))...)
+			require.Len(t, wire.KeyOf(whole).Wrapped, int(wrapped))
+			require.Nil(t, wire.KeyOf(whole[:want-1]).Wrapped)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte{0xC1, 0x5C, 1, 1, 1, 0, 0})
 	f.Add([]byte{0xC1, 0x5C, 1, 2, 1, 8, 7, 0, 0, 0, 20})

@@ -67,9 +67,5 @@ func wrappedKey(t *asynq.Task) string {
 	if err != nil {
 		return ""
 	}
-	_, n, err := wire.Parse(whole)
-	if err != nil {
-		return ""
-	}
-	return string(wire.KeyOf(whole[n:]).Wrapped)
+	return string(wire.StoredKey(whole).Wrapped)
 }

@@ -58,14 +58,6 @@ func (s *Scheduler) resealOne(ctx context.Context, now time.Time, en entry, last
 // underSameKey reports whether two sealed values name the same key. Values that name no
 // key count as equal.
 func underSameKey(a, b string) bool {
-	x, y := keyOf(a), keyOf(b)
+	x, y := wire.StoredKey([]byte(a)), wire.StoredKey([]byte(b))
 	return x.HasID == y.HasID && x.ID == y.ID && x.Version == y.Version && x.Passphrase() == y.Passphrase()
-}
-
-func keyOf(raw string) wire.Key {
-	_, n, err := wire.Parse([]byte(raw))
-	if err != nil {
-		return wire.Key{}
-	}
-	return wire.KeyOf([]byte(raw)[n:])
 }
