@@ -11,12 +11,12 @@ import (
 )
 
 func optionalCases() []testCase {
+	return slices.Concat(reportCases(), conditionalCases(), enumerationCases(), byteCases())
+}
+
+// conditionalCases returns the cases of the writes that depend on the stored value.
+func conditionalCases() []testCase {
 	return []testCase{
-		{
-			name: "declarations",
-			rule: "a store offers the declared methods in addition to gocache's interface, and no others",
-			run:  declarations,
-		},
 		{
 			name: "set if not exists",
 			rule: "SetIfNotExists writes only if there is no entry, and reports whether it wrote; of concurrent calls, one writes",
@@ -43,6 +43,12 @@ func optionalCases() []testCase {
 			why:  func(c Capabilities) string { return unless(c.Swap, "the store has no CompareAndSwap") },
 			run:  swapConcurrently,
 		},
+	}
+}
+
+// enumerationCases returns the cases of the calls that list or clear a prefix.
+func enumerationCases() []testCase {
+	return []testCase{
 		{
 			name: "enumerate",
 			rule: "Keys names every entry that starts with the literal prefix once, and no tag set",
@@ -63,6 +69,12 @@ func optionalCases() []testCase {
 			},
 			run: invalidatePrefix,
 		},
+	}
+}
+
+// byteCases returns the cases of the calls that take and return bytes.
+func byteCases() []testCase {
+	return []testCase{
 		{
 			name: "owned bytes",
 			rule: "GetBytes returns bytes that the caller owns; SetBytes does not use its bytes after it has returned nil",
@@ -83,6 +95,17 @@ func optionalCases() []testCase {
 			rule: "GetBytesMax is GetBytes up to the limit; for a larger value, the error has a method TooLarge() bool",
 			why:  func(c Capabilities) string { return unless(c.BoundedRead, "the store has no GetBytesMax") },
 			run:  boundedReads,
+		},
+	}
+}
+
+// reportCases returns the cases of the calls that report on the store.
+func reportCases() []testCase {
+	return []testCase{
+		{
+			name: "declarations",
+			rule: "a store offers the declared methods in addition to gocache's interface, and no others",
+			run:  declarations,
 		},
 		{
 			name: "counts",
@@ -107,18 +130,20 @@ func optionalCases() []testCase {
 			name: "ping",
 			rule: "Ping returns nil if the store answers, and the error of the context if the context has ended",
 			why:  func(c Capabilities) string { return unless(c.Ping, "the store has no Ping") },
-			run: func(t *testing.T, s *subject) {
-				p := s.Store.(Pinger)
-				if err := p.Ping(t.Context()); err != nil {
-					t.Errorf("Ping failed, although the store should answer: %v", err)
-				}
-				ctx, cancel := context.WithCancel(t.Context())
-				cancel()
-				if err := p.Ping(ctx); !errors.Is(err, context.Canceled) {
-					t.Errorf("Ping with a cancelled context: error %v, want context.Canceled", err)
-				}
-			},
+			run:  pings,
 		},
+	}
+}
+
+func pings(t *testing.T, s *subject) {
+	p := s.Store.(Pinger)
+	if err := p.Ping(t.Context()); err != nil {
+		t.Errorf("Ping failed, although the store should answer: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.Ping(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Ping with a cancelled context: error %v, want context.Canceled", err)
 	}
 }
 
