@@ -48,8 +48,8 @@ func marks() []string {
 	}
 }
 
-// Text returns the text of an error without parts that may quote a value, a key name, a tag or a password, and without the
-// digest of a script at its end. Names of commands, users, hosts and settings stay. Text(Wrap(err)) equals Text(err). It is empty for nil.
+// Text returns the text of an error without parts that may quote a value, a key name, a tag or a password. It also drops the
+// digest of a script at the end. Names of commands, users, hosts and settings stay. Text(Wrap(err)) equals Text(err). It is empty for nil.
 func Text(err error) string {
 	if err == nil {
 		return ""

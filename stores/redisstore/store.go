@@ -195,10 +195,10 @@ func (s *Store) eachMaster(ctx context.Context, fn func(ctx context.Context, nod
 	})
 }
 
-// Set writes a value. The value is a string, []byte, bool, integer, float, time.Time, time.Duration, nil (the empty value),
-// a pointer to one of these, or an encoding.BinaryMarshaler. Redis keeps text, so 42 comes back as the bytes "42". Set does
-// not use the value after it returns, even after an error. An expiration of 0 is none; less than a millisecond is a
-// millisecond.
+// Set writes a value. The value is a string, []byte, bool, integer, float, time.Time or time.Duration, or a pointer to one
+// of these. It may also be an encoding.BinaryMarshaler, or nil for the empty value. Redis keeps text, so 42 comes back as
+// the bytes "42". Set does not use the value after it returns, even after an error. An expiration of 0 is none; less than
+// a millisecond is a millisecond.
 //
 // On a single node, an entry and its tags are written in one step. In a Cluster, an entry and the sets of its tags can be on
 // different nodes. An entry then lacks a tag only if a process dies inside Set while another process invalidates this tag,

@@ -119,8 +119,8 @@ func (t *instruments) traceContext(ctx context.Context, task *asynq.Task, tick *
 // traceHeader is the header of W3C trace context that names the span.
 const traceHeader = "traceparent"
 
-// startProcess continues the trace of a task that was opened and starts the span of its processing, which began at start. o is
-// nil for a task that did not open. Without a tracer provider the span is nil.
+// startProcess continues the trace of an opened task. It starts the span of the processing, which began at start. o is nil for
+// a task that did not open. Without a tracer provider the span is nil.
 func (t *instruments) startProcess(ctx context.Context, start time.Time, at identity, o *opened) (context.Context, trace.Span) {
 	if o != nil {
 		carrier := propagation.MapCarrier(o.trace)
