@@ -9,6 +9,7 @@ import (
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/sealtest"
 )
 
 // newKeyring returns a Keyring of one AES256-GCM key.
@@ -23,12 +24,7 @@ func newKeyringOf(t testing.TB, template *tinkpb.KeyTemplate) *aead.Keyring {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := aead.NewKeyring(h)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { k.Close() })
-	return k
+	return sealtest.KeyringOf(t, h)
 }
 
 // dataKeyTemplates are the types that Tink's KMS envelope allows.

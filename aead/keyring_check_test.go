@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -22,6 +21,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/aeadtest"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+	"github.com/sealcache/sealcache/internal/sealtest"
 )
 
 // A KEK that refuses the keyset takes it out of service, without a reload: in the Keyring and in what stands on it.
@@ -33,7 +33,7 @@ func TestRefusedKeysetStops(t *testing.T) {
 		if err := aead.CreateKeyset(t.Context(), &data, service, tinkaead.AES256GCMKeyTemplate()); err != nil {
 			t.Fatal(err)
 		}
-		var log lockedBuffer
+		var log sealtest.Logs
 		k, err := aead.OpenKeyring(t.Context(), aead.BytesSource(data.Bytes()), service, aead.WithKEKCheck(10*time.Minute),
 			aead.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		if err != nil {
@@ -98,7 +98,7 @@ func TestRefusedKeysetStops(t *testing.T) {
 // the former keys is back.
 func TestUnrelatedKeysetIsReported(t *testing.T) {
 	t.Parallel()
-	var log lockedBuffer
+	var log sealtest.Logs
 	r := newReloadable(t, aead.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	right := sealedKeyset(t, r.manager, r.kek)
 	wrong := func() []byte {
@@ -130,23 +130,6 @@ func TestUnrelatedKeysetIsReported(t *testing.T) {
 	if err := r.Check(); err != nil || r.Stats().UnrelatedKeysets != 2 {
 		t.Errorf("after a rotation: %v, %d", err, r.Stats().UnrelatedKeysets)
 	}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // hungSource ignores its context, as a file on a hung mount does.
@@ -235,7 +218,7 @@ func TestKeysetName(t *testing.T) {
 		return aead.BytesSource(b.Bytes())
 	}
 	openWith := func(src aead.Source, opts ...aead.KeyringOption) (string, error) {
-		var log lockedBuffer
+		var log sealtest.Logs
 		k, err := aead.OpenKeyring(t.Context(), src, kek, append(opts, aead.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))...)
 		if err == nil {
 			err = errors.Join(k.Reload(t.Context()), k.Close())
@@ -287,7 +270,7 @@ func TestModeOfPlaintextKeyFiles(t *testing.T) {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
-		var log lockedBuffer
+		var log sealtest.Logs
 		k, err := insecurecleartextkeyset.OpenKeyring(t.Context(), aead.FileSource(path), aead.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		if err != nil {
 			t.Fatal(err)
@@ -320,7 +303,7 @@ func TestModeOfReloadedKeyFile(t *testing.T) {
 		}
 	}
 	create(0o600)
-	var log lockedBuffer
+	var log sealtest.Logs
 	k, err := insecurecleartextkeyset.OpenKeyring(t.Context(), aead.FileSource(path), aead.WithoutReload(), aead.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	if err != nil {
 		t.Fatal(err)

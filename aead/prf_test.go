@@ -18,6 +18,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
+	"github.com/sealcache/sealcache/internal/sealtest"
 )
 
 // appendPRF is the method of the PRFs of HMAC keys that OpenPRF documents.
@@ -181,7 +182,7 @@ func TestModeOfPlaintextPRFFile(t *testing.T) {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
-		var log lockedBuffer
+		var log sealtest.Logs
 		if _, err := aead.OpenPRF(t.Context(), aead.FileSource(path), cleartext.KEK{}, aead.WithLogger(slog.New(slog.NewTextHandler(&log, nil)))); err != nil {
 			t.Fatal(err)
 		}

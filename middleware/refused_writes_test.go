@@ -20,7 +20,7 @@ import (
 // gocache's Loadable drops the errors of Set. The log and a counter give the reason why a value is never cached.
 func TestRefusedWritesAreReported(t *testing.T) {
 	t.Parallel()
-	var log syncBuffer
+	var log sealtest.Logs
 	reader := sdkmetric.NewManualReader()
 	s := sealed(t, memory(t), keyring(t), middleware.WithMaxValueBytes(10), middleware.WithLogger(slog.New(slog.NewTextHandler(&log, nil))),
 		middleware.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))))
@@ -35,18 +35,18 @@ func TestRefusedWritesAreReported(t *testing.T) {
 	}
 	require.NoError(t, c.Close())
 	require.Positive(t, loads)
-	sealtest.Eventually(t, func() bool { return strings.Contains(string(log.bytes()), "unsupported_type") })
-	require.Contains(t, string(log.bytes()), "write failed")
-	require.Contains(t, string(log.bytes()), "type=middleware_test.user")
+	sealtest.Eventually(t, func() bool { return strings.Contains(log.String(), "unsupported_type") })
+	require.Contains(t, log.String(), "write failed")
+	require.Contains(t, log.String(), "type=middleware_test.user")
 
 	// Each cause has its own log lines, so that a frequent one does not hide another.
 	for range 1000 {
 		require.Error(t, s.Set(t.Context(), "k", make([]byte, 11)))
 	}
 	require.Error(t, s.Set(t.Context(), "k", "v", store.WithExpiration(-time.Second)))
-	require.Contains(t, string(log.bytes()), "reason=expiration")
-	require.Less(t, strings.Count(string(log.bytes()), "reason=too_large"), 30)
-	require.NotContains(t, string(log.bytes()), canary)
+	require.Contains(t, log.String(), "reason=expiration")
+	require.Less(t, strings.Count(log.String(), "reason=too_large"), 30)
+	require.NotContains(t, log.String(), canary)
 	got := counts(t, reader, "sealcache.refused_writes", "sealcache.outcome")
 	require.EqualValues(t, 1000, got["too_large"])
 	require.EqualValues(t, 1, got["expiration"])

@@ -1,8 +1,6 @@
 package middleware_test
 
 import (
-	"bytes"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -40,21 +38,4 @@ func (r *secretReports) requireNoSecrets(t testing.TB) {
 	for place, said := range r.Places(t) {
 		require.Empty(t, r.secrets.Find(said), "in %s: %s", place, said)
 	}
-}
-
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) bytes() []byte {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return bytes.Clone(b.buf.Bytes())
 }

@@ -3,14 +3,13 @@
 package reporttest
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"sync"
 	"testing"
 
+	"github.com/sealcache/sealcache/internal/sealtest"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -24,7 +23,7 @@ type Reports struct {
 	Meters  *sdkmetric.MeterProvider
 	Tracers *sdktrace.TracerProvider
 
-	log, errs buffer
+	log, errs sealtest.Logs
 	reader    *sdkmetric.ManualReader
 	spans     *tracetest.SpanRecorder
 }
@@ -62,22 +61,5 @@ func (r *Reports) Places(t testing.TB) map[string][]byte {
 	for _, sp := range r.spans.Ended() {
 		spans = fmt.Appendf(spans, "%s %v %v %v %v %v\n", sp.Name(), sp.Attributes(), sp.Events(), sp.Links(), sp.Status(), sp.Resource())
 	}
-	return map[string][]byte{"errors": r.errs.bytes(), "log": r.log.bytes(), "metrics": metrics, "spans": spans}
-}
-
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) bytes() []byte {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return bytes.Clone(b.b.Bytes())
+	return map[string][]byte{"errors": []byte(r.errs.String()), "log": []byte(r.log.String()), "metrics": metrics, "spans": spans}
 }

@@ -20,7 +20,9 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/jobs"
@@ -31,14 +33,14 @@ import (
 func TestAuditCounts(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		first := handle(t)
-		ring := keyringOf(t, first)
-		both, old, now := rotated(t, first)
-		newer := keyringOf(t, both)
-		require.NoError(t, sealedStore(t, rdb, ring, ns).Set(ctx, "old", "v", store.WithTags([]string{"t"})))
-		require.NoError(t, sealedStore(t, rdb, newer, ns).Set(ctx, "new", "v"))
-		require.NoError(t, sealedStore(t, rdb, envelopeOf(t, ring), ns).Set(ctx, "envelope", bytes.Repeat([]byte("v"), 5000)))
-		require.NoError(t, sealedStore(t, rdb, keyring(t), ns).Set(ctx, "stranger", "v"))
+		first := sealtest.Handle(t)
+		ring := sealtest.KeyringOf(t, first)
+		both, old, now := sealtest.Rotated(t, first)
+		newer := sealtest.KeyringOf(t, both)
+		require.NoError(t, migratetest.SealedStore(t, rdb, ring, ns).Set(ctx, "old", "v", store.WithTags([]string{"t"})))
+		require.NoError(t, migratetest.SealedStore(t, rdb, newer, ns).Set(ctx, "new", "v"))
+		require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.EnvelopeOf(t, ring), ns).Set(ctx, "envelope", bytes.Repeat([]byte("v"), 5000)))
+		require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.Keyring(t), ns).Set(ctx, "stranger", "v"))
 		require.NoError(t, rdb.Set(ctx, ns+":plaintext", "0123456789", 0).Err())
 		require.NoError(t, rdb.Set(ctx, ns+":empty", "", 0).Err())
 		require.NoError(t, rdb.Set(ctx, ns+":fernet", "gAAAAAB"+strings.Repeat("a", 93), 0).Err())
@@ -61,7 +63,7 @@ func TestAuditCounts(t *testing.T) {
 		require.Contains(t, unopened.String(), "no value was opened")
 
 		r = audited(t, rdb, audit.Config{
-			Prefix: ns + ":", Keys: []tink.AEADWithContext{newer, envelopeOf(t, newer)}, Namespaces: []string{ns},
+			Prefix: ns + ":", Keys: []tink.AEADWithContext{newer, sealtest.EnvelopeOf(t, newer)}, Namespaces: []string{ns},
 			Samples: 5, GroupBy: []string{ns + ":e", ns + ":"},
 		})
 		require.EqualValues(t, 1, r.Total.Unreadable.Values)
@@ -122,7 +124,7 @@ func TestAnythingPlaintext(t *testing.T) {
 	ctx := t.Context()
 	answer := func(c audit.Config) audit.Answer { a, _ := audited(t, rdb, c).AnythingPlaintext(); return a }
 	require.Equal(t, audit.Unknown, answer(audit.Config{}), "another server would answer so")
-	require.NoError(t, sealedStore(t, rdb, keyring(t), "").Set(ctx, "k", "v", store.WithTags([]string{"t"})))
+	require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.Keyring(t), "").Set(ctx, "k", "v", store.WithTags([]string{"t"})))
 	require.Equal(t, audit.No, answer(audit.Config{}), "tag sets hold names")
 	require.NoError(t, rdb.HSet(ctx, "hash", "f", "v").Err())
 	require.Equal(t, audit.Unknown, answer(audit.Config{}))
@@ -148,12 +150,12 @@ func TestAuditJobs(t *testing.T) {
 	server := redistest.Start(t)
 	rdb := server.Client(t)
 	ctx := t.Context()
-	h := handle(t)
+	h := sealtest.Handle(t)
 	set, err := keyset.NewHandle(prf.HMACSHA256PRFKeyTemplate())
 	require.NoError(t, err)
 	prfs, err := prf.NewPRFSet(set)
 	require.NoError(t, err)
-	e, err := jobs.NewEncryptor(keyringOf(t, h), jobs.WithNamespace("shop"), jobs.WithPRF(prfs))
+	e, err := jobs.NewEncryptor(sealtest.KeyringOf(t, h), jobs.WithNamespace("shop"), jobs.WithPRF(prfs))
 	require.NoError(t, err)
 	plain := asynq.NewClient(asynq.RedisClientOpt{Addr: server.Addr()})
 	t.Cleanup(func() { _ = plain.Close() })
@@ -221,14 +223,14 @@ func TestAuditOfAllThatAsynqKeeps(t *testing.T) {
 	server := redistest.Start(t)
 	rdb := server.Client(t)
 	ctx := t.Context()
-	ring := keyring(t)
+	ring := sealtest.Keyring(t)
 	set, err := keyset.NewHandle(prf.HMACSHA256PRFKeyTemplate())
 	require.NoError(t, err)
 	prfs, err := prf.NewPRFSet(set)
 	require.NoError(t, err)
 	e, err := jobs.NewEncryptor(ring, jobs.WithNamespace("shop"), jobs.WithPRF(prfs))
 	require.NoError(t, err)
-	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v", store.WithTags([]string{"t"})))
+	require.NoError(t, migratetest.SealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v", store.WithTags([]string{"t"})))
 	runAsynq(t, server, rdb, e)
 
 	r := audited(t, rdb, audit.Config{Samples: 10})
@@ -412,8 +414,8 @@ func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
 
 	// Sealed values in jobs count under their key, too.
 	require.NoError(t, rdb.FlushDB(ctx).Err())
-	h := handle(t)
-	require.NoError(t, sealedStore(t, rdb, keyringOf(t, h), "asynq").Set(ctx, "k", "v"))
+	h := sealtest.Handle(t)
+	require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.KeyringOf(t, h), "asynq").Set(ctx, "k", "v"))
 	require.EqualValues(t, 1, use(audited(t, rdb, audit.Config{}), fmt.Sprint("key ", h.KeysetInfo().GetPrimaryKeyId())))
 }
 

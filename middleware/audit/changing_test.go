@@ -11,7 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
@@ -50,8 +52,8 @@ func TestAuditCountsWhatAValueHasBecome(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t)
 			rdb, app := server.Client(t), server.Client(t)
-			a := keyring(t)
-			require.NoError(t, sealedStore(t, rdb, a, "ns").Set(t.Context(), "k", "v"))
+			a := sealtest.Keyring(t)
+			require.NoError(t, migratetest.SealedStore(t, rdb, a, "ns").Set(t.Context(), "k", "v"))
 			hook := &beforeCommand{command: "mget", do: func() { require.NoError(t, app.Set(t.Context(), "ns:k", c.becomes, 0).Err()) }}
 			rdb.AddHook(hook)
 			answer, why := audited(t, rdb, audit.Config{Namespace: "ns", Keys: []tink.AEADWithContext{a}}).AnythingPlaintext()

@@ -11,7 +11,9 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -21,10 +23,10 @@ func TestMayDestroy(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	ctx := t.Context()
-	first := handle(t)
-	both, old, now := rotated(t, first)
-	newer := keyringOf(t, both)
-	app := sealedStore(t, rdb, envelopeOf(t, newer), "shop")
+	first := sealtest.Handle(t)
+	both, old, now := sealtest.Rotated(t, first)
+	newer := sealtest.KeyringOf(t, both)
+	app := migratetest.SealedStore(t, rdb, sealtest.EnvelopeOf(t, newer), "shop")
 	require.NoError(t, app.Set(ctx, "a", "v"))
 	good := audit.Conditions{Keyset: newer.Keys(), NotPrimarySince: time.Now().Add(-2 * time.Hour), Reload: time.Hour}
 	may := func(id uint32, c audit.Conditions) audit.Answer {
@@ -47,7 +49,7 @@ func TestMayDestroy(t *testing.T) {
 	c.Reload = 0
 	require.Equal(t, audit.Unknown, may(old, c), "a data key may live for a day")
 
-	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, nameless{KEK: keyring(t), Start: "kms:"}), "shop").Set(ctx, "unnamed", "v"))
+	require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.EnvelopeOf(t, nameless{KEK: sealtest.Keyring(t), Start: "kms:"}), "shop").Set(ctx, "unnamed", "v"))
 	require.Equal(t, audit.Unknown, may(old, good), "a value that does not name its key may be under any")
 	require.NoError(t, rdb.Del(ctx, "shop:unnamed").Err())
 	require.Equal(t, audit.Yes, may(old, good))
@@ -68,18 +70,18 @@ func TestMayDestroy(t *testing.T) {
 	require.NoError(t, rdb.Del(ctx, "hash").Err())
 
 	// A key of another keyset: that of a key-encryption key whose keyset file wraps the application's, for instance.
-	stranger := keyringOf(t, handle(t))
+	stranger := sealtest.KeyringOf(t, sealtest.Handle(t))
 	require.Equal(t, audit.Unknown, may(stranger.Keys()[0].ID, good))
 	c = good
 	c.Keyset = append(slices.Clone(good.Keyset), aead.KeyInfo{ID: 99, Prefix: "RAW"})
 	require.Equal(t, audit.Unknown, may(99, c), "it does not name itself in what it seals")
 	require.Equal(t, audit.Yes, may(old, c))
-	require.NoError(t, sealedStore(t, rdb, stranger, "jobs").Set(ctx, "a", "v"))
+	require.NoError(t, migratetest.SealedStore(t, rdb, stranger, "jobs").Set(ctx, "a", "v"))
 	require.Equal(t, audit.Unknown, may(old, good), "a value names a key that is not in the keyset")
 	require.NoError(t, rdb.Del(ctx, "jobs:a").Err())
 
 	aws := "\x01\x02\x02\x00" + strings.Repeat("x", 180)
-	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, nameless{KEK: keyring(t), Start: aws}), "shop").Set(ctx, "aws", "v"))
+	require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.EnvelopeOf(t, nameless{KEK: sealtest.Keyring(t), Start: aws}), "shop").Set(ctx, "aws", "v"))
 	require.Equal(t, audit.Unknown, may(old, good), "AWS KMS names no key of a keyset, though its bytes look so")
 	require.NoError(t, rdb.Set(ctx, "named", "\xC1\x5C\x01\x01\x01\x00\x00\x00\x01\x2Cvault:v7:"+strings.Repeat("x", 600), 0).Err())
 	r := audited(t, rdb, audit.Config{})
@@ -87,7 +89,7 @@ func TestMayDestroy(t *testing.T) {
 
 	require.NoError(t, rdb.FlushDB(ctx).Err())
 	doubt(audit.Config{}, "check the address of the server")
-	require.NoError(t, sealedStore(t, rdb, keyringOf(t, first), "shop").Set(ctx, "one", "v"))
+	require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.KeyringOf(t, first), "shop").Set(ctx, "one", "v"))
 	require.Equal(t, audit.No, may(old, good))
 }
 
@@ -99,7 +101,7 @@ func TestPassphraseNamesNoKey(t *testing.T) {
 	ctx := t.Context()
 	kek, err := aead.OpenKEK(ctx, "passphrase:env:MIGRATE_TEST_PASSPHRASE")
 	require.NoError(t, err)
-	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, kek), "shop").Set(ctx, "a", "v"))
+	require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.EnvelopeOf(t, kek), "shop").Set(ctx, "a", "v"))
 	r := audited(t, rdb, audit.Config{})
 	require.Len(t, r.Keys, 1)
 	require.False(t, r.Keys[0].HasID)
@@ -110,8 +112,8 @@ func TestPassphraseNamesNoKey(t *testing.T) {
 	require.False(t, e.Info.Key.HasID)
 	require.NotEmpty(t, e.Info.Key.Passphrase)
 
-	old, now := envelopeOf(t, kek), envelopeOf(t, kek)
-	require.NoError(t, sealedStore(t, rdb, old, "shop").Set(ctx, "b", "v"))
+	old, now := sealtest.EnvelopeOf(t, kek), sealtest.EnvelopeOf(t, kek)
+	require.NoError(t, migratetest.SealedStore(t, rdb, old, "shop").Set(ctx, "b", "v"))
 	done := run(t, rdb, migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: "shop"}, Keys: now})
 	require.EqualValues(t, 2, done.Written)
 }
@@ -124,13 +126,13 @@ func TestMayDestroyRawKey(t *testing.T) {
 	ctx := t.Context()
 	raw, err := keyset.NewHandle(tinkaead.AES256GCMNoPrefixKeyTemplate())
 	require.NoError(t, err)
-	ring := keyringOf(t, raw)
-	both, _, _ := rotated(t, raw)
-	c := audit.Conditions{Keyset: keyringOf(t, both).Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
+	ring := sealtest.KeyringOf(t, raw)
+	both, _, _ := sealtest.Rotated(t, raw)
+	c := audit.Conditions{Keyset: sealtest.KeyringOf(t, both).Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
 	for {
 		e, err := aead.NewEnvelope(ctx, ring)
 		require.NoError(t, err)
-		require.NoError(t, sealedStore(t, rdb, e, "").Set(ctx, "x", "v"))
+		require.NoError(t, migratetest.SealedStore(t, rdb, e, "").Set(ctx, "x", "v"))
 		require.NoError(t, e.Close())
 		if b := stored(t, rdb, "x"); b[10] == 1 {
 			break

@@ -14,7 +14,9 @@ import (
 	"github.com/tink-crypto/tink-go/v2/prf"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/audit"
 )
@@ -42,15 +44,15 @@ func prfKeys(t *testing.T) (ids [2]uint32, sets [2]*prf.Set) {
 // whether a PRF key can be disabled.
 func TestPRFKeysAreCounted(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		a, ctx := keyring(t), t.Context()
+		a, ctx := sealtest.Keyring(t), t.Context()
 		ids, sets := prfKeys(t)
 		for i, n := range []int{3, 5} {
-			s := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(only(sets[i], ids[i])))
+			s := migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(only(sets[i], ids[i])))
 			for k := range n {
 				require.NoError(t, s.Set(ctx, fmt.Sprint(i, " key ", k), "v"))
 			}
 		}
-		token := sealedStore(t, rdb, a, ns, middleware.WithOneWayKeys(only(sets[0], ids[0])))
+		token := migratetest.SealedStore(t, rdb, a, ns, middleware.WithOneWayKeys(only(sets[0], ids[0])))
 		require.NoError(t, token.Set(ctx, "token", "v"))
 
 		r := audited(t, rdb, audit.Config{Namespace: ns})
@@ -90,7 +92,7 @@ func TestPRFKeysAreCounted(t *testing.T) {
 
 		// When the older entries are gone, the answer is yes.
 		require.NoError(t, token.Delete(ctx, "token"))
-		require.NoError(t, sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(sets[1])).DeleteMany(ctx, []string{"0 key 0", "0 key 1", "0 key 2"}))
+		require.NoError(t, migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(sets[1])).DeleteMany(ctx, []string{"0 key 0", "0 key 1", "0 key 2"}))
 		r = audited(t, rdb, audit.Config{Namespace: ns, HiddenKeys: sets[1]})
 		answer, reasons = r.MayDisable(ids[0])
 		require.Equal(t, audit.Yes, answer, "%v", reasons)
@@ -113,9 +115,9 @@ func TestPRFKeysAreCounted(t *testing.T) {
 func TestPlantedPRFKeysForbidYes(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
-	a, ctx := keyring(t), t.Context()
+	a, ctx := sealtest.Keyring(t), t.Context()
 	ids, sets := prfKeys(t)
-	require.NoError(t, sealedStore(t, rdb, a, "ns", middleware.WithHiddenKeys(only(sets[0], ids[0]))).Set(ctx, "key", "v"))
+	require.NoError(t, migratetest.SealedStore(t, rdb, a, "ns", middleware.WithHiddenKeys(only(sets[0], ids[0]))).Set(ctx, "key", "v"))
 	names, err := rdb.Keys(ctx, "ns:*").Result()
 	require.NoError(t, err)
 	require.Len(t, names, 1)
@@ -139,9 +141,9 @@ func TestPlantedPRFKeysForbidYes(t *testing.T) {
 // Prefixes match the keys that are sealed in the values.
 func TestFiltersOpenHiddenNames(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		a, ctx := keyring(t), t.Context()
+		a, ctx := sealtest.Keyring(t), t.Context()
 		_, sets := prfKeys(t)
-		s := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(sets[0]))
+		s := migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(sets[0]))
 		for i := range 4 {
 			require.NoError(t, s.Set(ctx, fmt.Sprint("user:", i), "v"))
 		}
@@ -182,7 +184,7 @@ func TestFiltersOpenHiddenNames(t *testing.T) {
 			_, err := audit.Run(ctx, rdb, c)
 			require.ErrorIs(t, err, audit.ErrConfig)
 		}
-		require.NoError(t, sealedStore(t, rdb, a, ns, middleware.WithOneWayKeys(sets[0])).Set(ctx, "token", "v"))
+		require.NoError(t, migratetest.SealedStore(t, rdb, a, ns, middleware.WithOneWayKeys(sets[0])).Set(ctx, "token", "v"))
 		_, err := audit.Run(ctx, rdb, users)
 		require.ErrorIs(t, err, audit.ErrConfig, "a value that does not hold its key")
 	})

@@ -6,7 +6,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/audit"
 )
 
@@ -15,7 +17,7 @@ func TestIgnoredTypes(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	ctx := t.Context()
-	require.NoError(t, sealedStore(t, rdb, keyring(t), "shop").Set(ctx, "a", "v"))
+	require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.Keyring(t), "shop").Set(ctx, "a", "v"))
 	require.NoError(t, rdb.HSet(ctx, "hash", "f", "v").Err())
 	require.NoError(t, rdb.RPush(ctx, "list", "v").Err())
 	answer, why := audited(t, rdb, audit.Config{IgnoreTypes: []string{"hash"}}).AnythingPlaintext()

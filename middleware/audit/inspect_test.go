@@ -11,7 +11,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/internal/box"
@@ -22,7 +24,7 @@ import (
 func TestOpenExpired(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
-	a := keyring(t)
+	a := sealtest.Keyring(t)
 	seals, err := box.New(a, wire.CacheValue, "ns")
 	require.NoError(t, err)
 	for key, end := range map[string]time.Time{"past": time.Now().Add(-time.Minute), "now": time.Now().Add(time.Minute)} {
@@ -51,7 +53,7 @@ func TestInspectAtOneNodeOfACluster(t *testing.T) {
 		refused++
 		require.ErrorIs(t, err, audit.ErrClusterNode)
 		require.ErrorIs(t, err, audit.ErrConfig)
-		_, err = audit.Open(t.Context(), node, "", name, keyring(t))
+		_, err = audit.Open(t.Context(), node, "", name, sealtest.Keyring(t))
 		require.ErrorIs(t, err, audit.ErrClusterNode)
 	}
 	require.Positive(t, refused)
@@ -104,9 +106,9 @@ func TestInspectWhileSlotsMove(t *testing.T) {
 func TestInspectAndOpen(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		h := handle(t)
-		a := keyringOf(t, h)
-		app := sealedStore(t, rdb, a, ns)
+		h := sealtest.Handle(t)
+		a := sealtest.KeyringOf(t, h)
+		app := migratetest.SealedStore(t, rdb, a, ns)
 		require.NoError(t, app.Set(ctx, "k", int64(42), store.WithExpiration(time.Hour)))
 		require.NoError(t, rdb.Set(ctx, ns+":plaintext", "secret", 0).Err())
 		require.NoError(t, rdb.LPush(ctx, ns+":list", "x").Err())
@@ -140,7 +142,7 @@ func TestInspectAndOpen(t *testing.T) {
 		require.False(t, v.Sealed)
 		_, err = audit.Open(ctx, rdb, ns, "k")
 		require.ErrorIs(t, err, middleware.ErrUnknownKey)
-		_, err = audit.Open(ctx, rdb, ns, "k", keyring(t))
+		_, err = audit.Open(ctx, rdb, ns, "k", sealtest.Keyring(t))
 		require.ErrorIs(t, err, middleware.ErrUnknownKey)
 		_, err = audit.Open(ctx, rdb, "", ns+":k", a)
 		require.ErrorIs(t, err, middleware.ErrUnauthentic, "it is bound to its namespace")

@@ -6,7 +6,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 )
@@ -16,8 +18,8 @@ func TestKeyChecksCountApart(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	ctx := t.Context()
-	ring := keyring(t)
-	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
+	ring := sealtest.Keyring(t)
+	require.NoError(t, migratetest.SealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
 	check, err := keycheck.New(ring, "shop")
 	require.NoError(t, err)
 	entry, err := check.Seal(ctx)
@@ -31,7 +33,7 @@ func TestKeyChecksCountApart(t *testing.T) {
 		answer, why := r.AnythingPlaintext()
 		require.Equal(t, audit.No, answer, why)
 	}
-	r := audited(t, rdb, audit.Config{Keys: []tink.AEADWithContext{keyring(t)}, Namespaces: []string{"shop"}})
+	r := audited(t, rdb, audit.Config{Keys: []tink.AEADWithContext{sealtest.Keyring(t)}, Namespaces: []string{"shop"}})
 	require.Equal(t, audit.KeyChecks{Values: 1, Unreadable: 1}, r.KeyChecks)
 	answer, _ := r.AnythingPlaintext()
 	require.Equal(t, audit.Unknown, answer)

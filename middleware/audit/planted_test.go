@@ -9,7 +9,9 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/audit"
 )
 
@@ -18,8 +20,8 @@ func TestPlaintextBehindAHeader(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	ctx := t.Context()
-	require.NoError(t, sealedStore(t, rdb, keyring(t), "shop").Set(ctx, "a", "v"))
-	require.NoError(t, sealedStore(t, rdb, envelope(t), "shop").Set(ctx, "b", "v"))
+	require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.Keyring(t), "shop").Set(ctx, "a", "v"))
+	require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.Envelope(t), "shop").Set(ctx, "b", "v"))
 	answer, why := audited(t, rdb, audit.Config{}).AnythingPlaintext()
 	require.Equal(t, audit.No, answer, why)
 	for _, text := range []string{"alice@example.com and some more of her data", `{"user":"alice","card":"4111"}`, "short", ""} {
@@ -36,9 +38,9 @@ func TestPlantedKeyName(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	ctx := t.Context()
-	both, old, _ := rotated(t, handle(t))
-	ring := keyringOf(t, both)
-	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
+	both, old, _ := sealtest.Rotated(t, sealtest.Handle(t))
+	ring := sealtest.KeyringOf(t, both)
+	require.NoError(t, migratetest.SealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
 	c := audit.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
 	planted := append([]byte("\xC1\x5C\x01\x01\x01\x00\x01"), byte(old>>24), byte(old>>16), byte(old>>8), byte(old))
 	planted = append(planted, strings.Repeat("\xfe", 40)...)
@@ -60,14 +62,14 @@ func TestPlantedKeyName(t *testing.T) {
 func TestValuesUnderADisabledKey(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
-	h := handle(t)
-	require.NoError(t, sealedStore(t, rdb, keyringOf(t, h), "shop").Set(t.Context(), "a", "v"))
-	both, old, _ := rotated(t, h)
+	h := sealtest.Handle(t)
+	require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.KeyringOf(t, h), "shop").Set(t.Context(), "a", "v"))
+	both, old, _ := sealtest.Rotated(t, h)
 	m := keyset.NewManagerFromHandle(both)
 	require.NoError(t, m.Disable(old))
 	both, err := m.Handle()
 	require.NoError(t, err)
-	ring := keyringOf(t, both)
+	ring := sealtest.KeyringOf(t, both)
 	r := audited(t, rdb, audit.Config{Keys: []tink.AEADWithContext{ring}, Namespaces: []string{"shop"}})
 	require.EqualValues(t, 1, r.Total.Unreadable.Values)
 	answer, why := r.MayDestroy(old, audit.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})

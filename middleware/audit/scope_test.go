@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/audit"
@@ -42,9 +43,9 @@ func TestAuditLooksAtAllDatabases(t *testing.T) {
 		"sentinel": redistest.StartSentinel(t).Client(t),
 	} {
 		ctx := t.Context()
-		both, old, _ := rotated(t, handle(t))
-		ring := keyringOf(t, both)
-		require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
+		both, old, _ := sealtest.Rotated(t, sealtest.Handle(t))
+		ring := sealtest.KeyringOf(t, both)
+		require.NoError(t, migratetest.SealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
 		answer, why, r := plaintextAnswer(t, rdb, audit.Config{})
 		require.Equal(t, audit.No, answer, why)
 		require.Equal(t, []int{0}, r.Databases)
@@ -132,7 +133,7 @@ func TestAuditOfDatabasesOutOfReach(t *testing.T) {
 func TestAuditOfNothing(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
-	a := keyring(t)
+	a := sealtest.Keyring(t)
 	for _, c := range []audit.Config{{}, {Namespaces: []string{"shop"}}, {OneDatabase: true}} {
 		answer, why, r := plaintextAnswer(t, rdb, c)
 		require.Equal(t, audit.Unknown, answer)
@@ -141,7 +142,7 @@ func TestAuditOfNothing(t *testing.T) {
 		require.Equal(t, audit.Unknown, answer)
 		require.Contains(t, strings.Join(reasons, "\n"), "no name was found")
 	}
-	require.NoError(t, sealedStore(t, rdb, a, "shop").Set(t.Context(), "a", "v"))
+	require.NoError(t, migratetest.SealedStore(t, rdb, a, "shop").Set(t.Context(), "a", "v"))
 	answer, why, _ := plaintextAnswer(t, rdb, audit.Config{})
 	require.Equal(t, audit.No, answer, why)
 	for _, c := range []audit.Config{{Prefix: "shpo:"}, {Prefix: "shop:a:"}} {
@@ -155,7 +156,7 @@ func TestAuditOfNothing(t *testing.T) {
 	answer, why, _ = plaintextAnswer(t, rdb, audit.Config{Keys: keys, Namespaces: []string{"shop"}})
 	require.Equal(t, audit.No, answer, why)
 	for _, c := range []audit.Config{
-		{Keys: keys}, {Keys: keys, Namespaces: []string{"store"}}, {Keys: []tink.AEADWithContext{keyring(t)}, Namespaces: []string{"shop"}},
+		{Keys: keys}, {Keys: keys, Namespaces: []string{"store"}}, {Keys: []tink.AEADWithContext{sealtest.Keyring(t)}, Namespaces: []string{"shop"}},
 	} {
 		answer, why, _ = plaintextAnswer(t, rdb, c)
 		require.Equal(t, audit.Unknown, answer)
@@ -168,9 +169,9 @@ func TestAuditExclude(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	ctx := t.Context()
-	both, old, _ := rotated(t, handle(t))
-	ring := keyringOf(t, both)
-	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
+	both, old, _ := sealtest.Rotated(t, sealtest.Handle(t))
+	ring := sealtest.KeyringOf(t, both)
+	require.NoError(t, migratetest.SealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
 	require.NoError(t, rdb.MSet(ctx, "shop:count:1", "1", "shop:count:2", "2", "shop:lock:1", "x").Err())
 	answer, _, _ := plaintextAnswer(t, rdb, audit.Config{Exclude: []string{"shop:count:"}})
 	require.Equal(t, audit.Yes, answer, "one more is in plaintext")
@@ -202,11 +203,11 @@ func TestAuditLeavesOutOtherApplications(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	ctx := t.Context()
-	both, old, _ := rotated(t, handle(t))
-	ring := keyringOf(t, both)
-	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
-	require.NoError(t, sealedStore(t, rdb, keyring(t), "crm").Set(ctx, "a", "v"))
-	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, nameless{KEK: keyring(t), Start: "kms:"}), "web").Set(ctx, "a", "v"))
+	both, old, _ := sealtest.Rotated(t, sealtest.Handle(t))
+	ring := sealtest.KeyringOf(t, both)
+	require.NoError(t, migratetest.SealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
+	require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.Keyring(t), "crm").Set(ctx, "a", "v"))
+	require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.EnvelopeOf(t, nameless{KEK: sealtest.Keyring(t), Start: "kms:"}), "web").Set(ctx, "a", "v"))
 	conditions := audit.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
 	may, reasons := audited(t, rdb, audit.Config{OtherApplications: []string{"crm:"}}).MayDestroy(old, conditions)
 	require.Equal(t, audit.Unknown, may)
@@ -220,8 +221,8 @@ func TestAuditLeavesOutOtherApplications(t *testing.T) {
 	require.Contains(t, r.Scope(), `NOT names that start with "crm:" or "web:", which belong to other applications (2)`)
 
 	// Only the names count: a value under the same key with another name is found.
-	older := keyringOf(t, handle(t))
-	require.NoError(t, sealedStore(t, rdb, older, "shop").Set(ctx, "b", "v"))
+	older := sealtest.KeyringOf(t, sealtest.Handle(t))
+	require.NoError(t, migratetest.SealedStore(t, rdb, older, "shop").Set(ctx, "b", "v"))
 	may, _ = audited(t, rdb, audit.Config{OtherApplications: []string{"crm:", "web:"}}).MayDestroy(older.Keys()[0].ID, conditions)
 	require.Equal(t, audit.No, may)
 	may, reasons = audited(t, rdb, audit.Config{OtherApplications: []string{"crm:", "web:", "shop:"}}).MayDestroy(old, conditions)
@@ -239,15 +240,15 @@ func TestAuditOfAReplica(t *testing.T) {
 	sentinel := redistest.StartSentinel(t)
 	ctx := t.Context()
 	rdb := sentinel.Replica(t).Client(t)
-	a := keyring(t)
-	require.NoError(t, sealedStore(t, sentinel.Client(t), a, "shop").Set(ctx, "a", "v"))
+	a := sealtest.Keyring(t)
+	require.NoError(t, migratetest.SealedStore(t, sentinel.Client(t), a, "shop").Set(ctx, "a", "v"))
 	require.Eventually(t, func() bool { return rdb.DBSize(ctx).Val() == 1 }, 2*time.Minute, 10*time.Millisecond)
 
 	var logs sealtest.Logs
 	_, err := audit.Run(ctx, rdb, audit.Config{Logger: logs.Logger()})
 	require.ErrorContains(t, err, "is a replica")
 	require.ErrorIs(t, err, audit.ErrConfig)
-	_, err = unproven(ctx, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: a, Logger: logs.Logger()})
+	_, err = migratetest.Unproven(ctx, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: a, Logger: logs.Logger()})
 	require.ErrorContains(t, err, "is a replica")
 	require.ErrorIs(t, err, migrate.ErrConfig)
 	require.NotContains(t, logs.String(), "tried again", "it does not go away by waiting")
@@ -255,7 +256,7 @@ func TestAuditOfAReplica(t *testing.T) {
 	answer, why, r := plaintextAnswer(t, rdb, audit.Config{Replica: true})
 	require.Equal(t, audit.No, answer, why)
 	require.Contains(t, r.Scope(), "replica")
-	may, _ := r.MayDestroy(1, audit.Conditions{Keyset: keyring(t).Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
+	may, _ := r.MayDestroy(1, audit.Conditions{Keyset: sealtest.Keyring(t).Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
 	require.Equal(t, audit.Unknown, may)
 
 	alone := redistest.StartWith(t, redistest.Options{Args: []string{"--replicaof", "127.0.0.1 1"}}).Client(t)
@@ -278,7 +279,7 @@ func TestNoReadingFromReplicas(t *testing.T) {
 		rdb := redis.NewClusterClient(&o)
 		_, err := audit.Run(t.Context(), rdb, audit.Config{})
 		require.ErrorContains(t, err, "reads from replicas")
-		_, err = unproven(t.Context(), rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "n"}, Keys: keyring(t)})
+		_, err = migratetest.Unproven(t.Context(), rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "n"}, Keys: sealtest.Keyring(t)})
 		require.ErrorContains(t, err, "reads from replicas")
 		require.NoError(t, rdb.Close())
 	}
@@ -332,7 +333,7 @@ func TestDatabasesSwappedDuringAnAudit(t *testing.T) {
 		require.NoError(t, err)
 		defer seventh.Client.Close()
 		const n = 400
-		app := sealedStore(t, rdb, keyring(t), "shop")
+		app := migratetest.SealedStore(t, rdb, sealtest.Keyring(t), "shop")
 		for i := range n {
 			require.NoError(t, app.Set(ctx, fmt.Sprint("k", i), "v"))
 		}
@@ -375,14 +376,14 @@ func TestRestartBetweenDatabases(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartWith(t, redistest.Options{AppendOnly: true})
 	rdb := server.Client(t)
-	a := keyring(t)
-	require.NoError(t, sealedStore(t, rdb, a, "shop").Set(t.Context(), "a", "v"))
+	a := sealtest.Keyring(t)
+	require.NoError(t, migratetest.SealedStore(t, rdb, a, "shop").Set(t.Context(), "a", "v"))
 	o := *server.ClientOptions()
 	o.DB = 7
 	other := redis.NewClient(&o)
 	defer other.Close()
 	const n = 1000
-	app := sealedStore(t, other, a, "shop")
+	app := migratetest.SealedStore(t, other, a, "shop")
 	for i := range n {
 		require.NoError(t, app.Set(t.Context(), fmt.Sprint("k", i), "v"))
 	}

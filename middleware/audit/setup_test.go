@@ -10,15 +10,10 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/tink-crypto/tink-go/v2/keyset"
-	"github.com/tink-crypto/tink-go/v2/tink"
 	"go.uber.org/goleak"
 
-	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
-	"github.com/sealcache/sealcache/internal/sealtest"
-	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
@@ -47,40 +42,9 @@ func on(t *testing.T, test func(t *testing.T, rdb redis.UniversalClient, ns stri
 	shared.On(t, func(t *testing.T, rdb redis.UniversalClient) { t.Helper(); test(t, rdb, ns) })
 }
 
-func handle(t testing.TB) *keyset.Handle { t.Helper(); return sealtest.Handle(t) }
-
-// rotated is a keyset with one more key, which is primary, and the ids of the old and the new one.
-func rotated(t testing.TB, h *keyset.Handle) (both *keyset.Handle, old, now uint32) {
-	t.Helper()
-	return sealtest.Rotated(t, h)
-}
-
-func keyringOf(t testing.TB, h *keyset.Handle) *aead.Keyring {
-	t.Helper()
-	return sealtest.KeyringOf(t, h)
-}
-
-func keyring(t testing.TB) *aead.Keyring { t.Helper(); return sealtest.Keyring(t) }
-
-func envelopeOf(t testing.TB, kek tink.AEADWithContext) *aead.Envelope {
-	t.Helper()
-	return sealtest.EnvelopeOf(t, kek)
-}
-
-func envelope(t testing.TB) *aead.Envelope { t.Helper(); return sealtest.Envelope(t) }
-
-func sealedStore(t testing.TB, rdb redis.UniversalClient, a tink.AEADWithContext, ns string, opts ...middleware.Option) *middleware.Store {
-	t.Helper()
-	return migratetest.SealedStore(t, rdb, a, ns, opts...)
-}
-
 func run(t testing.TB, rdb redis.UniversalClient, c migrate.Config) *migrate.Report {
 	t.Helper()
 	return migratetest.Migrated(t.Context(), t, rdb, c)
-}
-
-func unproven(ctx context.Context, rdb redis.UniversalClient, c migrate.Config) (*migrate.Report, error) {
-	return migratetest.Unproven(ctx, rdb, c)
 }
 
 func stored(t testing.TB, rdb redis.UniversalClient, name string) []byte {

@@ -16,7 +16,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -32,7 +34,7 @@ func interrupted(t *testing.T, rdb redis.UniversalClient, c migrate.Config, n in
 			cancel()
 		}
 	}
-	r, err := unproven(tuned(ctx, rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, c)
+	r, err := migratetest.Unproven(tuned(ctx, rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, c)
 	require.ErrorIs(t, err, context.Canceled)
 	require.False(t, r.Complete)
 	require.Greater(t, r.Seen, n/3)
@@ -45,7 +47,7 @@ func TestResume(t *testing.T) {
 		const n = 1200
 		fill(t, rdb, ns, n)
 		c := migrate.Config{
-			Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keyring(t),
+			Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: sealtest.Keyring(t),
 			Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
 		}
 		first := interrupted(t, rdb, c, n)
@@ -68,7 +70,7 @@ func TestResumeAfterRestartOfRedis(t *testing.T) {
 	rdb := server.Client(t)
 	const n = 1000
 	fill(t, rdb, "ns", n)
-	a := keyring(t)
+	a := sealtest.Keyring(t)
 	c := migrate.Config{
 		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: a,
 		Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
@@ -95,8 +97,8 @@ func TestRestartDuringTheScan(t *testing.T) {
 	fill(t, rdb, "ns", n)
 	var once atomic.Bool
 	failed, control := make(chan error, 1), new(migrate.Control)
-	r, err := unproven(tuned(t.Context(), rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, migrate.Config{
-		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), Rate: n / 8, Control: control, // not at its end before the server restarts
+	r, err := migratetest.Unproven(tuned(t.Context(), rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t), Rate: n / 8, Control: control, // not at its end before the server restarts
 		Progress: func(p migrate.Progress) {
 			if p.Seen > n/3 && once.CompareAndSwap(false, true) {
 				failed <- errors.Join(server.Kill(), server.Restart())
@@ -129,8 +131,8 @@ func TestFailoverDuringTheScan(t *testing.T) {
 		sentinel.Failover(t)
 		control.SetRate(0)
 	}()
-	a := keyring(t)
-	r, err := unproven(tuned(t.Context(), rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, migrate.Config{
+	a := sealtest.Keyring(t)
+	r, err := migratetest.Unproven(tuned(t.Context(), rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, migrate.Config{
 		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: a, Rate: n / 60, Control: control, // not at its end before the failover
 		Progress: func(p migrate.Progress) {
 			if p.Seen > n/40 || p.Final {
@@ -154,7 +156,7 @@ func TestCheckpointOfAnotherJob(t *testing.T) {
 	ns := t.Name()
 	const n = 300
 	fill(t, rdb, ns, n)
-	a := keyring(t)
+	a := sealtest.Keyring(t)
 	c := migrate.Config{
 		Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a,
 		Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
@@ -167,22 +169,22 @@ func TestCheckpointOfAnotherJob(t *testing.T) {
 	for what, c := range map[string]migrate.Config{
 		"another scope":     other,
 		"another operation": {Operation: migrate.Reseal, From: c.From, Keys: a, Checkpoint: c.Checkpoint},
-		"another key":       {Operation: migrate.Seal, From: c.From, Keys: keyring(t), Checkpoint: c.Checkpoint},
+		"another key":       {Operation: migrate.Seal, From: c.From, Keys: sealtest.Keyring(t), Checkpoint: c.Checkpoint},
 	} {
-		r, err := unproven(t.Context(), rdb, c)
+		r, err := migratetest.Unproven(t.Context(), rdb, c)
 		require.ErrorIs(t, err, migrate.ErrCheckpoint, what)
 		require.Zero(t, r.Written)
 	}
 	for _, bad := range []string{"", "{", "null x", `{"format":1}`, `{"format":3}`, strings.Replace(string(good), `"sealed":"`, `"sealed":"AAAA`, 1), string(good[:60]) + "A" + string(good[61:]), `{"unknown":1}`, string(good[:len(good)/2])} {
 		require.NoError(t, os.WriteFile(c.Checkpoint, []byte(bad), 0o600))
-		_, err := unproven(t.Context(), rdb, c)
+		_, err := migratetest.Unproven(t.Context(), rdb, c)
 		require.ErrorIs(t, err, migrate.ErrCheckpoint, bad)
 		after, err := os.ReadFile(c.Checkpoint)
 		require.NoError(t, err)
 		require.Equal(t, bad, string(after), "the file is kept")
 	}
 	c.Checkpoint = filepath.Join(t.TempDir(), "no such directory", "checkpoint")
-	_, err = unproven(t.Context(), rdb, c)
+	_, err = migratetest.Unproven(t.Context(), rdb, c)
 	require.ErrorIs(t, err, os.ErrNotExist)
 	require.True(t, json.Valid(good))
 }
@@ -192,39 +194,39 @@ func TestCheckpointOfOtherKeys(t *testing.T) {
 	t.Parallel()
 	rdb := shared.Single.Client(t)
 	ns := t.Name()
-	service := func(start string) nameless { return nameless{KEK: keyring(t), Start: start} }
+	service := func(start string) nameless { return nameless{KEK: sealtest.Keyring(t), Start: start} }
 	former, ours, another := service("kms:"), service("kms:"), service("kms:")
 	const n = 600
-	app := sealedStore(t, rdb, envelopeOf(t, former), ns)
+	app := migratetest.SealedStore(t, rdb, sealtest.EnvelopeOf(t, former), ns)
 	for i := range n {
 		require.NoError(t, app.Set(t.Context(), fmt.Sprint("k", i), "v"))
 	}
 	c := migrate.Config{
-		Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: envelopeOf(t, ours), OldKeys: envelopeOf(t, former),
+		Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: sealtest.EnvelopeOf(t, ours), OldKeys: sealtest.EnvelopeOf(t, former),
 		Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
 	}
 	interrupted(t, rdb, c, n)
 	for what, other := range map[string]migrate.Config{
-		"keys":     {Keys: envelopeOf(t, another), OldKeys: c.OldKeys},
-		"old keys": {Keys: c.Keys, OldKeys: envelopeOf(t, another)},
+		"keys":     {Keys: sealtest.EnvelopeOf(t, another), OldKeys: c.OldKeys},
+		"old keys": {Keys: c.Keys, OldKeys: sealtest.EnvelopeOf(t, another)},
 	} {
 		other.Operation, other.From, other.Checkpoint = c.Operation, c.From, c.Checkpoint
-		_, err := unproven(t.Context(), rdb, other)
+		_, err := migratetest.Unproven(t.Context(), rdb, other)
 		require.ErrorIs(t, err, migrate.ErrCheckpoint, what)
 	}
-	c.Keys, c.OldKeys = envelopeOf(t, ours), envelopeOf(t, former) // another process
+	c.Keys, c.OldKeys = sealtest.EnvelopeOf(t, ours), sealtest.EnvelopeOf(t, former) // another process
 	r := run(t, rdb, c)
 	require.True(t, r.Done())
 	for i := range n {
-		require.Equal(t, "v", value(t, sealedStore(t, rdb, c.Keys, ns), fmt.Sprint("k", i)))
+		require.Equal(t, "v", value(t, migratetest.SealedStore(t, rdb, c.Keys, ns), fmt.Sprint("k", i)))
 	}
 
 	// Vault shows when it has rotated its key.
-	vault := keyring(t)
-	c.Keys, c.OldKeys = envelopeOf(t, nameless{KEK: vault, Start: "vault:v1:"}), envelopeOf(t, ours)
+	vault := sealtest.Keyring(t)
+	c.Keys, c.OldKeys = sealtest.EnvelopeOf(t, nameless{KEK: vault, Start: "vault:v1:"}), sealtest.EnvelopeOf(t, ours)
 	interrupted(t, rdb, c, n)
-	c.Keys = envelopeOf(t, either{nameless{KEK: vault, Start: "vault:v2:"}, nameless{KEK: vault, Start: "vault:v1:"}})
-	_, err := unproven(t.Context(), rdb, c)
+	c.Keys = sealtest.EnvelopeOf(t, either{nameless{KEK: vault, Start: "vault:v2:"}, nameless{KEK: vault, Start: "vault:v1:"}})
+	_, err := migratetest.Unproven(t.Context(), rdb, c)
 	require.ErrorIs(t, err, migrate.ErrCheckpoint)
 	require.ErrorContains(t, err, "rotated")
 }
@@ -248,22 +250,22 @@ func TestResealUnderAKeyService(t *testing.T) {
 	t.Parallel()
 	rdb := shared.Single.Client(t)
 	ns := t.Name()
-	kek := nameless{KEK: keyring(t), Start: "kms:"}
+	kek := nameless{KEK: sealtest.Keyring(t), Start: "kms:"}
 	const n = 600
-	app := sealedStore(t, rdb, envelopeOf(t, kek), ns)
+	app := migratetest.SealedStore(t, rdb, sealtest.EnvelopeOf(t, kek), ns)
 	for i := range n {
 		require.NoError(t, app.Set(t.Context(), fmt.Sprint(i), "v"))
 	}
 	c := migrate.Config{
-		Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: envelopeOf(t, kek),
+		Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: sealtest.EnvelopeOf(t, kek),
 		Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
 	}
 	first := interrupted(t, rdb, c, n)
-	c.Keys = envelopeOf(t, kek) // another process: another data key
+	c.Keys = sealtest.EnvelopeOf(t, kek) // another process: another data key
 	r := run(t, rdb, c)
 	require.EqualValues(t, n, r.Written, "each once: the second run knew the data key of the first")
 	require.Less(t, first.Written, int64(n))
-	c.Keys = envelopeOf(t, kek)
+	c.Keys = sealtest.EnvelopeOf(t, kek)
 	r = run(t, rdb, c)
 	require.EqualValues(t, n, r.Written, "a new job reseals all: nothing tells the present key from an older one")
 }

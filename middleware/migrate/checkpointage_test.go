@@ -10,7 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
@@ -50,7 +52,7 @@ func TestCheckpointSealedByTheApplication(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	const n = 300
 	fill(t, rdb, "ns", n)
-	a := keyring(t)
+	a := sealtest.Keyring(t)
 	c := migrate.Config{
 		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: a, Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
 	}
@@ -67,7 +69,7 @@ func TestCheckpointSealedByTheApplication(t *testing.T) {
 	require.NoError(t, err)
 	plaintext, err := b.Open(t.Context(), outer.Sealed, wire.HeaderSize, false, name)
 	require.NoError(t, err)
-	app := sealedStore(t, rdb, a, "ns", middleware.WithCodec(middleware.JSON[json.RawMessage]()))
+	app := migratetest.SealedStore(t, rdb, a, "ns", middleware.WithCodec(middleware.JSON[json.RawMessage]()))
 	require.NoError(t, app.Set(t.Context(), name, json.RawMessage(plaintext)))
 	outer.Sealed = stored(t, rdb, "ns:"+name)
 	for _, kind := range []byte{outer.Sealed[3], byte(wire.KeyCheck)} {
@@ -75,7 +77,7 @@ func TestCheckpointSealedByTheApplication(t *testing.T) {
 		data, err = json.Marshal(outer)
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(c.Checkpoint, data, 0o600))
-		_, err = unproven(t.Context(), rdb, c)
+		_, err = migratetest.Unproven(t.Context(), rdb, c)
 		require.ErrorIs(t, err, migrate.ErrCheckpoint)
 	}
 }
@@ -86,7 +88,7 @@ func TestCheckpointAge(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	const n, day = 300, 24 * time.Hour
 	fill(t, rdb, "ns", n)
-	a := keyring(t)
+	a := sealtest.Keyring(t)
 	c := migrate.Config{
 		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: a, Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
 	}
@@ -100,7 +102,7 @@ func TestCheckpointAge(t *testing.T) {
 	}
 	for _, age := range []time.Duration{7*day + time.Minute, 365 * day, -2 * time.Hour} {
 		written(age)
-		r, err := unproven(t.Context(), rdb, c)
+		r, err := migratetest.Unproven(t.Context(), rdb, c)
 		require.ErrorIs(t, err, migrate.ErrCheckpoint, age)
 		require.Zero(t, r.Seen)
 		require.FileExists(t, c.Checkpoint)
@@ -118,7 +120,7 @@ func TestCheckpointOfACompleteRun(t *testing.T) {
 	const n = 300
 	fill(t, rdb, "ns", n)
 	c := migrate.Config{
-		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t), Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
 	}
 	interrupted(t, rdb, c, n)
 	copied, err := os.ReadFile(c.Checkpoint)
@@ -126,7 +128,7 @@ func TestCheckpointOfACompleteRun(t *testing.T) {
 	require.True(t, run(t, rdb, c).Done())
 	fill(t, rdb, "ns", n) // the application was rolled back
 	require.NoError(t, os.WriteFile(c.Checkpoint, copied, 0o600))
-	r, err := unproven(t.Context(), rdb, c)
+	r, err := migratetest.Unproven(t.Context(), rdb, c)
 	require.ErrorIs(t, err, migrate.ErrCheckpoint)
 	require.False(t, r.Complete)
 	require.NoError(t, os.Remove(c.Checkpoint))

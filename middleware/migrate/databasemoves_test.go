@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -23,7 +24,7 @@ func TestEntryMovedIntoTheDatabaseDuringARun(t *testing.T) {
 	defer seventh.Close()
 	fill(t, rdb, "ns", 200)
 	require.NoError(t, seventh.Set(t.Context(), "ns:late", "plaintext", 0).Err())
-	c := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t)}
+	c := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t)}
 
 	const warning = "SWAPDB, MOVE or CONFIG RESETSTAT was called during the run"
 	end := halfway(t, rdb, c)
@@ -54,7 +55,7 @@ func TestEntryMovedIntoTheDatabaseBetweenRuns(t *testing.T) {
 	fill(t, rdb, "ns", n)
 	require.NoError(t, seventh.Set(t.Context(), "ns:late", "plaintext", 0).Err())
 	c := migrate.Config{
-		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t),
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t),
 		Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
 	}
 	interrupted(t, rdb, c, n)

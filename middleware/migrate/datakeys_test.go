@@ -12,6 +12,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/aeadtest"
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -59,7 +60,7 @@ func TestManyDataKeys(t *testing.T) {
 			for i := range c.dataKeys {
 				e, err := aead.NewEnvelope(ctx, kms)
 				require.NoError(t, err)
-				app := sealedStore(t, rdb, e, ns)
+				app := migratetest.SealedStore(t, rdb, e, ns)
 				for _, k := range order[i*per : (i+1)*per] {
 					require.NoError(t, app.Set(ctx, fmt.Sprint("k", k), fmt.Sprint("value ", k)))
 				}
@@ -103,7 +104,7 @@ func TestManyDataKeys(t *testing.T) {
 			require.EqualValues(t, c.entries, r.AlreadyDone)
 			require.LessOrEqual(t, kms.Decrypts()-before, 1)
 			kms.DestroyOldKeys(t)
-			app := sealedStore(t, rdb, fresh(), ns)
+			app := migratetest.SealedStore(t, rdb, fresh(), ns)
 			for i := range c.entries {
 				require.Equal(t, fmt.Sprint("value ", i), value(t, app, fmt.Sprint("k", i)))
 			}

@@ -13,7 +13,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
@@ -54,7 +56,7 @@ func TestFailoverOfCopies(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t, "--cluster-node-timeout", "60000") // no failover but those below
 	replicas := []*redistest.Server{1: cluster.StartReplica(t, 1), 2: cluster.StartReplica(t, 2)}
-	a, keys := envelope(t), newPRFKeys(t, 2)
+	a, keys := sealtest.Envelope(t), newPRFKeys(t, 2)
 	var down []*redistest.Server
 	const n = 90
 	key := func(i int) string { return fmt.Sprint("k", i) }
@@ -75,7 +77,7 @@ func TestFailoverOfCopies(t *testing.T) {
 	} {
 		// Not parallel: one failover at a time.
 		rdb, ctx, master := cluster.Client(t), t.Context(), cluster.Nodes()[c.node]
-		old := sealedStore(t, rdb, a, c.ns, c.before...)
+		old := migratetest.SealedStore(t, rdb, a, c.ns, c.before...)
 		for i := range n {
 			require.NoError(t, old.Set(ctx, key(i), fmt.Sprint("v", i), store.WithTags([]string{"all"})))
 		}
@@ -108,7 +110,7 @@ func TestFailoverOfCopies(t *testing.T) {
 		down = append(down, master)
 		awaitTakeover(t, master, up...)
 		fresh := cluster.Client(t)
-		was, now := sealedStore(t, fresh, a, c.ns, c.before...), sealedStore(t, fresh, a, c.to, c.after...)
+		was, now := migratetest.SealedStore(t, fresh, a, c.ns, c.before...), migratetest.SealedStore(t, fresh, a, c.to, c.after...)
 		for i := range n {
 			got, err := was.Get(ctx, key(i))
 			if err != nil {
@@ -141,8 +143,8 @@ func TestTagsOfRenamedEntriesAreCopiedAgain(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t)
 	rdb, ctx := cluster.Client(t), t.Context()
-	a, keys := envelope(t), newPRFKeys(t, 2)
-	old := sealedStore(t, rdb, a, "ns", middleware.WithHiddenKeys(keys.set(t, 0)))
+	a, keys := sealtest.Envelope(t), newPRFKeys(t, 2)
+	old := migratetest.SealedStore(t, rdb, a, "ns", middleware.WithHiddenKeys(keys.set(t, 0)))
 	const n = 300
 	for i := range n {
 		require.NoError(t, old.Set(ctx, fmt.Sprint("k", i), "v", store.WithTags([]string{"all"})))
@@ -180,7 +182,7 @@ func TestTagsOfRenamedEntriesAreCopiedAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, r.Done(), "%+v", r)
 	require.Positive(t, r.Restarts)
-	now := sealedStore(t, rdb, a, "ns", middleware.WithHiddenKeys(keys.only(t, 1)))
+	now := migratetest.SealedStore(t, rdb, a, "ns", middleware.WithHiddenKeys(keys.only(t, 1)))
 	require.Len(t, scanned(t, rdb, "ns:*"), n)
 	require.NoError(t, now.Invalidate(ctx, store.WithInvalidateTags([]string{"all"})))
 	require.Empty(t, scanned(t, rdb, "ns:*"), "every entry has its tag")

@@ -7,7 +7,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -18,7 +20,7 @@ func TestFilters(t *testing.T) {
 		ctx := t.Context()
 		require.NoError(t, rdb.Set(ctx, ns+":rl:1", "1", 0).Err())
 		require.NoError(t, rdb.Set(ctx, ns+":user:1", "alice", 0).Err())
-		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keyring(t), Exclude: []string{"rl:"}}
+		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: sealtest.Keyring(t), Exclude: []string{"rl:"}}
 		r := run(t, rdb, config)
 		require.True(t, r.Done(), "%+v", r)
 		require.EqualValues(t, 1, r.Excluded)
@@ -41,7 +43,7 @@ func TestFilters(t *testing.T) {
 			{Exclude: []string{"x:"}, From: migrate.Space{Prefix: ns + ":"}},
 		} {
 			c.Operation, c.Keys = migrate.Seal, config.Keys
-			r, err := unproven(ctx, rdb, c)
+			r, err := migratetest.Unproven(ctx, rdb, c)
 			require.ErrorIs(t, err, migrate.ErrConfig)
 			require.NotContains(t, err.Error(), "rl")
 			require.Nil(t, r)
@@ -75,7 +77,7 @@ func TestOneNodeOfACluster(t *testing.T) {
 	t.Parallel()
 	rdb := shared.Cluster.Nodes()[0].Client(t)
 	for _, o := range []migrate.Operation{migrate.Seal, migrate.Reseal, migrate.Unseal} {
-		_, err := unproven(t.Context(), rdb, migrate.Config{Operation: o, Keys: keyring(t), DryRun: true})
+		_, err := migratetest.Unproven(t.Context(), rdb, migrate.Config{Operation: o, Keys: sealtest.Keyring(t), DryRun: true})
 		require.ErrorIs(t, err, migrate.ErrClusterNode)
 		require.ErrorIs(t, err, migrate.ErrConfig)
 		require.ErrorContains(t, err, "redis+cluster://")
@@ -91,7 +93,7 @@ func TestOtherTypesStayBehind(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	require.NoError(t, rdb.Set(t.Context(), "old:a", "v", 0).Err())
 	require.NoError(t, rdb.HSet(t.Context(), "old:hash", "f", "v").Err())
-	r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Prefix: "old:"}, To: &migrate.Space{Namespace: "new"}, Keys: keyring(t)})
+	r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Prefix: "old:"}, To: &migrate.Space{Namespace: "new"}, Keys: sealtest.Keyring(t)})
 	require.EqualValues(t, 1, r.NotChanged())
 	require.False(t, r.Done())
 }
@@ -101,7 +103,7 @@ func TestDryRunProvesTheCommands(t *testing.T) {
 	t.Parallel()
 	for _, rules := range []string{"~* +@all -set", "~* +@all -evalsha -eval"} {
 		server := redistest.StartWith(t, redistest.Options{User: "mover", Password: "secret", Rules: rules})
-		_, err := unproven(t.Context(), server.Client(t), migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), DryRun: true})
+		_, err := migratetest.Unproven(t.Context(), server.Client(t), migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t), DryRun: true})
 		require.ErrorContains(t, err, "a real run would fail, because Redis refuses EVAL, EVALSHA or SET", rules)
 		require.Zero(t, server.Client(t).DBSize(t.Context()).Val())
 	}

@@ -9,6 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -18,7 +20,7 @@ import (
 func TestEntriesThatAreNotValues(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		a := keyring(t)
+		a := sealtest.Keyring(t)
 		numbers := []string{"0", "7", "-1", "9223372036854775807", "-9223372036854775808"}
 		texts := []string{"", "-", "-0", "007", "+1", "1.5", " 1", "1\n", "9223372036854775808", "1e3", "0x10", "1_000", "HYLL and goodbye, all of you"}
 		for i, v := range append(numbers, texts...) {
@@ -76,7 +78,7 @@ func TestEntriesThatAreNotValues(t *testing.T) {
 		answer, why = audited(t, rdb, scope).AnythingPlaintext()
 		require.Equal(t, audit.No, answer, why)
 		config.LeaveNumbers, config.Operation = true, migrate.Unseal
-		_, err := unproven(ctx, rdb, config)
+		_, err := migratetest.Unproven(ctx, rdb, config)
 		require.ErrorIs(t, err, migrate.ErrConfig)
 	})
 }
@@ -85,7 +87,7 @@ func TestEntriesThatAreNotValues(t *testing.T) {
 func TestSizesOfValues(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		a := keyring(t)
+		a := sealtest.Keyring(t)
 		sizes := []int{0, 1, 8191, 8192, 8193, 100_000, 1<<20 + 1}
 		for i := range 600 { // more than are read at a time
 			require.NoError(t, rdb.Set(ctx, name(ns, i), strings.Repeat("v", sizes[i%len(sizes)%5]), time.Hour).Err())
@@ -102,7 +104,7 @@ func TestSizesOfValues(t *testing.T) {
 			require.EqualValues(t, 1, r.OtherTypes["list"])
 			require.Zero(t, r.Disappeared)
 		}
-		app := sealedStore(t, rdb, a, ns)
+		app := migratetest.SealedStore(t, rdb, a, ns)
 		for i := range 600 {
 			want := sizes[i%len(sizes)%5]
 			if i < len(sizes)-1 {

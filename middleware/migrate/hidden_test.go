@@ -20,7 +20,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
@@ -50,7 +52,7 @@ func (k *prfKeys) set(t testing.TB, primary int) *prf.Set {
 	handle, err := k.manager.Handle()
 	require.NoError(t, err)
 	var sealed bytes.Buffer
-	kek := keyring(t)
+	kek := sealtest.Keyring(t)
 	require.NoError(t, handle.Write(keyset.NewBinaryWriter(&sealed), kek))
 	set, err := aead.OpenPRF(t.Context(), aead.BytesSource(sealed.Bytes()), kek)
 	require.NoError(t, err)
@@ -89,8 +91,8 @@ func scanned(t testing.TB, rdb redis.UniversalClient, pattern string) map[string
 // Reseal moves entries to the primary PRF key, with expiry and tags. The old PRF key can then be disabled.
 func TestRenameToANewPRFKey(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		a, keys, ctx := envelope(t), newPRFKeys(t, 2), t.Context()
-		before := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 0)), middleware.WithPadding())
+		a, keys, ctx := sealtest.Envelope(t), newPRFKeys(t, 2), t.Context()
+		before := migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 0)), middleware.WithPadding())
 		require.NoError(t, before.Check(ctx))
 		const n = 150
 		for i := range n {
@@ -111,7 +113,7 @@ func TestRenameToANewPRFKey(t *testing.T) {
 			ttl[fmt.Sprint("user:", i)] = left
 		}
 
-		both := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 1)), middleware.WithPadding())
+		both := migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 1)), middleware.WithPadding())
 		require.NoError(t, both.Set(ctx, "new", "already"))
 		config := migrate.Config{
 			Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: a, HiddenKeys: keys.set(t, 1),
@@ -136,7 +138,7 @@ func TestRenameToANewPRFKey(t *testing.T) {
 		}
 		require.Len(t, scanned(t, rdb, "gocache_tag_"+ns+":*"), 4, "the sets of the old pseudonyms are gone")
 
-		app := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.only(t, 1)))
+		app := migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.only(t, 1)))
 		for i := range n {
 			key := fmt.Sprint("user:", i)
 			got, left, err := app.GetWithTTL(ctx, key)
@@ -165,9 +167,9 @@ func TestRenameToANewPRFKey(t *testing.T) {
 // An entry under both names was written by the application under the primary key, or by a run that was killed.
 func TestRenameKeepsTheNewerEntry(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		a, keys, ctx := envelope(t), newPRFKeys(t, 2), t.Context()
-		older := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.only(t, 0)))
-		newer := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.only(t, 1)))
+		a, keys, ctx := sealtest.Envelope(t), newPRFKeys(t, 2), t.Context()
+		older := migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.only(t, 0)))
+		newer := migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.only(t, 1)))
 		require.NoError(t, older.Set(ctx, "k", "old"))
 		require.NoError(t, newer.Set(ctx, "k", "new"))
 		require.NoError(t, older.Set(ctx, "planted", "old"))
@@ -203,23 +205,23 @@ func TestRenameKeepsTheNewerEntry(t *testing.T) {
 // Without the key in the value, nothing can be renamed. Such entries keep the older PRF key in use.
 func TestOneWayNamesStay(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		a, keys, ctx := envelope(t), newPRFKeys(t, 2), t.Context()
-		before := sealedStore(t, rdb, a, ns, middleware.WithOneWayKeys(keys.set(t, 0)))
+		a, keys, ctx := sealtest.Envelope(t), newPRFKeys(t, 2), t.Context()
+		before := migratetest.SealedStore(t, rdb, a, ns, middleware.WithOneWayKeys(keys.set(t, 0)))
 		require.NoError(t, before.Set(ctx, "token", "session"))
 		config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: a, OneWayKeys: keys.set(t, 1)}
 		r := run(t, rdb, config)
 		require.EqualValues(t, 1, r.OneWay)
 		require.EqualValues(t, 1, r.NotChanged())
 		require.Zero(t, r.Written)
-		require.Equal(t, "session", value(t, sealedStore(t, rdb, a, ns, middleware.WithOneWayKeys(keys.set(t, 1))), "token"))
+		require.Equal(t, "session", value(t, migratetest.SealedStore(t, rdb, a, ns, middleware.WithOneWayKeys(keys.set(t, 1))), "token"))
 
 		// An entry under the primary PRF key is sealed again in place.
-		fresh := envelope(t)
+		fresh := sealtest.Envelope(t)
 		config.OneWayKeys, config.Keys, config.OldKeys = keys.set(t, 0), fresh, a
 		r = run(t, rdb, config)
 		require.True(t, r.Done(), "%+v", r)
 		require.EqualValues(t, 1, r.Written)
-		require.Equal(t, "session", value(t, sealedStore(t, rdb, fresh, ns, middleware.WithOneWayKeys(keys.only(t, 0))), "token"))
+		require.Equal(t, "session", value(t, migratetest.SealedStore(t, rdb, fresh, ns, middleware.WithOneWayKeys(keys.only(t, 0))), "token"))
 
 		for _, wrong := range []migrate.Config{
 			{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, OneWayKeys: keys.set(t, 0)},
@@ -230,11 +232,11 @@ func TestOneWayNamesStay(t *testing.T) {
 			{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, To: &migrate.Space{Namespace: ns, Prefix: "p"}, HiddenKeys: keys.set(t, 0)},
 		} {
 			wrong.Keys = fresh
-			_, err := unproven(ctx, rdb, wrong)
+			_, err := migratetest.Unproven(ctx, rdb, wrong)
 			require.ErrorIs(t, err, migrate.ErrConfig)
 		}
 		// Filters that meet such a value cannot decide.
-		_, err := unproven(ctx, rdb, migrate.Config{
+		_, err := migratetest.Unproven(ctx, rdb, migrate.Config{
 			Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Exclude: []string{"p"}, Keys: fresh, HiddenKeys: keys.set(t, 0),
 		})
 		require.ErrorIs(t, err, migrate.ErrConfig)
@@ -246,12 +248,12 @@ func TestMoveWithTwoPRFKeys(t *testing.T) {
 	t.Parallel()
 	rdb, keys := redistest.Start(t).Client(t), newPRFKeys(t, 2)
 	for _, o := range []migrate.Operation{migrate.Seal, migrate.Reseal, migrate.Unseal} {
-		config := migrate.Config{Operation: o, From: migrate.Space{Namespace: "ns"}, To: &migrate.Space{Namespace: "new"}, Keys: envelope(t), HiddenKeys: keys.set(t, 1)}
-		_, err := unproven(t.Context(), rdb, config)
+		config := migrate.Config{Operation: o, From: migrate.Space{Namespace: "ns"}, To: &migrate.Space{Namespace: "new"}, Keys: sealtest.Envelope(t), HiddenKeys: keys.set(t, 1)}
+		_, err := migratetest.Unproven(t.Context(), rdb, config)
 		require.ErrorIs(t, err, migrate.ErrConfig)
 		require.ErrorContains(t, err, "several enabled keys")
 		config.HiddenKeys = keys.only(t, 1)
-		_, err = unproven(t.Context(), rdb, config)
+		_, err = migratetest.Unproven(t.Context(), rdb, config)
 		require.NoError(t, err)
 	}
 }
@@ -259,8 +261,8 @@ func TestMoveWithTwoPRFKeys(t *testing.T) {
 // A name under a PRF key that was not given stays, also where another key has the same id.
 func TestUnknownPRFKeysAreLeft(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		a, keys, other, ctx := envelope(t), newPRFKeys(t, 1), newPRFKeys(t, 2), t.Context()
-		s := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 0)))
+		a, keys, other, ctx := sealtest.Envelope(t), newPRFKeys(t, 1), newPRFKeys(t, 2), t.Context()
+		s := migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 0)))
 		require.NoError(t, s.Set(ctx, "k", "v"))
 		config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: a, HiddenKeys: other.set(t, 0)}
 		posing := other.set(t, 0)
@@ -278,9 +280,9 @@ func TestUnknownPRFKeysAreLeft(t *testing.T) {
 // Seal hides entries under plain names, plaintext and sealed ones, with expiry and tags. Unseal restores them.
 func TestSealHidesPlainNames(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		a, keys, ctx := envelope(t), newPRFKeys(t, 1), t.Context()
-		plain := sealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.WritePlaintext))
-		visible := sealedStore(t, rdb, a, ns)
+		a, keys, ctx := sealtest.Envelope(t), newPRFKeys(t, 1), t.Context()
+		plain := migratetest.SealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.WritePlaintext))
+		visible := migratetest.SealedStore(t, rdb, a, ns)
 		tagged := func(tag string) []store.Option {
 			return []store.Option{store.WithTags([]string{tag}), store.WithExpiration(time.Hour)}
 		}
@@ -302,7 +304,7 @@ func TestSealHidesPlainNames(t *testing.T) {
 		require.EqualValues(t, 1, r.Excluded)
 		require.EqualValues(t, 1, r.TooLarge)
 		require.EqualValues(t, 1, r.NotChanged())
-		app := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 0)))
+		app := migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 0)))
 		for key, want := range map[string]string{"user:plaintext": "p", "user:sealed": "s", "user:forever": "f", digest: "d"} {
 			require.Equal(t, want, value(t, app, key))
 			require.Zero(t, rdb.Exists(ctx, ns+":"+key).Val())
@@ -319,7 +321,7 @@ func TestSealHidesPlainNames(t *testing.T) {
 		require.Equal(t, "f", value(t, app, "user:forever"))
 
 		// Back again, with a sealed end that the plaintext must not outlive.
-		expiring := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 0)), middleware.WithAuthenticatedExpiry())
+		expiring := migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 0)), middleware.WithAuthenticatedExpiry())
 		require.NoError(t, expiring.Set(ctx, "user:expiring", "e", store.WithExpiration(time.Hour)))
 		names, err = audit.Pseudonyms(ns, "user:expiring", keys.set(t, 0))
 		require.NoError(t, err)
@@ -340,9 +342,9 @@ func TestSealHidesPlainNames(t *testing.T) {
 // Unseal keep them, and the store shows none of them.
 func TestSealSealsTheTagsOfPlaintext(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		a, keys, ctx := envelope(t), newPRFKeys(t, 2), t.Context()
-		plain := sealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.WritePlaintext))
-		visible := sealedStore(t, rdb, a, ns)
+		a, keys, ctx := sealtest.Envelope(t), newPRFKeys(t, 2), t.Context()
+		plain := migratetest.SealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.WritePlaintext))
+		visible := migratetest.SealedStore(t, rdb, a, ns)
 		token := strings.Repeat("t", 42) + "A" // the form of a pseudonym
 		const n = 7
 		key := func(i int) string { return fmt.Sprint("planted-key-", i) }
@@ -371,7 +373,7 @@ func TestSealSealsTheTagsOfPlaintext(t *testing.T) {
 		require.True(t, run(t, rdb, config).Done(), "nothing is left to do")
 
 		// Touch lets the sets live as long as the entry.
-		app := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 0)))
+		app := migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 0)))
 		require.NoError(t, app.Touch(ctx, key(0), 900*time.Hour))
 		living := 0
 		for set := range scanned(t, rdb, "gocache_tag_"+ns+":*") {
@@ -384,7 +386,7 @@ func TestSealSealsTheTagsOfPlaintext(t *testing.T) {
 		// A change of the PRF key keeps them.
 		r = run(t, rdb, migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: a, HiddenKeys: keys.set(t, 1)})
 		require.EqualValues(t, n+3, r.Renamed)
-		newest := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.only(t, 1)))
+		newest := migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.only(t, 1)))
 		require.NoError(t, newest.Invalidate(ctx, store.WithInvalidateTags([]string{"planted-tag-1"})))
 		for i := range n {
 			_, err := newest.Get(ctx, key(i))
@@ -404,8 +406,8 @@ func TestSealSealsTheTagsOfPlaintext(t *testing.T) {
 // A run that ends after any of its steps, and is started again, seals all tags.
 func TestSealOfTagsGoesOn(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		a, set, ctx := envelope(t), newPRFKeys(t, 1).set(t, 0), t.Context()
-		plain := sealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.WritePlaintext))
+		a, set, ctx := sealtest.Envelope(t), newPRFKeys(t, 1).set(t, 0), t.Context()
+		plain := migratetest.SealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.WritePlaintext))
 		const n = 20
 		for i := range n {
 			require.NoError(t, plain.Set(ctx, fmt.Sprint("k", i), "v", store.WithTags([]string{"all", fmt.Sprint("tag", i%2)})))
@@ -416,7 +418,7 @@ func TestSealOfTagsGoesOn(t *testing.T) {
 		for steps := int64(1); ; steps++ {
 			limited, cancel := context.WithCancel(small(ctx, 3))
 			cut.after(steps, cancel)
-			r, err := unproven(limited, rdb, config)
+			r, err := migratetest.Unproven(limited, rdb, config)
 			cancel()
 			if err == nil {
 				require.True(t, r.Done(), "%+v", r)
@@ -424,7 +426,7 @@ func TestSealOfTagsGoesOn(t *testing.T) {
 			}
 			require.Less(t, steps, int64(500))
 		}
-		app := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(set))
+		app := migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(set))
 		r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a, HiddenKeys: set})
 		require.EqualValues(t, n, r.Written)
 		require.NoError(t, app.Invalidate(ctx, store.WithInvalidateTags([]string{"all"})))
@@ -464,8 +466,8 @@ func (c *cutting) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 // While the application increments counters, creates locks and deletes entries, a run loses nothing and revives nothing.
 func TestRenameUnderLiveWriters(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		a, keys, ctx := envelope(t), newPRFKeys(t, 2), t.Context()
-		app := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 1)))
+		a, keys, ctx := sealtest.Envelope(t), newPRFKeys(t, 2), t.Context()
+		app := migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 1)))
 		const counters, writers, increments = 8, 4, 60
 		set := keys.set(t, 1)
 		stop := make(chan struct{})
@@ -477,7 +479,7 @@ func TestRenameUnderLiveWriters(t *testing.T) {
 					return
 				default:
 				}
-				if _, err := unproven(ctx, rdb, migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: a, HiddenKeys: set}); err != nil {
+				if _, err := migratetest.Unproven(ctx, rdb, migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: a, HiddenKeys: set}); err != nil {
 					t.Error(err)
 					return
 				}
@@ -487,7 +489,7 @@ func TestRenameUnderLiveWriters(t *testing.T) {
 		_, clustered := rdb.(*redis.ClusterClient)
 		var moved atomic.Int64 // locks that a run has given their new names before SetIfNotExists looked for those
 		for w := range writers {
-			s := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(set))
+			s := migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(set))
 			work.Go(func() error {
 				for i := range increments {
 					if _, err := s.Increment(ctx, fmt.Sprint("counter", i%counters), 1); err != nil {

@@ -7,6 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/prf"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -15,7 +17,7 @@ import (
 // not be restored. Nothing is written before an entry proves them.
 func TestPRFKeysAreProven(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		ctx, a, keys, other := t.Context(), envelope(t), newPRFKeys(t, 2), newPRFKeys(t, 1)
+		ctx, a, keys, other := t.Context(), sealtest.Envelope(t), newPRFKeys(t, 2), newPRFKeys(t, 1)
 		for name, oneWay := range map[string]bool{"hidden": false, "oneway": true} {
 			ns := ns + "-" + name
 			options := func(keys *prfKeys, i int) middleware.Option {
@@ -24,7 +26,7 @@ func TestPRFKeysAreProven(t *testing.T) {
 				}
 				return middleware.WithHiddenKeys(keys.set(t, i))
 			}
-			app := sealedStore(t, rdb, a, ns, options(keys, 0))
+			app := migratetest.SealedStore(t, rdb, a, ns, options(keys, 0))
 			require.NoError(t, app.Check(ctx))
 			require.NoError(t, rdb.Set(ctx, ns+":plain", "p", 0).Err())
 			config := func(keys *prfKeys, i int) migrate.Config {

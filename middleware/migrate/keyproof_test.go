@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
@@ -54,7 +56,7 @@ func TestKeyCheckRefuses(t *testing.T) {
 	counted := &scans{}
 	rdb.AddHook(counted)
 	ns := "keycheck-refuses"
-	app, wrong := envelope(t), envelope(t)
+	app, wrong := sealtest.Envelope(t), sealtest.Envelope(t)
 	fill(t, rdb, ns, 50)
 	from := migrate.Space{Namespace: ns}
 	before := keyCheck(t, rdb, app, ns)
@@ -94,7 +96,7 @@ func TestKeyCheckRefuses(t *testing.T) {
 // A key check that opens proves the keys, and no run makes or seals one.
 func TestKeyCheckProves(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		a := keyring(t)
+		a := sealtest.Keyring(t)
 		fill(t, rdb, ns, 20)
 		check := keyCheck(t, rdb, a, ns)
 		r, err := migrate.Run(t.Context(), rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a})
@@ -118,11 +120,11 @@ func TestKeyCheckProves(t *testing.T) {
 func TestProof(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		a, old := keyring(t), keyring(t)
+		a, old := sealtest.Keyring(t), sealtest.Keyring(t)
 		fill(t, rdb, ns, 20)
-		app := sealedStore(t, rdb, a, ns)
+		app := migratetest.SealedStore(t, rdb, a, ns)
 		require.NoError(t, app.Set(ctx, "proof", "v"))
-		require.NoError(t, sealedStore(t, rdb, old, ns).Set(ctx, "old", "v"))
+		require.NoError(t, migratetest.SealedStore(t, rdb, old, ns).Set(ctx, "old", "v"))
 		base := migrate.Config{From: migrate.Space{Namespace: ns}, Keys: a, OldKeys: old}
 		for _, base.Operation = range []migrate.Operation{migrate.Seal, migrate.Reseal, migrate.Unseal} {
 			for want, change := range map[error]func(c *migrate.Config){
@@ -159,8 +161,8 @@ func TestProof(t *testing.T) {
 func TestFirstSealedValuesMustOpen(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		wrong := envelope(t)
-		app := sealedStore(t, rdb, envelope(t), ns)
+		wrong := sealtest.Envelope(t)
+		app := migratetest.SealedStore(t, rdb, sealtest.Envelope(t), ns)
 		fill(t, rdb, ns, 100)
 		for i := range 3 {
 			require.NoError(t, app.Set(ctx, fmt.Sprint("sealed", i), "v"))
@@ -196,11 +198,11 @@ func TestFirstSealedValuesMustOpen(t *testing.T) {
 // The values before the first write decide, and a few that are damaged do not stop a run.
 func TestSomeDamagedValuesDoNotStopARun(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		a := keyring(t)
+		a := sealtest.Keyring(t)
 		for i := range 3 {
-			require.NoError(t, sealedStore(t, rdb, keyring(t), ns).Set(t.Context(), fmt.Sprint(i), "v"))
+			require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.Keyring(t), ns).Set(t.Context(), fmt.Sprint(i), "v"))
 		}
-		require.NoError(t, sealedStore(t, rdb, a, ns).Set(t.Context(), "good", "v"))
+		require.NoError(t, migratetest.SealedStore(t, rdb, a, ns).Set(t.Context(), "good", "v"))
 		fill(t, rdb, ns, 10)
 		r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a})
 		require.EqualValues(t, 10, r.Written)
@@ -230,15 +232,15 @@ func TestUnprovenRunEndsAtTheFirstRefusal(t *testing.T) {
 		for what, to := range map[string]*migrate.Space{"in place": nil, "moved": {Namespace: ns + "-to"}} {
 			const entries, batch = 1000, 20
 			fill(t, rdb, ns, entries)
-			a := sealedStore(t, rdb, keyring(t), ns)
-			keys := &sealHook{AEADWithContext: keyring(t)}
+			a := migratetest.SealedStore(t, rdb, sealtest.Keyring(t), ns)
+			keys := &sealHook{AEADWithContext: sealtest.Keyring(t)}
 			keys.n.Store(entries / 2)
 			keys.do = func() {
 				for i := range entries {
 					require.NoError(t, a.Set(t.Context(), fmt.Sprint("k", i), "v"))
 				}
 			}
-			r, err := unproven(tuned(t.Context(), rediswalk.Tuning{Workers: 1, BatchSize: batch}), rdb, migrate.Config{
+			r, err := migratetest.Unproven(tuned(t.Context(), rediswalk.Tuning{Workers: 1, BatchSize: batch}), rdb, migrate.Config{
 				Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, To: to, Keys: keys,
 			})
 			require.ErrorIs(t, err, migrate.ErrWrongKeys, what)
@@ -256,9 +258,9 @@ func TestRefusalIsRemembered(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		const entries, batch = 1000, 20
 		fill(t, rdb, ns, entries)
-		right := keyring(t)
-		app := sealedStore(t, rdb, right, ns)
-		wrong := keyring(t)
+		right := sealtest.Keyring(t)
+		app := migratetest.SealedStore(t, rdb, right, ns)
+		wrong := sealtest.Keyring(t)
 		keys := &sealHook{AEADWithContext: wrong}
 		keys.n.Store(entries / 2)
 		keys.do = func() {
@@ -270,29 +272,29 @@ func TestRefusalIsRemembered(t *testing.T) {
 			Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keys, Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
 		}
 		ctx := tuned(t.Context(), rediswalk.Tuning{Workers: 1, BatchSize: batch})
-		_, err := unproven(ctx, rdb, config)
+		_, err := migratetest.Unproven(ctx, rdb, config)
 		require.ErrorIs(t, err, migrate.ErrWrongKeys)
 		for i := range entries / 2 { // as if more writes had been under way
-			require.NoError(t, sealedStore(t, rdb, wrong, ns).Set(ctx, fmt.Sprint("own", i), "v"))
+			require.NoError(t, migratetest.SealedStore(t, rdb, wrong, ns).Set(ctx, fmt.Sprint("own", i), "v"))
 		}
 		config.Keys = wrong
 		withoutCheckpoint := config
 		withoutCheckpoint.Checkpoint, withoutCheckpoint.Exclude = "", []string{"k1"}
 		for _, c := range []migrate.Config{withoutCheckpoint, {Operation: migrate.Reseal, From: config.From, Keys: wrong}} {
-			r, err := unproven(ctx, rdb, c)
+			r, err := migratetest.Unproven(ctx, rdb, c)
 			require.ErrorIs(t, err, migrate.ErrWrongKeys)
 			require.Zero(t, r.Written)
 			c.Keys, c.DryRun = right, true
-			_, err = unproven(ctx, rdb, c)
+			_, err = migratetest.Unproven(ctx, rdb, c)
 			require.NoError(t, err, "other keys are not refused")
 		}
 		for range 2 {
-			r, err := unproven(ctx, rdb, config)
+			r, err := migratetest.Unproven(ctx, rdb, config)
 			require.ErrorIs(t, err, migrate.ErrWrongKeys)
 			require.False(t, r.Complete)
 		}
 		config.IgnoreUnreadable = true
-		r, err := unproven(ctx, rdb, config)
+		r, err := migratetest.Unproven(ctx, rdb, config)
 		require.NoError(t, err)
 		require.False(t, r.Done())
 	})
@@ -302,10 +304,10 @@ func TestRefusalIsRemembered(t *testing.T) {
 func TestResealRenewsTheKeyCheck(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		first := handle(t)
-		both, _, _ := rotated(t, first)
-		old, now := keyringOf(t, first), keyringOf(t, both)
-		app := sealedStore(t, rdb, old, ns)
+		first := sealtest.Handle(t)
+		both, _, _ := sealtest.Rotated(t, first)
+		old, now := sealtest.KeyringOf(t, first), sealtest.KeyringOf(t, both)
+		app := migratetest.SealedStore(t, rdb, old, ns)
 		require.NoError(t, app.Set(ctx, "k", "v"))
 		before := keyCheck(t, rdb, old, ns)
 		config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: now, DryRun: true}
@@ -322,18 +324,18 @@ func TestResealRenewsTheKeyCheck(t *testing.T) {
 		require.Equal(t, renewed, stored(t, rdb, keycheck.StoredName(ns)), "nothing to renew")
 
 		// Another keyset: the check opens under the old one, which does not prove the new one.
-		next := keyring(t)
+		next := sealtest.Keyring(t)
 		config.Keys, config.OldKeys = next, now
 		_, err = migrate.Run(ctx, rdb, config)
 		require.ErrorIs(t, err, migrate.ErrUnproven)
-		require.NoError(t, sealedStore(t, rdb, next, ns).Set(ctx, "new", "v"))
+		require.NoError(t, migratetest.SealedStore(t, rdb, next, ns).Set(ctx, "new", "v"))
 		config.Proof = "new"
 		_, err = migrate.Run(ctx, rdb, config)
 		require.NoError(t, err)
 		c, err := keycheck.New(next, ns)
 		require.NoError(t, err)
 		require.NoError(t, c.Open(ctx, stored(t, rdb, keycheck.StoredName(ns))))
-		require.Equal(t, "v", value(t, sealedStore(t, rdb, next, ns), "k"))
+		require.Equal(t, "v", value(t, migratetest.SealedStore(t, rdb, next, ns), "k"))
 	})
 }
 
@@ -342,7 +344,7 @@ func TestProofDuringAnOutage(t *testing.T) {
 	t.Parallel()
 	rdb := shared.Single.Client(t)
 	const ns = "proof-outage"
-	a := keyring(t)
+	a := sealtest.Keyring(t)
 	keyCheck(t, rdb, a, ns)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

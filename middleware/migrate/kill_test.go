@@ -21,6 +21,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -64,7 +65,7 @@ func obey() error {
 	if _, err := os.Stdout.WriteString("ready\n"); err != nil {
 		return err
 	}
-	r, err := unproven(tuned(ctx, rediswalk.Tuning{BatchSize: 40, CheckpointEvery: 3 * time.Millisecond}), rdb, migrate.Config{
+	r, err := migratetest.Unproven(tuned(ctx, rediswalk.Tuning{BatchSize: 40, CheckpointEvery: 3 * time.Millisecond}), rdb, migrate.Config{
 		Operation: migrate.Seal, From: o.From, To: o.To, Keys: keys, DeleteOld: o.To != nil, IgnoreUnreadable: o.To != nil,
 		Rate: o.Rate, Checkpoint: o.Checkpoint,
 	})
@@ -208,7 +209,7 @@ func TestKilled(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, left)
 
-			app := sealedStore(t, c.rdb, keys, ns)
+			app := migratetest.SealedStore(t, c.rdb, keys, ns)
 			for i, at := range model {
 				require.Equal(t, []byte("value "+i), value(t, app, i))
 				require.Equal(t, at, expiry(t, c.rdb, ns+":"+i))

@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
@@ -54,7 +56,7 @@ func live(t *testing.T, rdb redis.UniversalClient, ns string, a tink.AEADWithCon
 	t.Helper()
 	ctx := t.Context()
 	model := make([]held, n)
-	sealed := sealedStore(t, rdb, a, ns)
+	sealed := migratetest.SealedStore(t, rdb, a, ns)
 	random := rand.New(rand.NewPCG(1, 2))
 	const part = 1000
 	for start := 0; start < n; start += part {
@@ -156,15 +158,15 @@ func TestLive(t *testing.T) {
 		if _, cluster := rdb.(*redis.ClusterClient); cluster {
 			n /= 4
 		}
-		first := handle(t)
-		a := envelopeOf(t, keyringOf(t, first))
+		first := sealtest.Handle(t)
+		a := sealtest.EnvelopeOf(t, sealtest.KeyringOf(t, first))
 		model := live(t, rdb, ns, a, n)
 		for _, policy := range []middleware.PlaintextPolicy{middleware.SealOnRead, middleware.ReadPlaintext} {
 			// Both instances of a deployment, of either policy, see the same.
-			app := sealedStore(t, rdb, a, ns, middleware.WithPlaintext(policy))
+			app := migratetest.SealedStore(t, rdb, a, ns, middleware.WithPlaintext(policy))
 			require.Equal(t, model[0].value, value(t, app, "k0"))
 		}
-		app := sealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.SealOnRead))
+		app := migratetest.SealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.SealOnRead))
 		ops := under(t, app, rdb, ns, model, func() {
 			// Slowly enough for the application to work during the run.
 			r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a, Rate: float64(min(n, 40_000))})
@@ -174,16 +176,16 @@ func TestLive(t *testing.T) {
 		})
 		t.Logf("%d operations of the application during the run", ops)
 		require.Positive(t, ops)
-		matches(t, rdb, sealedStore(t, rdb, a, ns), ns, model)
+		matches(t, rdb, migratetest.SealedStore(t, rdb, a, ns), ns, model)
 		report := audited(t, rdb, audit.Config{Prefix: ns + ":", IgnoreTypes: allTypes, Keys: []tink.AEADWithContext{a}, Namespaces: []string{ns}})
 		answer, why := report.AnythingPlaintext()
 		require.Equal(t, audit.No, answer, why)
 		require.Zero(t, report.Total.Unreadable.Values)
 
 		// Under a new key, with the application at work under it already.
-		both, old, _ := rotated(t, first)
-		b := envelopeOf(t, keyringOf(t, both))
-		app = sealedStore(t, rdb, b, ns)
+		both, old, _ := sealtest.Rotated(t, first)
+		b := sealtest.EnvelopeOf(t, sealtest.KeyringOf(t, both))
+		app = migratetest.SealedStore(t, rdb, b, ns)
 		under(t, app, rdb, ns, model, func() {
 			r := run(t, rdb, migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: b})
 			require.True(t, r.Done(), "%+v", r)
@@ -192,7 +194,7 @@ func TestLive(t *testing.T) {
 		require.Zero(t, use(audited(t, rdb, audit.Config{Prefix: ns + ":"}), fmt.Sprint("KEK key ", old)))
 
 		// And back to plaintext, with the application in the state that reads both and writes plaintext.
-		app = sealedStore(t, rdb, b, ns, middleware.WithPlaintext(middleware.WritePlaintext))
+		app = migratetest.SealedStore(t, rdb, b, ns, middleware.WithPlaintext(middleware.WritePlaintext))
 		under(t, app, rdb, ns, model, func() {
 			r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: b})
 			require.True(t, r.Done(), "%+v", r)
@@ -208,7 +210,7 @@ func TestLive(t *testing.T) {
 func TestEntriesThatKeepChanging(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		const keys = 8
-		a := keyring(t)
+		a := sealtest.Keyring(t)
 		fill(t, rdb, ns, keys)
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
@@ -238,7 +240,7 @@ func TestEntriesThatKeepChanging(t *testing.T) {
 		require.Positive(t, met, "nothing was contended: the test shows nothing")
 		require.Positive(t, written)
 		run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a})
-		app := sealedStore(t, rdb, a, ns)
+		app := migratetest.SealedStore(t, rdb, a, ns)
 		for k := range keys {
 			require.Equal(t, fmt.Sprint(last[k]), string(value(t, app, fmt.Sprint("k", k)).([]byte)), "the last write")
 		}

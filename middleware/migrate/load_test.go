@@ -16,7 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
@@ -49,7 +51,7 @@ func TestMaxLag(t *testing.T) {
 
 	var paused atomic.Bool
 	r := runBy(tuned(t.Context(), rediswalk.Tuning{BatchSize: 10, ProgressEvery: time.Millisecond}), t, rdb, migrate.Config{
-		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), Rate: 50, MaxLagBytes: bound,
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t), Rate: 50, MaxLagBytes: bound,
 		Progress: func(p migrate.Progress) {
 			if slices.Contains(p.Paused, "replica lag") && paused.CompareAndSwap(false, true) {
 				if err := replica.Resume(); err != nil {
@@ -76,9 +78,9 @@ func TestBytesPerSecond(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	const n, calls = 40, 100
-	a := keyring(t)
+	a := sealtest.Keyring(t)
 	for i := range n {
-		require.NoError(t, sealedStore(t, rdb, a, "ns").Set(t.Context(), fmt.Sprint("k", i), bytes.Repeat([]byte("x"), 100_000)))
+		require.NoError(t, migratetest.SealedStore(t, rdb, a, "ns").Set(t.Context(), fmt.Sprint("k", i), bytes.Repeat([]byte("x"), 100_000)))
 	}
 	for _, bytesPerSecond := range []float64{0, 1} {
 		for _, what := range []string{"run", "audit"} {
@@ -92,7 +94,7 @@ func TestBytesPerSecond(t *testing.T) {
 			}
 			var err error
 			if what == "run" {
-				_, err = unproven(ctx, rdb, migrate.Config{
+				_, err = migratetest.Unproven(ctx, rdb, migrate.Config{
 					Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: a, BytesPerSecond: bytesPerSecond, IgnoreUnreadable: true,
 					Progress: func(p migrate.Progress) { progress(p.Seen, p.Final) },
 				})

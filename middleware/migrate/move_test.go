@@ -11,6 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/migrate"
 	"github.com/sealcache/sealcache/stores/redisstore"
@@ -21,7 +23,7 @@ import (
 func TestMoveIntoNamespace(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		a := envelope(t)
+		a := sealtest.Envelope(t)
 		plaintext, err := redisstore.New(rdb)
 		require.NoError(t, err)
 		const n = 120
@@ -52,7 +54,7 @@ func TestMoveIntoNamespace(t *testing.T) {
 		require.True(t, r.Done(), "%+v", r)
 		require.EqualValues(t, n, r.Written)
 		require.Zero(t, r.Deleted)
-		app := sealedStore(t, rdb, a, ns)
+		app := migratetest.SealedStore(t, rdb, a, ns)
 		for i := range n {
 			require.Equal(t, []byte(fmt.Sprint("v", i)), value(t, app, fmt.Sprint("user:", i)))
 			require.Equal(t, expiries[i], expiry(t, rdb, fmt.Sprintf("%s:user:%d", ns, i)))
@@ -90,8 +92,8 @@ func TestMoveIntoNamespace(t *testing.T) {
 func TestMoveBetweenNamespaces(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		a, b := keyring(t), envelope(t)
-		one, two := sealedStore(t, rdb, a, ns), sealedStore(t, rdb, b, ns+"-2")
+		a, b := sealtest.Keyring(t), sealtest.Envelope(t)
+		one, two := migratetest.SealedStore(t, rdb, a, ns), migratetest.SealedStore(t, rdb, b, ns+"-2")
 		for i := range 40 {
 			require.NoError(t, one.Set(ctx, fmt.Sprint(i), int64(i), store.WithExpiration(time.Hour), store.WithTags([]string{"t"})))
 		}
@@ -122,11 +124,11 @@ func TestMoveBetweenNamespaces(t *testing.T) {
 func TestRebindInPlace(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		a := keyring(t)
-		without := sealedStore(t, rdb, a, "")
+		a := sealtest.Keyring(t)
+		without := migratetest.SealedStore(t, rdb, a, "")
 		require.NoError(t, without.Set(ctx, ns+":sealed", "v", store.WithExpiration(time.Hour)))
 		require.NoError(t, rdb.Set(ctx, ns+":plaintext", "w", 0).Err())
-		with := sealedStore(t, rdb, a, ns)
+		with := migratetest.SealedStore(t, rdb, a, ns)
 		_, err := with.Get(ctx, "sealed")
 		require.ErrorIs(t, err, middleware.ErrUnauthentic)
 		config := migrate.Config{
@@ -154,7 +156,7 @@ func TestExpiryChangesBeforeOldIsDeleted(t *testing.T) {
 		}
 		for how, op := range map[string]migrate.Operation{"sealed": migrate.Seal, "plaintext": migrate.Unseal} {
 			config := migrate.Config{
-				Operation: op, From: migrate.Space{Prefix: ns + "-old:"}, To: &migrate.Space{Namespace: ns + how}, Keys: keyring(t),
+				Operation: op, From: migrate.Space{Prefix: ns + "-old:"}, To: &migrate.Space{Namespace: ns + how}, Keys: sealtest.Keyring(t),
 			}
 			require.True(t, run(t, rdb, config).Done())
 			require.NoError(t, rdb.Expire(ctx, ns+"-old:0", time.Minute).Err())
@@ -183,7 +185,7 @@ func TestExpiryChangesBeforeOldIsDeleted(t *testing.T) {
 func TestDryRunOfMove(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		a := keyring(t)
+		a := sealtest.Keyring(t)
 		from, to := migrate.Space{Prefix: ns + "-old:"}, migrate.Space{Namespace: ns}
 		config := migrate.Config{Operation: migrate.Seal, From: from, To: &to, Keys: a}
 		for i := range 3 {
@@ -193,7 +195,7 @@ func TestDryRunOfMove(t *testing.T) {
 		for i := 3; i < 10; i++ {
 			require.NoError(t, rdb.Set(ctx, fmt.Sprintf("%s-old:%d", ns, i), "v", 0).Err())
 		}
-		require.NoError(t, sealedStore(t, rdb, a, ns).Set(ctx, "3", "something else"))
+		require.NoError(t, migratetest.SealedStore(t, rdb, a, ns).Set(ctx, "3", "something else"))
 		require.NoError(t, rdb.LPush(ctx, ns+":4", "x").Err())
 		config.DeleteOld, config.DryRun = true, true
 		predicted := run(t, rdb, config)
@@ -214,7 +216,7 @@ func TestDryRunOfMove(t *testing.T) {
 func TestTagsFollowTheNamespace(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		a := keyring(t)
+		a := sealtest.Keyring(t)
 		plaintext, err := redisstore.New(rdb)
 		require.NoError(t, err)
 		for how, c := range map[string]struct {
@@ -223,12 +225,12 @@ func TestTagsFollowTheNamespace(t *testing.T) {
 		}{
 			"seal":   {plaintext, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}}},
 			"bind":   {plaintext, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Prefix: ns + ":"}, To: &migrate.Space{Namespace: ns}}},
-			"rebind": {sealedStore(t, rdb, a, ""), migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Prefix: ns + ":"}, To: &migrate.Space{Namespace: ns}}},
+			"rebind": {migratetest.SealedStore(t, rdb, a, ""), migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Prefix: ns + ":"}, To: &migrate.Space{Namespace: ns}}},
 		} {
 			tag := ns + "-" + how
 			require.NoError(t, c.before.Set(ctx, ns+":k", "v", store.WithTags([]string{tag}), store.WithExpiration(time.Hour)))
 			require.NoError(t, c.before.Set(ctx, ns+"-other", "v", store.WithTags([]string{tag})))
-			app := sealedStore(t, rdb, a, ns)
+			app := migratetest.SealedStore(t, rdb, a, ns)
 			c.config.Keys = a
 			dry := c.config
 			dry.DryRun = true
@@ -262,7 +264,7 @@ func TestTagSetsOfAnotherType(t *testing.T) {
 		require.NoError(t, rdb.Set(ctx, "gocache_tag_"+ns+"text", "v", 0).Err())
 		taken := "gocache_tag_" + ns + ":" + ns
 		require.NoError(t, rdb.HSet(ctx, taken, "a", "b").Err())
-		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keyring(t), AllowUnproven: true}
+		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: sealtest.Keyring(t), AllowUnproven: true}
 		dry := config
 		dry.DryRun = true
 		for _, c := range []migrate.Config{dry, config} {
@@ -282,10 +284,10 @@ func TestTagSetsOfAnotherType(t *testing.T) {
 func TestMoveConflicts(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		a := keyring(t)
+		a := sealtest.Keyring(t)
 		require.NoError(t, rdb.Set(ctx, ns+"-old:k", "old", 0).Err())
 		require.NoError(t, rdb.Set(ctx, ns+"-old:list", "old", 0).Err())
-		require.NoError(t, sealedStore(t, rdb, a, ns).Set(ctx, "k", "newer"))
+		require.NoError(t, migratetest.SealedStore(t, rdb, a, ns).Set(ctx, "k", "newer"))
 		require.NoError(t, rdb.LPush(ctx, ns+":list", "x").Err())
 		r := run(t, rdb, migrate.Config{
 			Operation: migrate.Seal, From: migrate.Space{Prefix: ns + "-old:"}, To: &migrate.Space{Namespace: ns}, Keys: a, DeleteOld: true,
@@ -293,7 +295,7 @@ func TestMoveConflicts(t *testing.T) {
 		require.EqualValues(t, 2, r.Conflicts+r.Written+r.AlreadyDone)
 		require.GreaterOrEqual(t, r.Conflicts, int64(1))
 		require.Zero(t, r.Deleted)
-		require.Equal(t, "newer", value(t, sealedStore(t, rdb, a, ns), "k"))
+		require.Equal(t, "newer", value(t, migratetest.SealedStore(t, rdb, a, ns), "k"))
 		require.EqualValues(t, 2, rdb.Exists(ctx, ns+"-old:k").Val()+rdb.Exists(ctx, ns+"-old:list").Val())
 	})
 }
@@ -305,7 +307,7 @@ func TestMoveDoesNotFollowItself(t *testing.T) {
 	opts.DB = 151
 	rdb := redis.NewClient(opts)
 	t.Cleanup(func() { _ = rdb.Close() })
-	a := keyring(t)
+	a := sealtest.Keyring(t)
 	for i := range 500 {
 		require.NoError(t, rdb.Set(t.Context(), fmt.Sprint("k", i), "v", 0).Err())
 	}
@@ -313,7 +315,7 @@ func TestMoveDoesNotFollowItself(t *testing.T) {
 	r := runBy(small(t.Context(), 10), t, rdb, config)
 	require.EqualValues(t, 500, r.Written)
 	require.EqualValues(t, 500+1, rdb.DBSize(t.Context()).Val(), "and the record of the run")
-	require.Equal(t, []byte("v"), value(t, sealedStore(t, rdb, a, "ns"), "k7"))
+	require.Equal(t, []byte("v"), value(t, migratetest.SealedStore(t, rdb, a, "ns"), "k7"))
 
 	require.NoError(t, rdb.Set(t.Context(), "ns:ns:k7", "v", 0).Err())
 	back := migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: "ns"}, To: &migrate.Space{}, Keys: a, DeleteOld: true}
@@ -347,7 +349,7 @@ func TestMoveOfWhatExpires(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		const expire, stay = 50, 50
 		ctx := t.Context()
-		a := keyring(t)
+		a := sealtest.Keyring(t)
 		var at time.Time
 		held := ""
 		hold := func(command string) {
@@ -386,7 +388,7 @@ func TestMoveOfWhatExpires(t *testing.T) {
 				require.EqualValues(t, stay, r.Deleted)
 				met = r.Disappeared >= expire
 				time.Sleep(time.Until(at.Add(time.Millisecond)))
-				app := sealedStore(t, rdb, a, to)
+				app := migratetest.SealedStore(t, rdb, a, to)
 				for i := range expire + stay {
 					require.Zero(t, rdb.Exists(ctx, fmt.Sprint(to, "-old:k", i)).Val())
 					if i < expire {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -18,11 +20,11 @@ func TestCheckpointIsANamedPipe(t *testing.T) {
 	t.Parallel()
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
-	c := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: t.Name()}, Keys: keyring(t), Checkpoint: pipe}
+	c := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: t.Name()}, Keys: sealtest.Keyring(t), Checkpoint: pipe}
 	rdb := shared.Single.Client(t)
 	ended := make(chan error, 1)
 	go func() {
-		_, err := unproven(t.Context(), rdb, c)
+		_, err := migratetest.Unproven(t.Context(), rdb, c)
 		ended <- err
 	}()
 	select {

@@ -10,7 +10,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -35,7 +37,7 @@ func halfway(t *testing.T, rdb redis.UniversalClient, c migrate.Config) (end fun
 	}
 	done := make(chan result, 1)
 	go func() {
-		r, err := unproven(ctx, rdb, c)
+		r, err := migratetest.Unproven(ctx, rdb, c)
 		done <- result{r, err}
 	}()
 	require.Eventually(t, func() bool { return written.Load() > 0 }, 2*time.Minute, time.Millisecond)
@@ -52,7 +54,7 @@ func halfway(t *testing.T, rdb redis.UniversalClient, c migrate.Config) (end fun
 func TestOppositeRunsAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
-	a := keyring(t)
+	a := sealtest.Keyring(t)
 	seal := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: a}
 	unseal := migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: "ns"}, Keys: a}
 	reset := func(t *testing.T) {

@@ -11,7 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -27,7 +29,7 @@ func TestControl(t *testing.T) {
 	var phases []string
 	var paused atomic.Bool
 	config := migrate.Config{
-		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), Rate: 0.001, Control: control,
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t), Rate: 0.001, Control: control,
 		Progress: func(p migrate.Progress) {
 			phases = append(phases, p.Phase)
 			if len(p.Paused) > 0 && paused.CompareAndSwap(false, true) {
@@ -54,8 +56,8 @@ func TestMaxLatency(t *testing.T) {
 	fill(t, rdb, "ns", 200)
 	ctx, cancel := context.WithCancel(tuned(t.Context(), rediswalk.Tuning{BatchSize: 10, ProgressEvery: 1e6}))
 	defer cancel()
-	_, err := unproven(ctx, rdb, migrate.Config{
-		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), MaxLatency: 1, Rate: 20, // entries a second
+	_, err := migratetest.Unproven(ctx, rdb, migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t), MaxLatency: 1, Rate: 20, // entries a second
 		Progress: func(p migrate.Progress) {
 			if slices.Contains(p.Paused, "latency") {
 				cancel()
@@ -83,10 +85,10 @@ func TestThirdPartyOutage(t *testing.T) {
 	t.Parallel()
 	rdb := shared.Single.Client(t)
 	const ns, n = "third-party", 60
-	both, _, _ := rotated(t, handle(t))
-	old, now := keyring(t), keyringOf(t, both)
+	both, _, _ := sealtest.Rotated(t, sealtest.Handle(t))
+	old, now := sealtest.Keyring(t), sealtest.KeyringOf(t, both)
 	for i := range n {
-		require.NoError(t, sealedStore(t, rdb, old, ns).Set(t.Context(), name("k", i), "v"))
+		require.NoError(t, migratetest.SealedStore(t, rdb, old, ns).Set(t.Context(), name("k", i), "v"))
 	}
 	flapping := &thirdFails{AEADWithContext: old}
 	r := run(t, rdb, migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: now, OldKeys: flapping})

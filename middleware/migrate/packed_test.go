@@ -11,6 +11,8 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
@@ -29,18 +31,18 @@ func prfSet(t testing.TB) *prf.Set {
 // A new key leaves hidden names, sealed expiries, tags, compression and padding as they are.
 func TestResealKeepsHowValuesArePacked(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		before, after, set := envelope(t), envelope(t), prfSet(t)
+		before, after, set := sealtest.Envelope(t), sealtest.Envelope(t), prfSet(t)
 		text := strings.Repeat("text ", 1000)
 		for name, hide := range map[string]middleware.Option{"hidden": middleware.WithHiddenKeys(set), "one-way": middleware.WithOneWayKeys(set)} {
 			ns := ns + "-" + name
 			opts := []middleware.Option{hide, middleware.WithAuthenticatedExpiry(), middleware.WithPadding(), middleware.WithCompression(0)}
-			require.NoError(t, sealedStore(t, rdb, before, ns, opts...).Set(t.Context(), "k", text,
+			require.NoError(t, migratetest.SealedStore(t, rdb, before, ns, opts...).Set(t.Context(), "k", text,
 				store.WithExpiration(time.Hour), store.WithTags([]string{"t"})))
 			config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: after, OldKeys: before}
 			r := run(t, rdb, config)
 			require.EqualValues(t, 1, r.Written)
 			require.True(t, r.Done(), "%+v", r)
-			app := sealedStore(t, rdb, after, ns, opts...)
+			app := migratetest.SealedStore(t, rdb, after, ns, opts...)
 			got, ttl, err := app.GetWithTTL(t.Context(), "k")
 			require.NoError(t, err)
 			require.Equal(t, text, got)
@@ -56,7 +58,7 @@ func TestResealKeepsHowValuesArePacked(t *testing.T) {
 // value past its end does not come back.
 func TestUnsealKeepsTheSealedEnd(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		a := envelope(t)
+		a := sealtest.Envelope(t)
 		seals, err := box.New(a, wire.CacheValue, ns)
 		require.NoError(t, err)
 		hour := time.Now().Add(time.Hour)
@@ -98,15 +100,15 @@ func TestUnsealKeepsTheSealedEnd(t *testing.T) {
 // Unseal unpacks values. A hidden name stays with its value, since the new name would need the PRF key.
 func TestUnsealUnpacks(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		a := envelope(t)
+		a := sealtest.Envelope(t)
 		text := strings.Repeat("text ", 1000)
-		s := sealedStore(t, rdb, a, ns, middleware.WithAuthenticatedExpiry(), middleware.WithPadding(), middleware.WithFastCompression(0))
+		s := migratetest.SealedStore(t, rdb, a, ns, middleware.WithAuthenticatedExpiry(), middleware.WithPadding(), middleware.WithFastCompression(0))
 		require.NoError(t, s.Set(t.Context(), "k", text, store.WithExpiration(time.Hour), store.WithTags([]string{"t"})))
 		r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a})
 		require.EqualValues(t, 1, r.Written)
 		require.Equal(t, text, rdb.Get(t.Context(), ns+":k").Val())
 
-		hidden := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(prfSet(t)))
+		hidden := migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(prfSet(t)))
 		require.NoError(t, hidden.Set(t.Context(), "secret", text))
 		for _, c := range []migrate.Config{
 			{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a},

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
@@ -37,14 +38,14 @@ func TestPermissions(t *testing.T) {
 		if c.to != nil {
 			require.NoError(t, rdb.SAdd(t.Context(), "gocache_tag_t", "old:a").Err())
 		}
-		both, former, _ := rotated(t, handle(t))
-		keys := keyringOf(t, both)
+		both, former, _ := sealtest.Rotated(t, sealtest.Handle(t))
+		keys := sealtest.KeyringOf(t, both)
 		if c.to != nil {
-			require.NoError(t, sealedStore(t, rdb, keys, c.to.Namespace).Set(t.Context(), "sealed", "v"))
+			require.NoError(t, migratetest.SealedStore(t, rdb, keys, c.to.Namespace).Set(t.Context(), "sealed", "v"))
 		}
 		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Prefix: "old:"}, To: c.to, Keys: keys, DeleteOld: c.to != nil}
 		if name == "without info" { // a restart would not be noticed
-			_, err := unproven(t.Context(), rdb, config)
+			_, err := migratetest.Unproven(t.Context(), rdb, config)
 			require.ErrorContains(t, err, "+info")
 			require.Equal(t, "v", string(stored(t, rdb, "old:a")))
 			require.NoError(t, rdb.Set(t.Context(), "old:a", "\xC1\x5C\x01\x01\x01\x00\x01\x00\x00\x00\x07"+strings.Repeat("x", 40), 0).Err())
@@ -91,7 +92,7 @@ func TestRunWithoutRunID(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	require.NoError(t, rdb.Set(t.Context(), "shop:a", "v", 0).Err())
-	config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: keyring(t)}
+	config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: sealtest.Keyring(t)}
 	require.NotContains(t, strings.Join(run(t, rdb, config).Warnings, "\n"), "run_id")
 	rdb.AddHook(withoutRunID{})
 	r := run(t, struct{ redis.UniversalClient }{rdb}, config) // its options are unknown, so there are no connections without the hook
@@ -104,8 +105,8 @@ func TestDryRunTestsTheCommands(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartWith(t, redistest.Options{User: "mover", Password: "secret", Rules: "~* +@all"})
 	ctx, admin := t.Context(), server.Client(t)
-	a := envelope(t)
-	s := sealedStore(t, admin, a, "shop", middleware.WithAuthenticatedExpiry())
+	a := sealtest.Envelope(t)
+	s := migratetest.SealedStore(t, admin, a, "shop", middleware.WithAuthenticatedExpiry())
 	require.NoError(t, s.Set(ctx, "expires", "v", store.WithExpiration(time.Hour)))
 	require.NoError(t, admin.Persist(ctx, "shop:expires").Err())
 	seal := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: a, DryRun: true, AllowUnproven: true}
@@ -116,7 +117,7 @@ func TestDryRunTestsTheCommands(t *testing.T) {
 	require.NoError(t, admin.SAdd(ctx, "gocache_tag_t", "shop:expires").Err())
 	require.NoError(t, admin.SAdd(ctx, "gocache_tag_shop:t", "shop:expires").Err())
 	keys := newPRFKeys(t, 2)
-	hidden := sealedStore(t, admin, a, "hidden", middleware.WithHiddenKeys(keys.set(t, 0)))
+	hidden := migratetest.SealedStore(t, admin, a, "hidden", middleware.WithHiddenKeys(keys.set(t, 0)))
 	require.NoError(t, hidden.Set(ctx, "tagged", "v", store.WithTags([]string{"t"})))
 	renamed := migrate.Config{
 		Operation: migrate.Reseal, From: migrate.Space{Namespace: "hidden"}, Keys: a, HiddenKeys: keys.set(t, 1), DryRun: true, AllowUnproven: true,
@@ -183,10 +184,10 @@ func TestPermissionsInACluster(t *testing.T) {
 		return c
 	}
 	fill(t, rdb, "rights", 50)
-	config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "rights"}, Keys: keyring(t)}
+	config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "rights"}, Keys: sealtest.Keyring(t)}
 	var logs sealtest.Logs
 	config.Logger = logs.Logger()
-	r, err := unproven(ctx, as(rules), config)
+	r, err := migratetest.Unproven(ctx, as(rules), config)
 	require.ErrorContains(t, err, "CLUSTER NODES")
 	require.Zero(t, r.Seen)
 	require.NotContains(t, logs.String(), "tried again", "it does not go away by waiting")

@@ -9,7 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -28,7 +30,7 @@ func TestPlan(t *testing.T) {
 		require.NoError(t, rdb.SetBit(ctx, fmt.Sprint("shop:bits:", i), 3, 1).Err())
 		require.NoError(t, rdb.Set(ctx, fmt.Sprint("shop:skip:", i), "x", 0).Err())
 		require.NoError(t, rdb.HSet(ctx, fmt.Sprint("shop:hash:", i), "f", "v").Err())
-		require.NoError(t, sealedStore(t, rdb, keyring(t), "shop").Set(ctx, fmt.Sprint("sealed:", i), "v"))
+		require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.Keyring(t), "shop").Set(ctx, fmt.Sprint("sealed:", i), "v"))
 	}
 	require.NoError(t, rdb.Set(ctx, "shop:text:large", strings.Repeat("text ", 1000), 0).Err())
 	config := migrate.PlanConfig{From: migrate.Space{Namespace: "shop"}, Exclude: []string{"skip:", "none:"}, Largest: 1, LeaveNumbers: true}

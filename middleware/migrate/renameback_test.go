@@ -15,7 +15,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
@@ -392,9 +394,9 @@ func TestCancelledRunWithoutTimeouts(t *testing.T) {
 func unsealing(t *testing.T) (r *renaming, hidden *middleware.Store, plain func(i int) string) {
 	t.Helper()
 	cluster := redistest.StartCluster(t)
-	a, keys := envelope(t), newPRFKeys(t, 1)
+	a, keys := sealtest.Envelope(t), newPRFKeys(t, 1)
 	r = &renaming{cluster: cluster, n: 60}
-	hidden = sealedStore(t, cluster.Client(t), a, "ns", middleware.WithHiddenKeys(keys.set(t, 0)))
+	hidden = migratetest.SealedStore(t, cluster.Client(t), a, "ns", middleware.WithHiddenKeys(keys.set(t, 0)))
 	for i := range r.n {
 		require.NoError(t, hidden.Set(t.Context(), key(i), fmt.Sprint("v", i)))
 	}

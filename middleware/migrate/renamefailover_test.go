@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
@@ -91,7 +92,7 @@ func TestFailoverOfDeletedOriginals(t *testing.T) {
 			by := func(delta int64) func(t *testing.T, rdb *redis.ClusterClient) {
 				return func(t *testing.T, rdb *redis.ClusterClient) {
 					t.Helper()
-					r.now = sealedStore(t, rdb, r.config.Keys, "ns", middleware.WithHiddenKeys(r.config.HiddenKeys))
+					r.now = migratetest.SealedStore(t, rdb, r.config.Keys, "ns", middleware.WithHiddenKeys(r.config.HiddenKeys))
 					for i := range r.n {
 						if _, err := r.now.Increment(t.Context(), key(i), delta); err != nil {
 							t.Error(err)

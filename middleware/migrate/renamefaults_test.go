@@ -15,7 +15,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
@@ -73,13 +75,13 @@ func newRenamingOfCounters(t *testing.T) *renaming {
 func newRenamingOf(t *testing.T, write func(old *middleware.Store, i int) error) *renaming {
 	t.Helper()
 	cluster := redistest.StartCluster(t, "--cluster-node-timeout", "60000") // a node that is paused stays a master
-	rdb, a, keys := cluster.Client(t), envelope(t), newPRFKeys(t, 2)
+	rdb, a, keys := cluster.Client(t), sealtest.Envelope(t), newPRFKeys(t, 2)
 	r := &renaming{cluster: cluster, n: 60}
-	old := sealedStore(t, rdb, a, "ns", middleware.WithHiddenKeys(keys.set(t, 0)))
+	old := migratetest.SealedStore(t, rdb, a, "ns", middleware.WithHiddenKeys(keys.set(t, 0)))
 	for i := range r.n {
 		require.NoError(t, write(old, i))
 	}
-	r.now = sealedStore(t, rdb, a, "ns", middleware.WithHiddenKeys(keys.set(t, 1)))
+	r.now = migratetest.SealedStore(t, rdb, a, "ns", middleware.WithHiddenKeys(keys.set(t, 1)))
 	r.config = migrate.Config{
 		Operation: migrate.Reseal, From: migrate.Space{Namespace: "ns"}, Keys: a, HiddenKeys: keys.set(t, 1), AllowUnproven: true,
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
@@ -56,7 +57,7 @@ func TestCopiesOfFinishedEntriesThatArriveLate(t *testing.T) {
 func TestTaggedCopiesOfFinishedEntriesThatArriveLate(t *testing.T) {
 	t.Parallel()
 	r := newRenamingOf(t, func(*middleware.Store, int) error { return nil })
-	plain := sealedStore(t, r.cluster.Client(t), r.config.Keys, "ns", middleware.WithPlaintext(middleware.WritePlaintext))
+	plain := migratetest.SealedStore(t, r.cluster.Client(t), r.config.Keys, "ns", middleware.WithPlaintext(middleware.WritePlaintext))
 	for i := range r.n {
 		require.NoError(t, plain.Set(t.Context(), key(i), "v", store.WithTags([]string{"all"})))
 	}

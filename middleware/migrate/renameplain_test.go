@@ -9,6 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
@@ -44,9 +46,9 @@ func TestHideNextToACreatedEntry(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		for name, during := range map[string]bool{"created before the run": false, "created when the plain ones are to be renamed": true} {
 			t.Run(name, func(t *testing.T) {
-				a, keys, ctx, ns := envelope(t), newPRFKeys(t, 3), t.Context(), fmt.Sprint(ns, during)
-				plain := sealedStore(t, rdb, a, ns)
-				app := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 2)))
+				a, keys, ctx, ns := sealtest.Envelope(t), newPRFKeys(t, 3), t.Context(), fmt.Sprint(ns, during)
+				plain := migratetest.SealedStore(t, rdb, a, ns)
+				app := migratetest.SealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 2)))
 				const n = 40 // a scan meets either of both entries first
 				for i := range n {
 					require.NoError(t, plain.Set(ctx, key(i), "plain"))
@@ -84,9 +86,9 @@ func TestHideNextToACreatedEntry(t *testing.T) {
 // The same, if the run changes the namespace, too. Then also an entry under the primary key keeps the plain one from its new name.
 func TestHideAndMoveNextToASetEntry(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		a, keys, ctx := envelope(t), newPRFKeys(t, 1), t.Context()
+		a, keys, ctx := sealtest.Envelope(t), newPRFKeys(t, 1), t.Context()
 		hide := middleware.WithHiddenKeys(keys.set(t, 0))
-		plain, source, target := sealedStore(t, rdb, a, ns), sealedStore(t, rdb, a, ns, hide), sealedStore(t, rdb, a, ns+"-new", hide)
+		plain, source, target := migratetest.SealedStore(t, rdb, a, ns), migratetest.SealedStore(t, rdb, a, ns, hide), migratetest.SealedStore(t, rdb, a, ns+"-new", hide)
 		const n = 40
 		for i := range n {
 			require.NoError(t, plain.Set(ctx, key(i), "plain"))
@@ -110,7 +112,7 @@ func TestHideAndMoveNextToASetEntry(t *testing.T) {
 func TestSetOverTheCopyOfAPlainEntry(t *testing.T) {
 	t.Parallel()
 	r := newRenamingOf(t, func(*middleware.Store, int) error { return nil })
-	plain := sealedStore(t, r.cluster.Client(t), r.config.Keys, "ns")
+	plain := migratetest.SealedStore(t, r.cluster.Client(t), r.config.Keys, "ns")
 	for i := range r.n {
 		require.NoError(t, plain.Set(t.Context(), key(i), fmt.Sprint("v", i)))
 	}

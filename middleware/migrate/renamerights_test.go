@@ -9,7 +9,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -20,8 +22,8 @@ func TestRenamingWithoutRights(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartWith(t, redistest.Options{User: "admin", Password: "secret", Rules: "~* +@all"})
 	ctx, admin := t.Context(), server.Client(t)
-	a, keys := envelope(t), newPRFKeys(t, 2)
-	old := sealedStore(t, admin, a, "ns", middleware.WithHiddenKeys(keys.set(t, 0)))
+	a, keys := sealtest.Envelope(t), newPRFKeys(t, 2)
+	old := migratetest.SealedStore(t, admin, a, "ns", middleware.WithHiddenKeys(keys.set(t, 0)))
 	const n = 3
 	for i := range n {
 		require.NoError(t, old.Set(ctx, fmt.Sprint("k", i), "v", store.WithExpiration(time.Hour)))

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
@@ -34,7 +35,7 @@ func TestPromotedReplicaLacksTheLastWrites(t *testing.T) {
 	})
 
 	c := migrate.Config{
-		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), Rate: 60,
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t), Rate: 60,
 		AllowUnproven: true, Checkpoint: t.TempDir() + "/run",
 	}
 	promote := make(chan error, 1)
@@ -101,7 +102,7 @@ func TestTagsAreCopiedAgainAfterAFailover(t *testing.T) {
 	fill(t, rdb, "ns", 300)
 	failed := false
 	c := migrate.Config{
-		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), AllowUnproven: true, Rate: 60,
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t), AllowUnproven: true, Rate: 60,
 	}
 	c.Progress = func(p migrate.Progress) {
 		if p.Phase != "entries" || failed {

@@ -19,7 +19,9 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -34,7 +36,7 @@ func text(t *testing.T, r *migrate.Report) string {
 // A run that found no name has done nothing, and does not look as if it had. An empty database is another matter.
 func TestNothingFound(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keyring(t)})
+		r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: sealtest.Keyring(t)})
 		require.True(t, r.Complete)
 		require.True(t, r.FoundNothing())
 		require.False(t, r.Done())
@@ -49,7 +51,7 @@ func TestReportAsJSON(t *testing.T) {
 	rdb := shared.Single.Client(t)
 	ns := t.Name()
 	require.NoError(t, rdb.Set(t.Context(), ns+":k", "v", 0).Err())
-	config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: keyring(t)}
+	config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: sealtest.Keyring(t)}
 	fields := func(r *migrate.Report) (m map[string]any) {
 		for _, v := range []any{r, *r} {
 			m = nil
@@ -67,7 +69,7 @@ func TestReportAsJSON(t *testing.T) {
 	require.Equal(t, true, m["complete"])
 	require.NotContains(t, m, "error")
 	config.Checkpoint = filepath.Join(t.TempDir(), "missing", "checkpoint")
-	r, err := unproven(t.Context(), rdb, config)
+	r, err := migratetest.Unproven(t.Context(), rdb, config)
 	require.Error(t, err)
 	m = fields(r)
 	require.Equal(t, err.Error(), m["error"])
@@ -78,9 +80,9 @@ func TestReportAsJSON(t *testing.T) {
 func TestPrimaryChangesDuringReseal(t *testing.T) {
 	t.Parallel()
 	rdb, ns := shared.Single.Client(t), t.Name()
-	first := handle(t)
-	both, _, _ := rotated(t, first)
-	later, _, _ := rotated(t, both)
+	first := sealtest.Handle(t)
+	both, _, _ := sealtest.Rotated(t, first)
+	later, _, _ := sealtest.Rotated(t, both)
 	for _, how := range []string{"keyring", "envelope"} {
 		path := filepath.Join(t.TempDir(), "keyset.json")
 		save := func(h *keyset.Handle) error {
@@ -94,10 +96,10 @@ func TestPrimaryChangesDuringReseal(t *testing.T) {
 		k, err := insecurecleartextkeyset.OpenKeyring(t.Context(), aead.FileSource(path))
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, k.Close()) })
-		old := sealedStore(t, rdb, keyringOf(t, first), ns+how)
+		old := migratetest.SealedStore(t, rdb, sealtest.KeyringOf(t, first), ns+how)
 		config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns + how}, Keys: k}
 		if how == "envelope" {
-			old, config.Keys = sealedStore(t, rdb, envelopeOf(t, keyringOf(t, first)), ns+how), envelopeOf(t, k)
+			old, config.Keys = migratetest.SealedStore(t, rdb, sealtest.EnvelopeOf(t, sealtest.KeyringOf(t, first)), ns+how), sealtest.EnvelopeOf(t, k)
 		}
 		for i := range 100 {
 			require.NoError(t, old.Set(t.Context(), fmt.Sprint("k", i), "v"))
@@ -136,7 +138,7 @@ func TestEvictions(t *testing.T) {
 	}
 	_, err := pipe.Exec(ctx)
 	require.NoError(t, err)
-	config := migrate.Config{Operation: migrate.Seal, Keys: envelope(t), DryRun: true}
+	config := migrate.Config{Operation: migrate.Seal, Keys: sealtest.Envelope(t), DryRun: true}
 	r := run(t, rdb, config)
 	require.Empty(t, r.Warnings, "there is no bound")
 	require.Equal(t, r.BytesWritten-r.BytesRead, r.Growth)
@@ -151,7 +153,7 @@ func TestEvictions(t *testing.T) {
 	require.Contains(t, text(t, r), "WARNING: a master needs")
 	require.Zero(t, r.Evicted)
 	config.DryRun = false
-	r, err = unproven(ctx, rdb, config)
+	r, err = migratetest.Unproven(ctx, rdb, config)
 	require.ErrorIs(t, err, migrate.ErrMemory, "the run stops before Redis has evicted everything")
 	require.False(t, r.Complete)
 	require.Positive(t, rdb.DBSize(ctx).Val())
@@ -165,8 +167,8 @@ func TestEvictions(t *testing.T) {
 func TestUnsealAtTheEndOfMemory(t *testing.T) {
 	t.Parallel()
 	rdb, ctx := redistest.StartWith(t, redistest.Options{Args: []string{"--maxmemory-policy", "allkeys-random"}}).Client(t), t.Context()
-	a := envelope(t)
-	s := sealedStore(t, rdb, a, "ns")
+	a := sealtest.Envelope(t)
+	s := migratetest.SealedStore(t, rdb, a, "ns")
 	for i := range 100 {
 		require.NoError(t, s.Set(ctx, fmt.Sprint("k", i), strings.Repeat("v", 30_000)))
 	}
@@ -176,7 +178,7 @@ func TestUnsealAtTheEndOfMemory(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, rdb.ConfigSet(ctx, "maxmemory", fmt.Sprint(used+used/100)).Err())
 	config := migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: "ns"}, To: &migrate.Space{Namespace: "new"}, Keys: a}
-	_, err = unproven(ctx, rdb, config)
+	_, err = migratetest.Unproven(ctx, rdb, config)
 	require.ErrorIs(t, err, migrate.ErrMemory)
 	require.Less(t, len(rdb.Keys(ctx, "new:*").Val()), 100)
 	config.To = nil
@@ -189,7 +191,7 @@ func TestSealWithoutMemory(t *testing.T) {
 	rdb, ctx := redistest.Start(t).Client(t), t.Context()
 	require.NoError(t, rdb.Set(ctx, "ns:k", "value", 0).Err())
 	require.NoError(t, rdb.ConfigSet(ctx, "maxmemory", "1").Err())
-	_, err := unproven(ctx, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: envelope(t)})
+	_, err := migratetest.Unproven(ctx, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Envelope(t)})
 	require.ErrorIs(t, err, migrate.ErrMemory)
 	require.Equal(t, "value", rdb.Get(ctx, "ns:k").Val())
 }
@@ -214,8 +216,8 @@ func TestEmptyValueHasNotDisappeared(t *testing.T) {
 	rdb := redis.NewClient(shared.Single.ClientOptions())
 	t.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(twice{})
-	a, ns := keyring(t), t.Name()
-	require.NoError(t, sealedStore(t, shared.Single.Client(t), a, ns).Set(t.Context(), "k", ""))
+	a, ns := sealtest.Keyring(t), t.Name()
+	require.NoError(t, migratetest.SealedStore(t, shared.Single.Client(t), a, ns).Set(t.Context(), "k", ""))
 	r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a})
 	require.Zero(t, r.Disappeared)
 	require.EqualValues(t, 1, r.AlreadyDone)

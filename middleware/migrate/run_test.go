@@ -18,6 +18,8 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/migratetest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -27,8 +29,8 @@ import (
 func TestSealInPlace(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		a := envelope(t)
-		app := sealedStore(t, rdb, a, ns)
+		a := sealtest.Envelope(t)
+		app := migratetest.SealedStore(t, rdb, a, ns)
 		const n = 300
 		expiries := map[string]int64{}
 		for i := range n {
@@ -83,8 +85,8 @@ func TestSealInPlace(t *testing.T) {
 // Plaintext values can be given these types.
 func TestSealAs(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		a := keyring(t)
-		app := sealedStore(t, rdb, a, ns, middleware.WithCodec(middleware.JSON[map[string]int]()), middleware.WithCodec(middleware.MsgPack[[]string]()))
+		a := sealtest.Keyring(t)
+		app := migratetest.SealedStore(t, rdb, a, ns, middleware.WithCodec(middleware.JSON[map[string]int]()), middleware.WithCodec(middleware.MsgPack[[]string]()))
 		for _, c := range []struct {
 			as   migrate.ValueType
 			text string
@@ -114,9 +116,9 @@ func TestSealAs(t *testing.T) {
 func TestUnsealIsWhatTheStoreWouldWrite(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		a := envelope(t)
-		app := sealedStore(t, rdb, a, ns, middleware.WithCodec(middleware.JSON[[]int]()))
-		plaintext := sealedStore(t, rdb, a, ns+"-plaintext", middleware.WithCodec(middleware.JSON[[]int]()), middleware.WithPlaintext(middleware.WritePlaintext))
+		a := sealtest.Envelope(t)
+		app := migratetest.SealedStore(t, rdb, a, ns, middleware.WithCodec(middleware.JSON[[]int]()))
+		plaintext := migratetest.SealedStore(t, rdb, a, ns+"-plaintext", middleware.WithCodec(middleware.JSON[[]int]()), middleware.WithPlaintext(middleware.WritePlaintext))
 		values := map[string]any{
 			"bytes": []byte{0, 1, 255}, "string": "text", "true": true, "false": false,
 			"int": -1, "int8": int8(-128), "int16": int16(-300), "int32": int32(-70000), "int64": int64(-1 << 60),
@@ -142,13 +144,13 @@ func TestUnsealIsWhatTheStoreWouldWrite(t *testing.T) {
 func TestReseal(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		first := handle(t)
-		oldRing := keyringOf(t, first)
-		both, _, _ := rotated(t, first)
-		newRing := keyringOf(t, both)
-		other := keyring(t)
+		first := sealtest.Handle(t)
+		oldRing := sealtest.KeyringOf(t, first)
+		both, _, _ := sealtest.Rotated(t, first)
+		newRing := sealtest.KeyringOf(t, both)
+		other := sealtest.Keyring(t)
 		values := map[string]any{"s": "text", "i": int64(42), "b": []byte{1}, "f": 1.5}
-		app := sealedStore(t, rdb, oldRing, ns)
+		app := migratetest.SealedStore(t, rdb, oldRing, ns)
 		for k, v := range values {
 			require.NoError(t, app.Set(ctx, k, v, store.WithExpiration(time.Hour)))
 		}
@@ -159,9 +161,9 @@ func TestReseal(t *testing.T) {
 			keys, old tink.AEADWithContext
 		}{
 			{newRing, nil},
-			{envelopeOf(t, newRing), newRing},
-			{envelopeOf(t, other), envelopeOf(t, newRing)},
-			{oldRing, envelopeOf(t, other)},
+			{sealtest.EnvelopeOf(t, newRing), newRing},
+			{sealtest.EnvelopeOf(t, other), sealtest.EnvelopeOf(t, newRing)},
+			{oldRing, sealtest.EnvelopeOf(t, other)},
 		} {
 			config.Keys, config.OldKeys = c.keys, nil
 			if c.old != nil {
@@ -174,7 +176,7 @@ func TestReseal(t *testing.T) {
 			r = run(t, rdb, config)
 			require.Zero(t, r.Written, "step %d", step)
 			require.EqualValues(t, len(values), r.AlreadyDone)
-			app := sealedStore(t, rdb, c.keys, ns)
+			app := migratetest.SealedStore(t, rdb, c.keys, ns)
 			for k, v := range values {
 				require.Equal(t, v, value(t, app, k))
 			}
@@ -187,9 +189,9 @@ func TestReseal(t *testing.T) {
 func TestLeft(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		a, stranger := keyring(t), keyring(t)
-		require.NoError(t, sealedStore(t, rdb, a, ns).Set(ctx, "good", "v"))
-		require.NoError(t, sealedStore(t, rdb, stranger, ns).Set(ctx, "stranger", "v"))
+		a, stranger := sealtest.Keyring(t), sealtest.Keyring(t)
+		require.NoError(t, migratetest.SealedStore(t, rdb, a, ns).Set(ctx, "good", "v"))
+		require.NoError(t, migratetest.SealedStore(t, rdb, stranger, ns).Set(ctx, "stranger", "v"))
 		require.NoError(t, rdb.Set(ctx, ns+":moved", stored(t, rdb, ns+":good"), 0).Err())
 		require.NoError(t, rdb.Set(ctx, ns+":foreign", "\xC1\x5C\x02\x01\x01\x00xxxxxxxx", 0).Err())
 		require.NoError(t, rdb.Set(ctx, ns+":large", string(make([]byte, 2000)), 0).Err())
@@ -215,7 +217,7 @@ func TestAsynqIsLeftAlone(t *testing.T) {
 	ctx := t.Context()
 	require.NoError(t, rdb.Set(ctx, "asynq:{default}:processed", "3", 0).Err())
 	require.NoError(t, rdb.Set(ctx, "other", "3", 0).Err())
-	r := run(t, rdb, migrate.Config{Operation: migrate.Seal, Keys: keyring(t)})
+	r := run(t, rdb, migrate.Config{Operation: migrate.Seal, Keys: sealtest.Keyring(t)})
 	require.EqualValues(t, 1, r.Written)
 	require.Equal(t, "3", string(stored(t, rdb, "asynq:{default}:processed")))
 }
@@ -224,10 +226,10 @@ func TestAsynqIsLeftAlone(t *testing.T) {
 func TestSealOnReadAgrees(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		a := keyring(t)
+		a := sealtest.Keyring(t)
 		require.NoError(t, rdb.Set(ctx, ns+":read", "v", 0).Err())
 		require.NoError(t, rdb.Set(ctx, ns+":run", "v", 0).Err())
-		app := sealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.SealOnRead))
+		app := migratetest.SealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.SealOnRead))
 		require.Equal(t, []byte("v"), value(t, app, "read"))
 		run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a})
 		one, err := middleware.Inspect(stored(t, rdb, ns+":read"))
@@ -243,7 +245,7 @@ func TestSealOnReadAgrees(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	t.Parallel()
 	rdb := shared.Single.Client(t)
-	a := keyring(t)
+	a := sealtest.Keyring(t)
 	to := migrate.Space{Namespace: "b"}
 	same := migrate.Space{}
 	for text, c := range map[string]migrate.Config{
@@ -259,16 +261,16 @@ func TestConfigIsChecked(t *testing.T) {
 		"Rate":                                {Operation: migrate.Seal, Keys: a, Rate: -1},
 		"MaxValueBytes":                       {Operation: migrate.Seal, Keys: a, MaxValueBytes: -1, To: &to},
 	} {
-		r, err := unproven(t.Context(), rdb, c)
+		r, err := migratetest.Unproven(t.Context(), rdb, c)
 		require.ErrorContains(t, err, text)
 		require.ErrorIs(t, err, migrate.ErrConfig)
 		require.Nil(t, r)
 	}
-	_, err := unproven(t.Context(), nil, migrate.Config{Operation: migrate.Seal, Keys: a})
+	_, err := migratetest.Unproven(t.Context(), nil, migrate.Config{Operation: migrate.Seal, Keys: a})
 	require.Error(t, err)
-	_, err = unproven(t.Context(), (*redis.Client)(nil), migrate.Config{Operation: migrate.Seal, Keys: a})
+	_, err = migratetest.Unproven(t.Context(), (*redis.Client)(nil), migrate.Config{Operation: migrate.Seal, Keys: a})
 	require.Error(t, err)
-	_, err = unproven(t.Context(), rdb, migrate.Config{Operation: migrate.Seal, Keys: (*aead.Keyring)(nil)})
+	_, err = migratetest.Unproven(t.Context(), rdb, migrate.Config{Operation: migrate.Seal, Keys: (*aead.Keyring)(nil)})
 	require.ErrorContains(t, err, "Keys is missing")
 }
 
@@ -277,7 +279,7 @@ func TestConfigIsChecked(t *testing.T) {
 func TestValuesOfGocacheApplications(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
-		a := keyring(t)
+		a := sealtest.Keyring(t)
 		type user struct{ Name string }
 
 		theirs := gocacheredis.NewRedis(rdb)
@@ -294,7 +296,7 @@ func TestValuesOfGocacheApplications(t *testing.T) {
 		require.Equal(t, "alice", got)
 
 		require.NoError(t, marshaler.New(cache.New[any](theirs)).Set(ctx, ns+":user", user{"bob"}))
-		users := marshaler.New(cache.New[any](sealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.ReadPlaintext))))
+		users := marshaler.New(cache.New[any](migratetest.SealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.ReadPlaintext))))
 		for range 2 {
 			u, err := users.Get(ctx, "user", new(user))
 			require.NoError(t, err)
@@ -322,7 +324,7 @@ func (o outage) EncryptWithContext(ctx context.Context, plaintext, ad []byte) ([
 func TestKeyServiceOutage(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		fill(t, rdb, ns, 200)
-		a := outage{keyring(t), new(atomic.Int64)}
+		a := outage{sealtest.Keyring(t), new(atomic.Int64)}
 		r := runBy(small(t.Context(), 20), t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a})
 		require.True(t, r.Done(), "%+v", r)
 		require.Greater(t, a.calls.Load(), int64(205), "the outage was met")
@@ -337,7 +339,7 @@ func TestAEADThatDoesNotSeal(t *testing.T) {
 	t.Parallel()
 	rdb := shared.Single.Client(t)
 	fill(t, rdb, t.Name(), 1)
-	_, err := unproven(t.Context(), rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: t.Name()}, Keys: noSeal{}})
+	_, err := migratetest.Unproven(t.Context(), rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: t.Name()}, Keys: noSeal{}})
 	require.ErrorContains(t, err, "does not encrypt")
 	require.Equal(t, "value 0", string(stored(t, rdb, name(t.Name(), 0))))
 }
@@ -352,12 +354,12 @@ func TestTwoRuns(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		const n = 2000
 		fill(t, rdb, ns, n)
-		a := keyring(t)
+		a := sealtest.Keyring(t)
 		var group sync.WaitGroup
 		reports, errs := make([]*migrate.Report, 2), make([]error, 2)
 		for i := range reports {
 			group.Go(func() {
-				reports[i], errs[i] = unproven(small(context.Background(), 50), rdb, migrate.Config{
+				reports[i], errs[i] = migratetest.Unproven(small(context.Background(), 50), rdb, migrate.Config{
 					Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a,
 				})
 			})
@@ -365,7 +367,7 @@ func TestTwoRuns(t *testing.T) {
 		group.Wait()
 		require.NoError(t, errors.Join(errs...))
 		require.EqualValues(t, n, reports[0].Written+reports[1].Written, "each entry once")
-		app := sealedStore(t, rdb, a, ns)
+		app := migratetest.SealedStore(t, rdb, a, ns)
 		for i := range n {
 			require.Equal(t, fmt.Appendf(nil, "value %d", i), value(t, app, fmt.Sprint("k", i)))
 		}

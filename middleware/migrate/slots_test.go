@@ -17,7 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
@@ -131,7 +133,7 @@ func TestSlotsMoveBehindTheScan(t *testing.T) {
 	cluster := redistest.StartCluster(t)
 	admin, ctx := cluster.Client(t), t.Context()
 	from, to := cluster.Nodes()[1], cluster.Nodes()[0]
-	keys := keyring(t)
+	keys := sealtest.Keyring(t)
 	for how, c := range map[string]struct {
 		passes     int
 		half, back bool
@@ -145,7 +147,7 @@ func TestSlotsMoveBehindTheScan(t *testing.T) {
 			// One after the other: they move the same slots.
 			t.Run(fmt.Sprint(how, map[bool]string{true: ", sealed", false: ", audited"}[sealing]), func(t *testing.T) {
 				ns := strings.ReplaceAll(fmt.Sprint("slots-", how, sealing), " ", "-")
-				app := sealedStore(t, admin, keys, ns)
+				app := migratetest.SealedStore(t, admin, keys, ns)
 				onFrom := func(i int) bool {
 					slot := admin.ClusterKeySlot(ctx, name(ns, i)).Val()
 					return slot > 5500 && slot < 10900
@@ -210,14 +212,14 @@ func TestSlotsMoveBehindTheScan(t *testing.T) {
 					Operation: migrate.Seal, IgnoreUnreadable: true, From: migrate.Space{Namespace: ns}, Keys: keys,
 					Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
 				}
-				r, err := unproven(small(ctx, batch), rdb, config)
+				r, err := migratetest.Unproven(small(ctx, batch), rdb, config)
 				require.Positive(t, r.Restarts)
 				if c.passes == always {
 					require.ErrorContains(t, err, "during the scan")
 					require.False(t, r.Complete)
 					require.FileExists(t, config.Checkpoint)
 					require.False(t, isSealed(stored(t, admin, hidden)), "it was out of sight: the test shows something")
-					r, err = unproven(ctx, admin, config)
+					r, err = migratetest.Unproven(ctx, admin, config)
 				}
 				require.NoError(t, err)
 				require.True(t, r.Done(), "%+v", r)
@@ -235,7 +237,7 @@ func TestMasterRestartsBehindTheScan(t *testing.T) {
 	admin, ctx := cluster.Client(t), t.Context()
 	from, to := cluster.Nodes()[1], cluster.Nodes()[0]
 	const ns, batch = "behind", 50
-	app := sealedStore(t, admin, keyring(t), ns)
+	app := migratetest.SealedStore(t, admin, sealtest.Keyring(t), ns)
 	hidden := ""
 	for i := range 3000 {
 		switch slot := admin.ClusterKeySlot(ctx, name(ns, i)).Val(); {
@@ -271,7 +273,7 @@ func TestSlotsMoveLive(t *testing.T) {
 	rdb, ctx := cluster.Client(t), t.Context()
 	const ns = "moving"
 	n := entriesHere(6000, 100_000)
-	a := envelope(t)
+	a := sealtest.Envelope(t)
 	model := live(t, rdb, ns, a, n)
 	for i := range model { // MIGRATE takes TTLs along as what is left of them
 		if model[i].expires > 0 {
@@ -279,13 +281,13 @@ func TestSlotsMoveLive(t *testing.T) {
 		}
 	}
 	// The audits meet one plaintext value among many, which no process seals.
-	other := sealedStore(t, rdb, a, "witness")
+	other := migratetest.SealedStore(t, rdb, a, "witness")
 	for i := range 300 {
 		require.NoError(t, other.Set(ctx, fmt.Sprint("k", i), "v"))
 	}
 	require.NoError(t, rdb.Set(ctx, "witness:k17", "plaintext", 0).Err())
 
-	app := sealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.SealOnRead))
+	app := migratetest.SealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.SealOnRead))
 	config := migrate.Config{
 		Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a, Rate: float64(n),
 		Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
@@ -313,7 +315,7 @@ func TestSlotsMoveLive(t *testing.T) {
 		})
 		for i := 0; i < 3 || moved.Load() <= 20 && !t.Failed(); i++ {
 			short, cancel := context.WithTimeout(ctx, 4*time.Second)
-			r, err := unproven(short, rdb, config)
+			r, err := migratetest.Unproven(short, rdb, config)
 			cancel()
 			if err == nil {
 				require.True(t, r.Complete)
@@ -337,7 +339,7 @@ func TestSlotsMoveLive(t *testing.T) {
 		replica := cluster.StartReplica(t, 0)
 		errs := make(chan error, 1)
 		time.AfterFunc(200*time.Millisecond, func() { errs <- cluster.Promote(ctx, replica) })
-		r, err := unproven(ctx, rdb, config)
+		r, err := migratetest.Unproven(ctx, rdb, config)
 		require.NoError(t, <-errs)
 		require.NoError(t, err)
 		require.True(t, r.Done(), "%+v", r)
@@ -345,7 +347,7 @@ func TestSlotsMoveLive(t *testing.T) {
 	})
 	require.Positive(t, ops)
 	require.Positive(t, added.Client(t).DBSize(ctx).Val())
-	matches(t, rdb, sealedStore(t, rdb, a, ns), ns, model)
+	matches(t, rdb, migratetest.SealedStore(t, rdb, a, ns), ns, model)
 	report := audited(t, rdb, audit.Config{Prefix: ns + ":", IgnoreTypes: allTypes, Keys: []tink.AEADWithContext{a}, Namespaces: []string{ns}})
 	answer, why := report.AnythingPlaintext()
 	require.Equal(t, audit.No, answer, why)
@@ -381,7 +383,7 @@ func TestBeginsDuringAFailover(t *testing.T) {
 	const ns = "during-a-failover"
 	fill(t, rdb, ns, 100)
 	times.Store(10)
-	r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keyring(t)})
+	r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: sealtest.Keyring(t)})
 	require.Negative(t, times.Load())
 	require.EqualValues(t, 100, r.Written)
 }
@@ -394,14 +396,14 @@ func TestMasterOfAClusterDies(t *testing.T) {
 	const ns, n = "dying", 4000
 	fill(t, rdb, ns, n)
 	cluster.StartReplica(t, 1)
-	keys := keyring(t)
+	keys := sealtest.Keyring(t)
 	errs := make(chan error, 1)
 	control := new(migrate.Control)
 	kill := sync.OnceFunc(func() {
 		errs <- cluster.Nodes()[1].Kill()
 		control.SetRate(0)
 	})
-	r, err := unproven(small(ctx, 20), rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keys, IgnoreUnreadable: true, Rate: n / 16, Control: control, Progress: func(p migrate.Progress) {
+	r, err := migratetest.Unproven(small(ctx, 20), rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keys, IgnoreUnreadable: true, Rate: n / 16, Control: control, Progress: func(p migrate.Progress) {
 		if p.Seen > n/8 {
 			kill()
 		}

@@ -7,7 +7,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -18,7 +20,7 @@ func TestStaleCheckpoint(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	const n = 600
-	a := keyring(t)
+	a := sealtest.Keyring(t)
 	seal := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: a}
 	unseal := migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: "ns"}, Keys: a}
 	for name, c := range map[string]struct {
@@ -51,13 +53,13 @@ func TestStaleCheckpoint(t *testing.T) {
 			seal.Checkpoint = ""
 			c.between(t)
 			seal.Checkpoint = checkpoint
-			r, err := unproven(t.Context(), rdb, seal)
+			r, err := migratetest.Unproven(t.Context(), rdb, seal)
 			if c.refused {
 				require.ErrorIs(t, err, migrate.ErrCheckpoint)
 				require.False(t, r.Complete)
 				require.FileExists(t, checkpoint)
 				require.NoError(t, os.Remove(checkpoint))
-				r, err = unproven(t.Context(), rdb, seal)
+				r, err = migratetest.Unproven(t.Context(), rdb, seal)
 			}
 			require.NoError(t, err)
 			require.True(t, r.Done(), "%+v", r)
@@ -76,11 +78,11 @@ func TestRunsThatCannotBeRecorded(t *testing.T) {
 	server := redistest.StartWith(t, redistest.Options{User: "mover", Password: "secret", Rules: "~ns:* +@all"})
 	rdb := server.Client(t)
 	require.NoError(t, rdb.Set(t.Context(), "ns:a", "v", 0).Err())
-	config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns", Prefix: "a"}, Keys: keyring(t), Checkpoint: filepath.Join(t.TempDir(), "c")}
-	_, err := unproven(t.Context(), rdb, config)
+	config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns", Prefix: "a"}, Keys: sealtest.Keyring(t), Checkpoint: filepath.Join(t.TempDir(), "c")}
+	_, err := migratetest.Unproven(t.Context(), rdb, config)
 	require.ErrorContains(t, err, rediswalk.RunsName)
 	config.Checkpoint = ""
-	r, _ := unproven(t.Context(), rdb, config)
+	r, _ := migratetest.Unproven(t.Context(), rdb, config)
 	require.NotEmpty(t, r.Warnings)
 	require.Contains(t, r.Warnings[0], rediswalk.RunsName)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -38,7 +39,7 @@ func TestCallerStopsARun(t *testing.T) {
 		ctx, stop := context.WithCancelCause(t.Context())
 		rdb := server.Client(t)
 		rdb.AddHook(atFirstCommand{func() { stop(cause) }})
-		_, err := migrate.Run(ctx, rdb, migrate.Config{Operation: migrate.Seal, Keys: keyring(t), AllowUnproven: true})
+		_, err := migrate.Run(ctx, rdb, migrate.Config{Operation: migrate.Seal, Keys: sealtest.Keyring(t), AllowUnproven: true})
 		require.ErrorIs(t, err, cause)
 		require.EqualError(t, err, "migrate: the run was stopped: "+text)
 	}

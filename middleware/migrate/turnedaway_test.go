@@ -16,6 +16,8 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/aeadtest"
+	"github.com/sealcache/sealcache/internal/migratetest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -66,12 +68,12 @@ func TestTurnedAwayDataKeysAreAskedForAgain(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
 		const n, times = 2, 4 // more than the attempts during an outage
-		both, _, _ := rotated(t, handle(t))
-		now := keyringOf(t, both)
-		app := sealedStore(t, rdb, now, ns)
-		old := keyring(t)
+		both, _, _ := sealtest.Rotated(t, sealtest.Handle(t))
+		now := sealtest.KeyringOf(t, both)
+		app := migratetest.SealedStore(t, rdb, now, ns)
+		old := sealtest.Keyring(t)
 		for i := range n {
-			require.NoError(t, sealedStore(t, rdb, old, ns).Set(ctx, fmt.Sprint("k", i), "v"))
+			require.NoError(t, migratetest.SealedStore(t, rdb, old, ns).Set(ctx, fmt.Sprint("k", i), "v"))
 		}
 		require.NoError(t, app.Set(ctx, "proof", "v"))
 		keys := func(a tink.AEADWithContext) *turnsAway {
@@ -107,9 +109,9 @@ func TestTurnedAwayForever(t *testing.T) {
 	t.Parallel()
 	rdb := shared.Single.Client(t)
 	const ns, n = "turned-away", 5
-	a := keyring(t)
+	a := sealtest.Keyring(t)
 	for i := range n {
-		require.NoError(t, sealedStore(t, rdb, a, ns).Set(t.Context(), fmt.Sprint("k", i), "v"))
+		require.NoError(t, migratetest.SealedStore(t, rdb, a, ns).Set(t.Context(), fmt.Sprint("k", i), "v"))
 	}
 	for _, o := range []migrate.Operation{migrate.Seal, migrate.Reseal, migrate.Unseal, 0} {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -128,7 +130,7 @@ func TestTurnedAwayForever(t *testing.T) {
 			require.Equal(t, audit.Unknown, answer)
 			continue
 		}
-		r, err := unproven(ctx, rdb, migrate.Config{Operation: o, From: migrate.Space{Namespace: ns}, Keys: keys, OldKeys: keyring(t)})
+		r, err := migratetest.Unproven(ctx, rdb, migrate.Config{Operation: o, From: migrate.Space{Namespace: ns}, Keys: keys, OldKeys: sealtest.Keyring(t)})
 		require.Error(t, err)
 		require.NotErrorIs(t, err, migrate.ErrWrongKeys)
 		require.False(t, r.Complete)
@@ -148,7 +150,7 @@ func TestPlantedDataKeysDelayARun(t *testing.T) {
 	for i := range honest {
 		e, err := aead.NewEnvelope(ctx, kms)
 		require.NoError(t, err)
-		require.NoError(t, sealedStore(t, rdb, e, ns).Set(ctx, fmt.Sprint("k", i), "v"))
+		require.NoError(t, migratetest.SealedStore(t, rdb, e, ns).Set(ctx, fmt.Sprint("k", i), "v"))
 		require.NoError(t, e.Close())
 		sample = stored(t, rdb, name(ns, i))
 	}

@@ -10,7 +10,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -63,7 +65,7 @@ func TestMemoryNoLongerShown(t *testing.T) {
 	require.NoError(t, rdb.ConfigSet(ctx, "maxmemory", fmt.Sprint(used+4<<20)).Err())
 	hook := new(refusesOnce)
 	rdb.AddHook(hook)
-	_, err = unproven(tuned(ctx, rediswalk.Tuning{BatchSize: 100}), rdb, migrate.Config{Operation: migrate.Seal, Keys: keyring(t)})
+	_, err = migratetest.Unproven(tuned(ctx, rediswalk.Tuning{BatchSize: 100}), rdb, migrate.Config{Operation: migrate.Seal, Keys: sealtest.Keyring(t)})
 	require.ErrorIs(t, err, rediswalk.ErrNoState)
 	require.True(t, hook.refused.Load())
 }
@@ -75,6 +77,6 @@ func TestCountersNotShown(t *testing.T) {
 	require.NoError(t, srv.Client(t).Set(t.Context(), "ns:k", "v", 0).Err())
 	rdb := redis.NewClient(&redis.Options{Addr: redistest.Refusing(t, srv.Addr(), map[string]string{"info all": "ERR 42"})})
 	t.Cleanup(func() { _ = rdb.Close() })
-	r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t)})
+	r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t)})
 	require.Contains(t, text(t, r), "the run cannot notice SWAPDB and MOVE")
 }

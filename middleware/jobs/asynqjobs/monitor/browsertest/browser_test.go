@@ -22,12 +22,9 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/keyset"
-	"github.com/tink-crypto/tink-go/v2/prf"
 
-	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
@@ -90,7 +87,7 @@ const (
 func TestPageInBrowser(t *testing.T) {
 	srv := redistest.Start(t)
 	conn := asynq.RedisClientOpt{Addr: srv.Addr()}
-	e := newEncryptor(t)
+	e := sealtest.Encryptor(t, nil)
 	client, err := asynqjobs.NewClient(asynq.NewClient(conn), e, asynqjobs.WithHiddenTypes())
 	require.NoError(t, err)
 	defer client.Close()
@@ -244,22 +241,6 @@ func TestPageInBrowser(t *testing.T) {
 		require.NoError(t, err)
 		require.NotEmpty(t, shots)
 	}
-}
-
-func newEncryptor(t *testing.T) *jobs.Encryptor {
-	t.Helper()
-	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
-	require.NoError(t, err)
-	k, err := aead.NewKeyring(h)
-	require.NoError(t, err)
-	if h, err = keyset.NewHandle(prf.HMACSHA256PRFKeyTemplate()); err != nil {
-		t.Fatal(err)
-	}
-	set, err := prf.NewPRFSet(h)
-	require.NoError(t, err)
-	e, err := jobs.NewEncryptor(k, jobs.WithPRF(set))
-	require.NoError(t, err)
-	return e
 }
 
 // fill brings jobs into every state. Its worker runs until the test ends.
