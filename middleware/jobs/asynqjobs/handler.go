@@ -84,7 +84,7 @@ func (h *handler) release(ctx context.Context, at identity, m member) error {
 		if err == nil {
 			return nil
 		}
-		if r, again := h.judge(ctx, at, err, pause); !again {
+		if r, again := h.refuseOrWait(ctx, at, err, pause); !again {
 			return r
 		}
 	}
@@ -102,7 +102,7 @@ func (h *handler) open(ctx context.Context, t *asynq.Task, at identity) (*opened
 			h.tel.plaintext(ctx, at)
 			return &opened{task: plaintextTask(t.Type(), t.Payload(), t.Headers()), plaintext: true}, nil
 		}
-		if r, again := h.judge(ctx, at, err, pause); !again {
+		if r, again := h.refuseOrWait(ctx, at, err, pause); !again {
 			return nil, r
 		}
 	}
@@ -114,9 +114,9 @@ const (
 	longestPause = 30 * time.Second
 )
 
-// judge counts and logs a task that did not open. It returns the error that makes asynq retry or archive the task. Or it waits
+// refuseOrWait counts and logs a task that did not open. It returns the error that makes asynq retry or archive the task. Or it waits
 // for the pause and returns true, and the caller tries again.
-func (h *handler) judge(ctx context.Context, at identity, err error, pause time.Duration) (*Refusal, bool) {
+func (h *handler) refuseOrWait(ctx context.Context, at identity, err error, pause time.Duration) (*Refusal, bool) {
 	r := refusal(err)
 	if r.definite() {
 		h.tel.refused(ctx, at, r.Reason)

@@ -1,7 +1,6 @@
 package asynqjobs_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
@@ -78,7 +78,7 @@ func (w *clockwork) goBack(s state) {
 // A running scheduler puts back what Redis lost, with anchors and last ticks, and says so.
 func TestLostSchedulesArePutBack(t *testing.T) {
 	t.Parallel()
-	m, log := newMeters(), new(lockedBuffer)
+	m, log := newMeters(), new(sealtest.Logs)
 	w := newClockwork(t)
 	c, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(w.rdb), w.e, asynqjobs.WithMeterProvider(m.provider),
 		asynqjobs.WithLogger(slog.New(slog.NewTextHandler(log, nil))))
@@ -558,24 +558,6 @@ func TestClockOfRedisIsSetBack(t *testing.T) {
 			}
 		})
 	}
-}
-
-// lockedBuffer is a log that may be read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // A schedule that is cancelled while Redis lacks it stays cancelled, even if an older state with it comes back.

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
 
@@ -118,7 +119,7 @@ func TestRefusedActionsAreRecordedInShort(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
 	var rec records
-	var log buffer
+	var log sealtest.Logs
 	h := s.monitor(t, monitor.WithActions(), as(monitor.Viewer{Name: "op", Access: monitor.AccessPayloads}), monitor.WithAudit(rec.audit), monitor.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	long := strings.Repeat("x", 100_000)
 	for target, tasks := range map[string]int{

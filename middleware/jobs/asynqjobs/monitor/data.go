@@ -74,7 +74,7 @@ func (h *Handler) compose(w http.ResponseWriter, r *http.Request, rt *route, vie
 	if !ok {
 		return nil, nil, false
 	}
-	l := &look{
+	l := &view{
 		h: h, ctx: ctx, viewer: viewer, limit: listBytes, left: maxOpenTasks,
 		rec: Record{Time: h.cfg.now(), Viewer: viewer.Name, Action: View, Page: rt.view, Queue: rt.queue, Group: rt.group},
 	}

@@ -37,7 +37,7 @@ func TestActionsThatDoNotFit(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
 	id := s.enqueue(t, s.client, openType, "x").ID
-	var log buffer
+	var log sealtest.Logs
 	h := s.monitor(t, admin(), monitor.WithActions(), monitor.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))))
 	for _, c := range []struct {
 		method, target string

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
 
@@ -200,7 +201,7 @@ func TestOtherOriginsAreRefused(t *testing.T) {
 func TestFailuresTellNothing(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
-	var log buffer
+	var log sealtest.Logs
 	h := s.monitor(t, admin(), monitor.WithActions(), monitor.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	w := ask(h, http.MethodGet, "/api/queues/nowhere/tasks/nothing", "")
 	assert.Equal(t, http.StatusNotFound, w.Code)

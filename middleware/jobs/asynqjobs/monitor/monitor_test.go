@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
@@ -207,7 +208,7 @@ func seesNothingUnrecorded(t *testing.T, s *shop, ids map[string]string) {
 // logsNoContents checks that the log names tasks but no content.
 func logsNoContents(t *testing.T, s *shop, ids map[string]string) {
 	t.Parallel()
-	var log buffer
+	var log sealtest.Logs
 	h := s.monitor(t, monitor.WithLogger(slog.New(slog.NewJSONHandler(&log, nil))), as(monitor.Viewer{Name: "ann", Access: monitor.AccessPayloads}))
 	for _, target := range everything(ids) {
 		get(t, h, target)

@@ -24,7 +24,7 @@ func isScheduleID(id string) bool { return strings.HasPrefix(id, schedulePrefix)
 
 // schedules completes asynqmon's list of scheduler entries. These are the plaintext
 // entries of asynq.Scheduler. It adds the schedules of asynqjobs.
-func (l *look) schedules(doc map[string]any) {
+func (l *view) schedules(doc map[string]any) {
 	entries, _ := doc["entries"].([]any)
 	if l.viewer.access() >= AccessPayloads && len(entries) > 0 {
 		l.foreign(entries)
@@ -39,7 +39,7 @@ func (l *look) schedules(doc map[string]any) {
 }
 
 // foreign shows the payloads of entries of asynq.Scheduler.
-func (l *look) foreign(entries []any) {
+func (l *view) foreign(entries []any) {
 	stored, err := l.h.inspector.SchedulerEntries()
 	if err != nil {
 		return
@@ -72,7 +72,7 @@ func (l *look) foreign(entries []any) {
 }
 
 // own lists the schedules of asynqjobs in asynqmon's form.
-func (l *look) own() []any {
+func (l *view) own() []any {
 	infos, err := l.h.scheduler.List(l.ctx)
 	var rows []any
 	for i, info := range infos {
@@ -106,7 +106,7 @@ func (l *look) own() []any {
 	return rows
 }
 
-func (l *look) schedulePayload(id string, info *asynqjobs.ScheduleInfo) string {
+func (l *view) schedulePayload(id string, info *asynqjobs.ScheduleInfo) string {
 	if l.viewer.access() < AccessPayloads {
 		return withheld
 	}

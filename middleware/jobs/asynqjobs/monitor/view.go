@@ -11,8 +11,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// A look builds one answer for a viewer.
-type look struct {
+// A view builds one answer for a viewer.
+type view struct {
 	h      *Handler
 	ctx    context.Context
 	viewer *Viewer
@@ -32,7 +32,7 @@ var (
 	workerFields = fields{"task_id", "task_type", "task_payload", "", ""}
 )
 
-func (l *look) revealAll(list any, f fields) {
+func (l *view) revealAll(list any, f fields) {
 	tasks, _ := list.([]any)
 	for _, t := range tasks {
 		if t, ok := t.(map[string]any); ok {
@@ -43,7 +43,7 @@ func (l *look) revealAll(list any, f fields) {
 
 // reveal adds to one task the contents that the viewer may see. Payload and result are
 // withheld already.
-func (l *look) reveal(t map[string]any, f fields) {
+func (l *view) reveal(t map[string]any, f fields) {
 	typename, _ := t[f.typename].(string)
 	if f.failure != "" {
 		text, _ := t[f.failure].(string)
@@ -93,7 +93,7 @@ type opened struct {
 }
 
 // open reads a task and opens its payload.
-func (l *look) open(queue, id string) *opened {
+func (l *view) open(queue, id string) *opened {
 	if l.left--; l.left < 0 {
 		return &opened{note: tooMany}
 	}
@@ -152,7 +152,7 @@ func (o *opened) readable(v *Viewer) bool {
 
 // payload returns the text of the payload, or the reason why there is none. It reports
 // whether the text is the payload.
-func (l *look) payload(o *opened) (string, bool) {
+func (l *view) payload(o *opened) (string, bool) {
 	switch {
 	case errors.Is(o.err, jobs.ErrNotSealed):
 		return notSealed + l.text(o, o.info.Payload), true
@@ -162,7 +162,7 @@ func (l *look) payload(o *opened) (string, bool) {
 	return l.text(o, o.task.Payload()), true
 }
 
-func (l *look) result(o *opened) (string, bool) {
+func (l *view) result(o *opened) (string, bool) {
 	switch n := len(o.info.Result); {
 	case n == 0:
 		return "", false
@@ -180,7 +180,7 @@ func (l *look) result(o *opened) (string, bool) {
 	}
 }
 
-func (l *look) failure(o *opened) (string, bool) {
+func (l *view) failure(o *opened) (string, bool) {
 	stored := o.info.LastErr
 	if len(stored) > maxOpenBytes {
 		return tooLarge, false
@@ -199,7 +199,7 @@ func (l *look) failure(o *opened) (string, bool) {
 }
 
 // text formats b.
-func (l *look) text(o *opened, b []byte) string {
+func (l *view) text(o *opened, b []byte) string {
 	if len(b) == 0 {
 		return ""
 	}
