@@ -90,7 +90,7 @@ const fileReload = time.Minute
 // error. Errors do not quote the URI. They name the file or variable that cannot be read.
 //
 // Warnings, reloads of a file and their failures are logged to slog.Default(). For another logger, open the file with
-// insecurecleartextkeyset.OpenKeyring, WithReload and WithLogger.
+// insecurecleartextkeyset.OpenKeyring and WithLogger.
 //
 // The caller closes the KEK, after the Envelopes and Keyrings that use it.
 func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (KEK, error) {

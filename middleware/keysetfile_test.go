@@ -48,7 +48,7 @@ func (f *keysetFile) rotate(t testing.TB) uint32 {
 
 func (f *keysetFile) open(t testing.TB) *aead.Keyring {
 	t.Helper()
-	k, err := aead.OpenKeyring(t.Context(), aead.FileSource(f.path), f.kek)
+	k, err := aead.OpenKeyring(t.Context(), aead.FileSource(f.path), f.kek, aead.WithoutReload()) // tests reload it when they say so
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, k.Close()) })
 	return k
