@@ -66,17 +66,22 @@ type KeyError struct {
 
 // Error names the key and those present. Key ids are public: every ciphertext begins with one.
 func (e *KeyError) Error() string {
+	return "aead: the ciphertext was sealed under " + e.keyIn("the keyset")
+}
+
+// keyIn names the key, and why it is not available in the keyset that is described.
+func (e *KeyError) keyIn(described string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "aead: the ciphertext was sealed under key %d, which ", e.KeyID)
+	fmt.Fprintf(&b, "key %d, which ", e.KeyID)
 	switch e.Status {
 	case keyset.Disabled:
-		b.WriteString("is disabled in the keyset")
+		b.WriteString("is disabled in ")
 	case keyset.Destroyed:
-		b.WriteString("is destroyed in the keyset")
+		b.WriteString("is destroyed in ")
 	default:
-		b.WriteString("is not in the keyset")
+		b.WriteString("is not in ")
 	}
-	b.WriteString(" (enabled keys: ")
+	b.WriteString(described + " (enabled keys: ")
 	const most = 16
 	for i, id := range e.Present {
 		if i == most {
@@ -123,6 +128,16 @@ func kekError(action string, err error) error {
 	default:
 		return fmt.Errorf("%w: cannot %s: %w", ErrKeyServiceUnavailable, action, withoutRefusal(err))
 	}
+}
+
+// keysetError turns an error of the key-encryption key of a keyset into what callers see. If the KEK is a keyset, too, the text
+// tells the two apart.
+func keysetError(err error) error {
+	var k *KeyError
+	if isRefusal(err) && errors.As(err, &k) {
+		return &shortError{"aead: cannot " + decryptKeyset + ": it is encrypted under " + k.keyIn("the keyset of the given KEK"), err}
+	}
+	return kekError(decryptKeyset, err)
 }
 
 // within puts an action before the text of an error, and the prefix of this package before both.

@@ -112,6 +112,9 @@ func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (KEK, error)
 			known[scheme] = opened(o)
 		}
 	}
+	if uri == "" {
+		return nil, errors.New("aead: open KEK: the URI of the KEK is empty (is the variable set?)")
+	}
 	scheme, _, ok := strings.Cut(uri, ":")
 	scheme = strings.ToLower(scheme)
 	if !ok || !validScheme(scheme) {

@@ -82,8 +82,8 @@ func TestOpenKEKRefuses(t *testing.T) {
 		openers []aead.KEKOpener
 		want    string
 	}{
-		"":                                     {nil, "must begin with a scheme, for example file:///path (allowed schemes: file, passphrase)"},
-		secret:                                 {nil, "must begin with a scheme"},
+		"":                                     {nil, "the URI of the KEK is empty (is the variable set?)"},
+		secret:                                 {nil, "must begin with a scheme, for example file:///path (allowed schemes: file, passphrase)"},
 		"://" + secret:                         {nil, "must begin with a scheme"},
 		"2x://" + secret:                       {nil, "must begin with a scheme"},
 		"https://" + secret:                    {[]aead.KEKOpener{fake}, `unknown URI scheme "https" (allowed schemes: fake, file, passphrase)`},

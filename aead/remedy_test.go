@@ -62,6 +62,12 @@ func TestErrorsOfMistakenKeysNameTheRemedy(t *testing.T) {
 		"a sealed keyset as the KEK": {openKEK("file://" + keyset), "the keyset is encrypted"},
 		"a KEK as the sealed keyset": {openKeyring(aead.BytesSource(plaintext.Bytes()), kek), "sealcache keys create"},
 		"a KEK of another kind":      {openKeyring(aeadKeys, other), "another kind of key"},
+		"the KEK of another keyset":  {openKeyring(aeadKeys, newKeyring(t)), "which is not in the keyset of the given KEK (enabled keys: "},
+		"an unset variable":          {openKEK(""), "the URI of the KEK is empty (is the variable set?)"},
+		"an unset path": {func() error {
+			_, err := aead.OpenPRF(t.Context(), aead.FileSource(""), kek)
+			return err
+		}, "the path is empty (is the variable set?)"},
 		"PRF keys instead of AEAD's": {openKeyring(prfKeys, kek), "the keyset holds PRF keys"},
 		"AEAD keys instead of PRF's": {func() error { _, err := aead.OpenPRF(t.Context(), aeadKeys, kek); return err }, "keys create --type prf"},
 		"a KEK as the PRF keyset": {func() error {

@@ -34,6 +34,9 @@ func Open(ctx context.Context, url string) (Store, error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("stores: open: %w", context.Cause(ctx))
 	}
+	if url == "" {
+		return nil, errors.New("stores: open: the URL is empty (is the variable set?)")
+	}
 	scheme, _, ok := strings.Cut(url, "://")
 	if !ok {
 		return nil, errors.New("stores: open: the text is not a URL such as redis://localhost:6379/0 or memory://")

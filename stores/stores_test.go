@@ -64,7 +64,7 @@ func TestOpenKnowsTheSchemesThatItNames(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]string{
-		"":                            "not a URL",
+		"":                            "the URL is empty",
 		"localhost:6379":              "is not a URL such as redis://localhost:6379/0",
 		"http://user:hunter2@h":       "unknown scheme \"http\" (allowed: memory, redis",
 		"redis://u:hunter2@h?x_y=1":   "unknown option \"x_y\" in the URL",

@@ -84,6 +84,9 @@ func (t *target) GoString() string { return t.String() }
 // parseURL parses a URL. net/url refuses lists of addresses, and its errors repeat the URL with its password. The errors of
 // parseURL repeat only names of schemes and options.
 func parseURL(raw string) (*target, error) {
+	if raw == "" {
+		return nil, errors.New("the URL is empty (is the variable set?)")
+	}
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
 		return nil, errors.New("the text is not a URL such as redis://localhost:6379/0")
