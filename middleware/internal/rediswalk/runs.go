@@ -49,8 +49,15 @@ type Run struct {
 }
 
 // ErrRunUndone reports that a checkpoint is out of date. Either the record of its run is gone, as after a flush, or
-// the run is complete. Or another run with other settings has changed the same names since.
-var ErrRunUndone = errors.New("its run has ended, or Redis has no record of this run, or a later run changed the entries")
+// the run is complete. Or another run with other settings has changed the same names since. The text of the returned
+// error says which.
+var ErrRunUndone = errors.New("the checkpoint is out of date")
+
+var (
+	errRunLost      = fmt.Errorf("%w: Redis has no record of its run (was the data flushed or evicted?)", ErrRunUndone)
+	errRunDone      = fmt.Errorf("%w: its run is complete", ErrRunUndone)
+	errRunOverruled = fmt.Errorf("%w: a later run with other settings changed the same entries", ErrRunUndone)
+)
 
 // ErrOpposed reports that an opposite run changed the same names during a run: one of them seals, and the other unseals.
 var ErrOpposed = errors.New("a sealing run and an unsealing run changed the same entries at the same time")
@@ -306,19 +313,22 @@ func (s *Servers) pruneRuns(ctx context.Context) error {
 	return nil
 }
 
-// CheckRun returns ErrRunUndone if a run cannot be resumed.
+// CheckRun returns ErrRunUndone with its cause if a run cannot be resumed.
 func (s *Servers) CheckRun(ctx context.Context, id string) error {
 	all, err := s.runs(ctx)
 	if err != nil {
 		return err
 	}
 	own, ok := all[id]
-	if !ok || own.Done {
-		return ErrRunUndone
+	switch {
+	case !ok:
+		return errRunLost
+	case own.Done:
+		return errRunDone
 	}
 	for _, r := range all {
 		if r.Sequence > own.Sequence && r.Job != own.Job && own.overlaps(r) {
-			return ErrRunUndone
+			return errRunOverruled
 		}
 	}
 	return nil

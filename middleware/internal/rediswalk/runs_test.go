@@ -161,3 +161,26 @@ func TestReplicasOfARestartedMaster(t *testing.T) {
 		require.Equal(t, want, replicas[now], started)
 	}
 }
+
+// The error of a checkpoint that is out of date names the one cause that applies.
+func TestUndoneRunNamesItsCause(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s, err := New(redistest.Start(t).Client(t))
+	require.NoError(t, err)
+	register := func(job, namespace string) string {
+		id, err := s.RegisterRun(ctx, Run{Operation: "seal", Job: strings.Repeat(job, 32), From: namespace, To: namespace})
+		require.NoError(t, err)
+		return id
+	}
+	changed, done := register("1", "a:"), register("2", "b:")
+	register("3", "a:")
+	require.NoError(t, s.EndRun(ctx, done))
+	for id, cause := range map[string]string{changed: "a later run", done: "is complete", "lost": "no record"} {
+		err := s.CheckRun(ctx, id)
+		require.ErrorIs(t, err, ErrRunUndone)
+		for _, text := range []string{"a later run", "is complete", "no record"} {
+			require.Equal(t, text == cause, strings.Contains(err.Error(), text), "%v", err)
+		}
+	}
+}
