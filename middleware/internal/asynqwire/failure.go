@@ -35,7 +35,7 @@ func (c Code) Explanation() string {
 	case NotSealed:
 		return "plaintext where sealed tasks are expected"
 	case Unauthentic:
-		return "altered, moved or sealed under another key"
+		return "altered, moved, or sealed under another key or namespace"
 	case UnsupportedFormat:
 		return "sealed by a newer release, or cut off"
 	case KeyRemoved:
