@@ -73,7 +73,14 @@ func (r *Report) AnythingSealed() (Answer, []string) {
 // plaintextDoubts are reasons why something may be plaintext although none was found.
 func (r *Report) plaintextDoubts() []string {
 	doubts := notes(slices.Concat(r.scanDoubts(), r.emptyDoubts(), r.databaseDoubts()))
-	doubts.count(r.Total.Unreadable.Values, "values do not open: altered, moved, or sealed with other keys (check Config.Keys and Config.Namespaces)")
+	unreadable := r.Total.Unreadable.Values
+	for _, k := range r.Keys {
+		if k.HasID {
+			doubts.count(k.NotGiven, fmt.Sprintf("values are sealed under %s, which is not given (is its keyset missing?)", k.Key))
+			unreadable -= k.NotGiven
+		}
+	}
+	doubts.count(unreadable, "values do not open: altered, moved, or sealed with other keys (check Config.Keys and Config.Namespaces)")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
 	doubts.count(r.Total.Fernet.Values, "values look like Fernet tokens (of django-secure-redis), which this audit cannot open")
 	doubts.count(r.KeyChecks.Unreadable, "entries sealcache.key-check, which test the keys, do not open (check Config.Keys)")

@@ -57,9 +57,12 @@ type KeyUse struct {
 	Amount
 	// Unreadable is the part that does not open under the given keys. It may be planted.
 	Unreadable Amount `json:"unreadable"`
+	// NotGiven counts the unreadable values of caches of which the key is not among the given ones.
+	NotGiven int64 `json:"not_given,omitempty"`
 }
 
 func (u *KeyUse) add(o *KeyUse) {
+	u.NotGiven += o.NotGiven
 	u.Amount.add(o.Values, o.Bytes)
 	u.Unreadable.add(o.Unreadable.Values, o.Unreadable.Bytes)
 }

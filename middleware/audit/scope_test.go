@@ -156,12 +156,34 @@ func TestAuditOfNothing(t *testing.T) {
 	answer, why, _ = plaintextAnswer(t, rdb, audit.Config{Keys: keys, Namespaces: []string{"shop"}})
 	require.Equal(t, audit.No, answer, why)
 	for _, c := range []audit.Config{
-		{Keys: keys}, {Keys: keys, Namespaces: []string{"store"}}, {Keys: []tink.AEADWithContext{sealtest.Keyring(t)}, Namespaces: []string{"shop"}},
+		{Keys: keys}, {Keys: keys, Namespaces: []string{"store"}},
 	} {
 		answer, why, _ = plaintextAnswer(t, rdb, c)
 		require.Equal(t, audit.Unknown, answer)
 		require.Contains(t, why, "do not open")
 	}
+	answer, why, _ = plaintextAnswer(t, rdb, audit.Config{Keys: []tink.AEADWithContext{sealtest.Keyring(t)}, Namespaces: []string{"shop"}})
+	require.Equal(t, audit.Unknown, answer)
+	require.Contains(t, why, "is not given")
+}
+
+// The answer names the key that is not given. A keyset that was forgotten is the usual reason.
+func TestAuditNamesTheKeyThatIsNotGiven(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	kek, given := sealtest.Keyring(t), sealtest.Keyring(t)
+	require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.EnvelopeOf(t, kek), "shop").Set(t.Context(), "a", "v"))
+	config := audit.Config{Keys: []tink.AEADWithContext{sealtest.EnvelopeOf(t, given), given}, Namespaces: []string{"shop"}}
+	answer, why, _ := plaintextAnswer(t, rdb, config)
+	require.Equal(t, audit.Unknown, answer)
+	require.Contains(t, why, fmt.Sprintf("1 values are sealed under KEK key %d, which is not given (is its keyset missing?)", kek.Keys()[0].ID))
+	require.NotContains(t, why, "do not open")
+
+	// A value that was moved does not open either, although its key is given.
+	config.Keys, config.Namespaces = []tink.AEADWithContext{sealtest.EnvelopeOf(t, kek), kek}, []string{"store"}
+	_, why, _ = plaintextAnswer(t, rdb, config)
+	require.NotContains(t, why, "is not given")
+	require.Contains(t, why, "do not open")
 }
 
 // An audit can leave out the names that a migration leaves out, and says so.

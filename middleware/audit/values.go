@@ -211,6 +211,7 @@ func (a *auditor) sealed(ctx context.Context, values []peeked, f *findings) erro
 type sealedAs struct {
 	name       string // the stored name, or what it would be if names were not hidden
 	unreadable bool
+	notGiven   bool // because its key is not given
 	posed      bool // see findings.countHidden
 }
 
@@ -222,6 +223,9 @@ func (a *auditor) countSealed(v peeked, n int, as sealedAs, f *findings) {
 	f.key(nameOf(v.start[n:]), v.size, as.unreadable)
 	if h, _, ok := cachevalue.Header(v.start); ok {
 		f.countHidden(h, v.size, as.unreadable, as.posed)
+	}
+	if as.notGiven {
+		f.useOf(nameOf(v.start[n:])).NotGiven++
 	}
 	if as.unreadable {
 		f.total.Unreadable.add(1, v.size)
@@ -307,7 +311,7 @@ func (a *auditor) open(ctx context.Context, group []peeked, f *findings) error {
 		if err != nil && !box.Refused(err) {
 			return fmt.Errorf("audit: cannot examine a value: %w", err)
 		}
-		as := sealedAs{name: now.name, unreadable: err != nil}
+		as := sealedAs{name: now.name, unreadable: err != nil, notGiven: box.NotGiven(err, wire.KeyOf(values[i][n:]))}
 		if err == nil {
 			if as.name, as.posed, err = a.plainNameOf(now.name, h, plaintext); err != nil {
 				return err

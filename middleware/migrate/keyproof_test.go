@@ -71,6 +71,7 @@ func TestKeyCheckRefuses(t *testing.T) {
 			} {
 				r, err := migrate.Run(ctx, rdb, c)
 				require.ErrorIs(t, err, migrate.ErrWrongKeys)
+				require.ErrorContains(t, err, "sealed under key ") // the reason of package aead
 				require.NotContains(t, err.Error(), ns)
 				require.Zero(t, r.Written)
 			}
@@ -157,6 +158,21 @@ func TestProof(t *testing.T) {
 	})
 }
 
+// A wrong namespace or prefix is named, and not the lack of a proof.
+func TestUnprovenWithoutNames(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		fill(t, rdb, ns, 20)
+		for _, o := range []migrate.Operation{migrate.Seal, migrate.Reseal, migrate.Unseal} {
+			for _, from := range []migrate.Space{{Namespace: ns + "x"}, {Namespace: ns, Prefix: "none"}} {
+				_, err := migrate.Run(t.Context(), rdb, migrate.Config{Operation: o, From: from, Keys: sealtest.Keyring(t)})
+				require.ErrorIs(t, err, migrate.ErrUnproven)
+				require.ErrorContains(t, err, "no name in Redis starts with \""+from.Namespace+":"+from.Prefix+"\"")
+				require.NotContains(t, err.Error(), "key-check")
+			}
+		}
+	})
+}
+
 // The key check proves keys only together with the data. A process with wrong keys may have made it.
 func TestFirstSealedValuesMustOpen(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
@@ -172,7 +188,8 @@ func TestFirstSealedValuesMustOpen(t *testing.T) {
 		for _, config.Operation = range []migrate.Operation{migrate.Seal, migrate.Reseal} {
 			r, err := migrate.Run(ctx, rdb, config)
 			require.ErrorIs(t, err, migrate.ErrWrongKeys)
-			require.ErrorContains(t, err, "the given encryption keys open none of the first 3 sealed values")
+			require.ErrorContains(t, err, "the given encryption keys open none of the first 3 sealed values: 3 are sealed under key ")
+			require.ErrorContains(t, err, ", which is not given (is its keyset missing?)")
 			require.Zero(t, r.Written)
 		}
 		for i := range 100 {

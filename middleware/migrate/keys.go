@@ -66,9 +66,40 @@ func (m *migration) proveKeys(ctx context.Context) error {
 		}
 	}
 	if m.provenBy == "" && !m.AllowUnproven {
+		if empty, err := m.foundNoName(ctx); err != nil {
+			return err
+		} else if empty && m.From.stored() != "" {
+			return fmt.Errorf("%w: no name in Redis starts with %q (check Config.From.Namespace, Config.From.Prefix and the Redis URL)", ErrUnproven, m.From.stored())
+		}
 		return fmt.Errorf("%w: there is no entry %s (call Store.Check in the application, or set Config.Proof)", ErrUnproven, keycheck.Name)
 	}
 	return nil
+}
+
+// foundNoName reports whether no name of the run is in Redis. It gives up after firstScans calls, and then reports false.
+func (m *migration) foundNoName(ctx context.Context) (empty bool, err error) {
+	err = m.walk.Retry(ctx, "SCAN", func(ctx context.Context) error {
+		empty = true
+		return m.servers.EachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
+			cursor := uint64(0)
+			for n := 0; empty && n < firstScans; n++ {
+				names, next, err := node.Scan(ctx, cursor, m.walk.Pattern, int64(m.tuning.BatchSize)).Result()
+				if err != nil {
+					return err
+				}
+				empty = len(names) == 0
+				if cursor = next; cursor == 0 {
+					return nil
+				}
+			}
+			empty = false
+			return nil
+		})
+	})
+	if err != nil {
+		return false, fmt.Errorf("migrate: cannot look for the names of the run: %w", rediserr.Wrap(err))
+	}
+	return empty, nil
 }
 
 // proveNames refuses to hide names with PRF keys that may not be the application's. The application would not find its
@@ -96,6 +127,7 @@ func (m *migration) openKeyCheck(ctx context.Context, namespace string) (underKe
 	if err != nil || stored == nil {
 		return false, err
 	}
+	var refusal error // of Keys, or of OldKeys if Keys is nil
 	for i, a := range m.allKeys() {
 		c, err := keycheck.New(a, namespace)
 		if err != nil {
@@ -106,9 +138,11 @@ func (m *migration) openKeyCheck(ctx context.Context, namespace string) (underKe
 			return i == 0, nil
 		case !box.Refused(err) && !errors.Is(err, wire.ErrNotSealed) && !errors.Is(err, wire.ErrUnsupportedFormat):
 			return false, fmt.Errorf("migrate: cannot open the entry sealcache.key-check, which tests the keys: %w", err)
+		case refusal == nil:
+			refusal = err
 		}
 	}
-	return false, fmt.Errorf("%w: the given encryption keys do not open the entry %s, which tests the keys of the namespace", ErrWrongKeys, keycheck.Name)
+	return false, fmt.Errorf("%w: the given encryption keys do not open the entry %s of the namespace: %w", ErrWrongKeys, keycheck.Name, refusal)
 }
 
 // openProof opens the entry of Config.Proof under Keys. An entry with a hidden name proves the PRF keys, too.
@@ -163,7 +197,7 @@ func (m *migration) openUnderKeys(ctx context.Context, namespace, key string, st
 	})
 	switch {
 	case box.Refused(err):
-		return fmt.Errorf("%w: the given encryption keys do not open the entry that Config.Proof names", ErrWrongKeys)
+		return fmt.Errorf("%w: the given encryption keys do not open the entry that Config.Proof names: %w", ErrWrongKeys, err)
 	case err != nil:
 		return fmt.Errorf("migrate: cannot open the entry that Config.Proof names: %w", err)
 	}
@@ -232,10 +266,10 @@ func (m *migration) tryFirst(ctx context.Context) error {
 	case c.Opened > 0 || c.unopened() == 0:
 		m.opened.Store(c.Opened > 0)
 	case m.DryRun: // it changes nothing, and counts them
-		m.warn(fmt.Sprintf("the real run would refuse to start: %s", refusedText(&c.Counts)))
+		m.warn(fmt.Sprintf("the real run would refuse to start: %s", c.refusedText()))
 		m.opened.Store(true)
 	default:
-		return fmt.Errorf("%w: %s", ErrWrongKeys, refusedText(&c.Counts))
+		return fmt.Errorf("%w: %s", ErrWrongKeys, c.refusedText())
 	}
 	return m.proveNames(&c)
 }
@@ -243,12 +277,28 @@ func (m *migration) tryFirst(ctx context.Context) error {
 // first counts the values that are tried before the first write.
 type first struct {
 	Counts
-	otherNames  int64 // that the PRF keys did not hide
-	oneWayNames int64 // that may be under the PRF keys: only their ids say so
+	notGiven    map[uint32]int64 // values by the id of the key that they name, and that is not given
+	otherNames  int64            // that the PRF keys did not hide
+	oneWayNames int64            // that may be under the PRF keys: only their ids say so
 }
 
 func refusedText(c *Counts) string {
-	return fmt.Sprintf("none of the first %d sealed values opens with the given encryption keys", c.unopened())
+	return fmt.Sprintf("the given encryption keys open none of the first %d sealed values", c.unopened())
+}
+
+// refusedText also names the key that most of the values need.
+func (c *first) refusedText() string {
+	text, most := refusedText(&c.Counts), int64(0)
+	var id uint32
+	for key, n := range c.notGiven {
+		if n > most || n == most && key < id {
+			id, most = key, n
+		}
+	}
+	if most > 0 {
+		text += fmt.Sprintf(": %d are sealed under key %d, which is not given (is its keyset missing?)", most, id)
+	}
+	return text
 }
 
 // tryMaster counts in c the sealed values that open and those that do not.
@@ -318,6 +368,12 @@ func (m *migration) tryEntries(ctx context.Context, entries []entry, c *first) e
 			return err
 		}
 		c.refused(err)
+		if k := wire.KeyOf(old[n:]); box.NotGiven(err, k) {
+			if c.notGiven == nil {
+				c.notGiven = make(map[uint32]int64)
+			}
+			c.notGiven[k.ID]++
+		}
 		if err == nil && m.names != nil && h.Flags&wire.Hidden != 0 {
 			if err := m.tryName(h, entries[i].key, o.plaintext, c); err != nil {
 				return err

@@ -17,6 +17,19 @@ func Refused(err error) bool {
 	return (errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey)) && !Undecided(err)
 }
 
+// NotGiven reports whether the value with the key k was refused because k is not among the given keys. A key that the keyset
+// lists as disabled or destroyed is given.
+func NotGiven(err error, k wire.Key) bool {
+	if !k.HasID || !Refused(err) || !errors.Is(err, aead.ErrUnknownKey) {
+		return false
+	}
+	var named *aead.KeyError
+	if errors.As(err, &named) {
+		return named.Status == keyset.Unknown && named.KeyID == k.ID // a Keyring takes the length of a wrapped key for an id
+	}
+	return k.Envelope() // the KEK is of another kind
+}
+
 // Outcome names the result of sealing or opening for metrics and logs: "ok", or the reason of a known error. It is empty for
 // other errors. If the key service is down and a context has ended, the outage counts: it may be the reason why the context
 // ended.
