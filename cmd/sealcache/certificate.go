@@ -10,8 +10,7 @@ import (
 // evidence.
 type certificate struct {
 	header
-
-	File      string     `json:"file"`
+	keysetPlace
 	Destroyed keyInfo    `json:"destroyed"` // with its times
 	At        time.Time  `json:"destroyed_at"`
 	Audit     *usedAudit `json:"audit"` // null if the key was destroyed with --yes

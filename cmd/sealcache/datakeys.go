@@ -165,7 +165,7 @@ func (o *opened) openKeyset(ctx context.Context, p *program, k *dataKeyFlags, ke
 	}
 	opts := append(nameOptions(k.name), aead.WithLogger(p.log), aead.WithReload(keysetReload))
 	if o.ring, err = aead.OpenKeyring(ctx, source, kek, opts...); err != nil {
-		return err
+		return refusedKeyset(k.keyset, err)
 	}
 	o.closers = append(o.closers, o.ring)
 	return nil

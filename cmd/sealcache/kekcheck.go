@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tink-crypto/tink-go/v2/tink"
+
 	"github.com/sealcache/sealcache/aead"
 )
 
@@ -86,6 +88,11 @@ func (r *kekReport) check(ctx context.Context, arg string) error {
 		r.Unwraps = true // opening it asked the service
 		return nil
 	}
+	return r.use(ctx, kek)
+}
+
+// use wraps and unwraps probes.
+func (r *kekReport) use(ctx context.Context, kek tink.AEADWithContext) error {
 	probe, ad := make([]byte, 32), []byte("sealcache kek check")
 	_, _ = rand.Read(probe) // never fails
 	var wraps, unwraps []float64
@@ -110,7 +117,7 @@ func (r *kekReport) check(ctx context.Context, arg string) error {
 		r.Unwraps = true
 		if _, err := kek.DecryptWithContext(ctx, wrapped, []byte("other associated data")); err == nil {
 			return wrong("the key-encryption key does not authenticate associated data (use another key)")
-		} else if !errors.Is(err, aead.ErrUnauthentic) && !errors.Is(err, aead.ErrUnknownKey) {
+		} else if unanswered(err) || !errors.Is(err, aead.ErrUnauthentic) && !errors.Is(err, aead.ErrUnknownKey) {
 			return keyError(err)
 		}
 	}

@@ -160,7 +160,7 @@ func (k *keysetFlags) open(ctx context.Context) (file *keysetFile, done func(), 
 		if err != nil {
 			return nil, nil, err
 		}
-		return &keysetFile{path: path}, func() {}, nil
+		return &keysetFile{path: path, ofKEK: true}, func() {}, nil
 	}
 	if strings.HasPrefix(k.keyset, "env:") {
 		return nil, nil, wrong("--keyset: a keyset in an environment variable cannot be changed (give its file)")
@@ -177,37 +177,52 @@ func (k *keysetFlags) open(ctx context.Context) (file *keysetFile, done func(), 
 }
 
 // read returns the keyset, which may be in a variable.
-func (k *keysetFlags) read(ctx context.Context) (*keysetView, error) {
+func (k *keysetFlags) read(ctx context.Context) (*keysetView, keysetPlace, error) {
 	var source aead.Source
 	var kek tink.AEADWithContext
-	path := ""
+	path, place := "", keysetPlace{File: k.keyset}
 	if k.keyset == "" {
 		var err error
 		if path, err = fileOfKEK(k.kek); err != nil {
-			return nil, err
+			return nil, place, err
 		}
-		source = aead.FileSource(path)
+		source, place = aead.FileSource(path), keysetPlace{path, true}
 	} else {
 		var err error
 		if source, err = keysetSource("keyset", k.keyset); err != nil {
-			return nil, err
+			return nil, place, err
 		}
 		if !strings.HasPrefix(k.keyset, "env:") {
 			if path, err = keysetPath("keyset", k.keyset); err != nil {
-				return nil, err
+				return nil, place, err
 			}
+			place.File = path
 		}
 		var done func()
 		if kek, done, err = openKEKs(ctx, k.kek, k.others); err != nil {
-			return nil, err
+			return nil, place, err
 		}
 		defer done()
 	}
 	read, err := readKeysetWithTimes(ctx, source, path, kek, k.name)
 	if err != nil {
-		return nil, err
+		return nil, place, err
 	}
-	return read.view, nil
+	return read.view, place, nil
+}
+
+// keysetPlace names the keyset that a keys command read or changed.
+type keysetPlace struct {
+	File  string `json:"file"`                  // or env:NAME
+	OfKEK bool   `json:"file_of_kek,omitempty"` // no --keyset was given, so that it is the plaintext keyset of --kek
+}
+
+// String names the place, and says why it is the KEK's.
+func (k keysetPlace) String() string {
+	if k.OfKEK {
+		return k.File + " (no --keyset is given, so this is the file of the KEK)"
+	}
+	return k.File
 }
 
 // The words for keysetRead.times.
@@ -233,7 +248,7 @@ func readKeysetWithTimes(ctx context.Context, source aead.Source, path string, k
 	}
 	handle, view, err := readKeyset(ctx, data, kek, name)
 	if err != nil {
-		return nil, keyError(err)
+		return nil, refusedKeyset(path, err)
 	}
 	read := &keysetRead{handle: handle, view: view, times: timesMissing, digest: digestOf(data)}
 	if path == "" {
@@ -265,17 +280,17 @@ func typeOf(kind string) string {
 // keysReport is the report of a keys command.
 type keysReport struct {
 	header
-	File  string  `json:"file,omitempty"`
+	keysetPlace
 	Added *uint32 `json:"added_key_id,omitempty"` // the id of a new key
 }
 
 // writeKeyset prints a keyset, as text or as JSON.
-func (p *program) writeKeyset(f *flags, asJSON bool, view *keysetView, file string, added *uint32) error {
+func (p *program) writeKeyset(f *flags, asJSON bool, view *keysetView, place keysetPlace, added *uint32) error {
 	if !asJSON {
-		_, err := fmt.Fprint(p.stdout, view)
+		_, err := fmt.Fprintf(p.stdout, "keyset %s\n%s", place, view)
 		return err
 	}
-	r := keysReport{header: newHeader(f), File: file, Added: added}
+	r := keysReport{header: newHeader(f), keysetPlace: place, Added: added}
 	r.Keyset = view.keys
 	return writeJSON(p.stdout, r)
 }
@@ -328,7 +343,7 @@ func (k *keysCreate) run(ctx context.Context, p *program, f *flags) (int, error)
 	if !k.json {
 		fmt.Fprintf(p.stderr, "made %s\n", k.out)
 	}
-	return exitDone, p.writeKeyset(f, k.json, view, k.out, nil)
+	return exitDone, p.writeKeyset(f, k.json, view, keysetPlace{File: k.out}, nil)
 }
 
 // keysList is "keys list".
@@ -345,9 +360,9 @@ func (k *keysList) declare(f *flags) {
 func (k *keysList) run(ctx context.Context, p *program, f *flags) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
-	view, err := k.keys.read(ctx)
+	view, place, err := k.keys.read(ctx)
 	if err != nil {
 		return 0, err
 	}
-	return exitDone, p.writeKeyset(f, k.json, view, "", nil)
+	return exitDone, p.writeKeyset(f, k.json, view, place, nil)
 }

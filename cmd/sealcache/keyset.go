@@ -27,7 +27,11 @@ type keysetFile struct {
 	kek  tink.AEADWithContext // opens it
 	to   tink.AEADWithContext // seals it again
 	name string
+
+	ofKEK bool // it is the keyset of --kek, because no --keyset is given
 }
+
+func (k *keysetFile) place() keysetPlace { return keysetPlace{k.path, k.ofKEK} }
 
 // errNoChange is returned by an edit that has nothing to change. The times of the keys are still brought up to date.
 var errNoChange = errors.New("the keyset needs no change")
@@ -154,7 +158,7 @@ type keysetChange struct {
 func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyset.Manager, now *keysetView) error) (*keysetChange, error) {
 	handle, view, err := readKeyset(ctx, before, k.kek, k.name)
 	if err != nil {
-		return nil, keyError(err)
+		return nil, refusedKeyset(k.path, err)
 	}
 	if times, err := readKeyTimes(k.path, handle); err == nil {
 		view.stored = times
@@ -228,6 +232,14 @@ func readKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext, name
 	v := viewOf(h, isPRF)
 	v.digest, v.associatedData = digest, recorder.first
 	return h, v, nil
+}
+
+// refusedKeyset names the file of a keyset that the key-encryption key refused.
+func refusedKeyset(file string, err error) error {
+	if file != "" && !unanswered(err) && (errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey)) {
+		err = fmt.Errorf("keyset %s: %w", file, err)
+	}
+	return keyError(err)
 }
 
 // nameOptions bind a keyset to its name, if it has one.

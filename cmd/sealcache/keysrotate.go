@@ -68,8 +68,7 @@ func (k *keysRotate) declare(f *flags) {
 // rotationReport is the report of "keys rotate".
 type rotationReport struct {
 	header
-
-	File    string           `json:"file"`
+	keysetPlace
 	Actions []rotationAction `json:"actions"`
 	Waiting []string         `json:"waiting,omitempty"` // reasons for which nothing more was done
 	Scope   []string         `json:"scope,omitempty"`   // of the audits
@@ -133,6 +132,7 @@ func (k *keysRotate) write(p *program, r *rotationReport, view *keysetView) erro
 	for _, s := range r.Scope {
 		b.WriteString("Audited: " + s + "\n")
 	}
+	fmt.Fprintf(&b, "keyset %s\n", r.keysetPlace)
 	if view != nil {
 		b.WriteString(view.String())
 	}
@@ -149,7 +149,7 @@ func (k *keysRotate) change(ctx context.Context, r *rotationReport, edit func(m 
 		return nil, err
 	}
 	defer done()
-	r.File = file.path
+	r.keysetPlace = file.place()
 	return file.change(ctx, edit)
 }
 

@@ -74,24 +74,24 @@ func keysCommands() []entry {
 }
 
 // changeKeyset edits the keyset of the flags. Nothing is printed before the new keyset is in its place.
-func changeKeyset(ctx context.Context, k *keysetFlags, to string, edit func(m *keyset.Manager, now *keysetView) error) (*keysetView, string, error) {
+func changeKeyset(ctx context.Context, k *keysetFlags, to string, edit func(m *keyset.Manager, now *keysetView) error) (*keysetView, keysetPlace, error) {
 	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
 	file, done, err := k.open(ctx)
 	if err != nil {
-		return nil, "", err
+		return nil, keysetPlace{}, err
 	}
 	defer done()
 	if to != "" {
 		kek, done, err := openKEK(ctx, to)
 		if err != nil {
-			return nil, "", err
+			return nil, keysetPlace{}, err
 		}
 		defer done()
 		file.to = kek
 	}
 	view, err := file.change(ctx, edit)
-	return view, file.path, err
+	return view, file.place(), err
 }
 
 // keyID reads the argument ID.
@@ -139,7 +139,7 @@ func (k *keysChange) run(ctx context.Context, p *program, f *flags) (int, error)
 			return 0, err
 		}
 	}
-	view, path, err := changeKeyset(ctx, &k.keys, "", func(m *keyset.Manager, now *keysetView) error {
+	view, place, err := changeKeyset(ctx, &k.keys, "", func(m *keyset.Manager, now *keysetView) error {
 		if k.action == actionAdd {
 			id, err = addKey(m, now, k.kind)
 			return err
@@ -147,7 +147,7 @@ func (k *keysChange) run(ctx context.Context, p *program, f *flags) (int, error)
 		return k.action.apply(m, now, id)
 	})
 	if k.action == actionAdd && errors.Is(err, errTimesNotSaved) { // a second run would add a second key
-		return 0, fmt.Errorf("key %d was added (do not repeat the command): %w", id, err)
+		return 0, fmt.Errorf("key %d was added to %s (do not repeat the command): %w", id, place.File, err)
 	}
 	if err != nil {
 		return 0, err
@@ -156,11 +156,11 @@ func (k *keysChange) run(ctx context.Context, p *program, f *flags) (int, error)
 	switch {
 	case k.action == actionAdd:
 		added = &id
-		fmt.Fprintf(p.stderr, "added key %d, which does not seal yet (distribute the keyset, then promote the key)\n", id)
+		fmt.Fprintf(p.stderr, "added key %d, which does not seal yet, to %s (distribute the keyset, then promote the key)\n", id, place.File)
 	case k.action == actionPromote && view.prf:
 		fmt.Fprintf(p.stderr, "%s: the tokens of unique jobs change with this keyset: a job enqueued before and after the change may run twice\n", f.cmd.CommandPath())
 	}
-	return exitDone, p.writeKeyset(f, k.json, view, path, added)
+	return exitDone, p.writeKeyset(f, k.json, view, place, added)
 }
 
 func addKey(m *keyset.Manager, now *keysetView, kind string) (uint32, error) {
@@ -232,7 +232,7 @@ func (k *keysDestroy) run(ctx context.Context, p *program, f *flags) (int, error
 		return 0, err
 	}
 	c := certificate{header: newHeader(f), NotBound: notCovered}
-	view, path, err := changeKeyset(ctx, &k.keys, "", func(m *keyset.Manager, now *keysetView) error {
+	view, place, err := changeKeyset(ctx, &k.keys, "", func(m *keyset.Manager, now *keysetView) error {
 		key := now.key(id)
 		switch {
 		case key == nil:
@@ -252,9 +252,9 @@ func (k *keysDestroy) run(ctx context.Context, p *program, f *flags) (int, error
 	if err != nil {
 		return 0, err
 	}
-	c.File, c.At, c.After, c.Keyset = path, time.Now().UTC().Truncate(time.Second), sha256Of(path), view.keys
+	c.keysetPlace, c.At, c.After, c.Keyset = place, time.Now().UTC().Truncate(time.Second), sha256Of(place.File), view.keys
 	if !k.json {
-		fmt.Fprintf(p.stderr, "destroyed key %d (keep the certificate)\n", id)
+		fmt.Fprintf(p.stderr, "destroyed key %d of %s (keep the certificate)\n", id, place)
 	}
 	return exitDone, writeJSON(p.stdout, c)
 }
@@ -320,9 +320,9 @@ func (k *keysRewrap) declare(f *flags) {
 }
 
 func (k *keysRewrap) run(ctx context.Context, p *program, f *flags) (int, error) {
-	view, path, err := changeKeyset(ctx, &k.keys, k.to, func(*keyset.Manager, *keysetView) error { return nil })
+	view, place, err := changeKeyset(ctx, &k.keys, k.to, func(*keyset.Manager, *keysetView) error { return nil })
 	if err != nil {
 		return 0, err
 	}
-	return exitDone, p.writeKeyset(f, k.json, view, path, nil)
+	return exitDone, p.writeKeyset(f, k.json, view, place, nil)
 }
