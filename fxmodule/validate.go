@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -37,17 +38,42 @@ func (c Config) Validate() error {
 			continue
 		}
 		for _, err := range c.Caches[name].problems() {
-			errs = append(errs, fmt.Errorf("cache %q: %w", name, err))
+			errs = append(errs, fmt.Errorf("cache %q: %w", name, withVariable(cachePrefix(name), err)))
 		}
 	}
 	errs = append(errs, c.namespaceProblems(len(c.Caches) > 1 || !reflect.ValueOf(c.Jobs).IsZero())...)
 	if !reflect.ValueOf(c.Jobs).IsZero() {
 		for _, err := range c.Jobs.problems(c.Caches) {
-			errs = append(errs, fmt.Errorf("jobs: %w", err))
+			errs = append(errs, fmt.Errorf("jobs: %w", withVariable(envPrefix+"JOBS_", err)))
 		}
 	}
 	return configError(errs)
 }
+
+// cachePrefix begins the variables of a cache, see ConfigFromEnv.
+func cachePrefix(name string) string {
+	if name == Default {
+		return envPrefix
+	}
+	return envPrefix + "CACHES_" + strings.ToUpper(name) + "_"
+}
+
+// withVariable adds the environment variable to the remedy of an error, which is to set a setting: (set "kek" or SEALCACHE_KEK).
+func withVariable(prefix string, err error) error {
+	return remedyError{regexp.MustCompile(`\(set "[a-z_.]+"`).ReplaceAllStringFunc(err.Error(), func(remedy string) string {
+		setting := strings.Trim(strings.TrimPrefix(remedy, "(set "), `"`)
+		return remedy + " or " + prefix + strings.ToUpper(strings.ReplaceAll(setting, ".", "_"))
+	}), err}
+}
+
+// remedyError is an error with another text.
+type remedyError struct {
+	text string
+	err  error
+}
+
+func (e remedyError) Error() string { return e.text }
+func (e remedyError) Unwrap() error { return e.err }
 
 // ValidateJobs returns an error if jobs cannot be used next to the caches: each cache needs a namespace other than that of
 // asynq's own keys. Validate includes it if Jobs is set.
