@@ -350,8 +350,8 @@ func TestCheckWithoutAnAnswer(t *testing.T) {
 		}, k.Decrypt}
 		s = checkedStore(t, memory(t), busy)
 		require.NoError(t, s.Check(t.Context()))
-		require.NoError(t, s.KeysDiffer(), failure)
-		require.Equal(t, map[string]int64{"unavailable": 1}, s.outcomes(t), failure)
+		require.NoError(t, s.KeysDiffer(), failure.Error())
+		require.Equal(t, map[string]int64{"unavailable": 1}, s.outcomes(t), failure.Error())
 	}
 	cut := &failingSwap{Store: m, err: &net.OpError{Op: "read", Err: errors.New("connection reset by peer")}, failed: 1}
 	both, _, _ := sealtest.Rotated(t, h)
