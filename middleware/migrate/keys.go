@@ -69,7 +69,7 @@ func (m *migration) proveKeys(ctx context.Context) error {
 		if empty, err := m.foundNoName(ctx); err != nil {
 			return err
 		} else if empty && m.From.stored() != "" {
-			return fmt.Errorf("%w: no name in Redis starts with %q (check Config.From.Namespace, Config.From.Prefix and the Redis URL)", ErrUnproven, m.From.stored())
+			return fmt.Errorf("%w: no name in Redis starts with %q (check Config.From.Namespace, Config.From.Prefix and the URL)", ErrUnproven, m.From.stored())
 		}
 		return fmt.Errorf("%w: there is no entry %s (call Store.Check in the application, or set Config.Proof)", ErrUnproven, keycheck.Name)
 	}

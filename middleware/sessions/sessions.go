@@ -76,7 +76,7 @@ func (s *Store) checkTags() error {
 	kept, err := s.sealed.TagsKept(ctx)
 	switch {
 	case err != nil:
-		return fmt.Errorf("WithUser: cannot learn whether Redis may evict lists of sessions: %w (WithLossyTags skips the check)", err)
+		return fmt.Errorf("WithUser: cannot learn whether Redis may evict session lists: %w (WithLossyTags skips the check)", err)
 	case !kept:
 		return errors.New("WithUser: Redis may evict the lists of users' sessions (set maxmemory-policy to noeviction)")
 	default:

@@ -109,7 +109,7 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 	case f.unique && !l.tagged:
 		return nil, fmt.Errorf("%w: the task was sealed as unique (asynq.Unique), but its payload lacks the form of a unique task", jobs.ErrUnauthentic)
 	case l.tagged && !f.unique:
-		return nil, fmt.Errorf("%w: the payload looks like that of a unique task (asynq.Unique), but the task was not sealed as unique", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the payload has the form of a unique task (asynq.Unique), but was not sealed as one", jobs.ErrUnauthentic)
 	}
 	// The tag is compared with the sealed one and not computed again, so that workers need no PRF keys.
 	if l.tagged && subtle.ConstantTimeCompare(payload[len(payload)-wire.TagSize:], f.tag[:]) != 1 {
