@@ -21,9 +21,25 @@ func TestPublicURI(t *testing.T) {
 		"azurekeyvault://name.vault.azure.net/keys/cache?client-id=secret":                 "azurekeyvault://name.vault.azure.net/keys/cache",
 		"base64key://secretsecretsecret":                                                   "unknown:...",
 		"secret":                                                                           "unknown:...",
+		"passphrase:secret":                                                                "passphrase:...",
+		"passphrase:env:":                                                                  "passphrase:...",
+		"passphrase:env:my secret":                                                         "passphrase:...",
+		"passphrase:env:NAME;salt=secret":                                                  "passphrase:env:NAME",
+		"passphrase:file:secret":                                                           "passphrase:...",
+		"passphrase:secret:/run/secrets/pass":                                              "passphrase:...",
+		"PASSPHRASE:secret":                                                                "passphrase:...",
+		"file:secret":                                                                      "file:...",
+		"file://user:secret@localhost/kek.json":                                            "file:...",
+		"file:///run/secrets/{tenant}.json":                                                "file:///run/secrets/{tenant}.json",
+		"hcvault:secret/x":                                                                 "hcvault:...",
+		"hcvault:///transit/keys/x;token=secret":                                           "hcvault:///transit/keys/x",
+		"hcvault://vault;token=secret/transit/keys/x":                                      "hcvault://vault",
+		"hcvault://token:sec/ret@vault:8200/transit/keys/cache":                            "hcvault://vault:8200/transit/keys/cache",
+		"hcvault://vault/transit/keys/cache?x=%40#secret@":                                 "hcvault://vault/transit/keys/cache",
+		"azurekeyvault:name.vault.azure.net/keys/secret":                                   "azurekeyvault:...",
+		"": "unknown:...",
 	} {
 		require.Equal(t, want, publicURI(uri))
-		require.NotContains(t, publicURI(uri), "secret@")
 	}
 }
 

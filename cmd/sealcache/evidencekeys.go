@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -273,18 +274,31 @@ func heldIn(uri string) string {
 	return "unknown"
 }
 
-// publicURI returns a KEK's URI without credentials. It drops user, query and fragment, because logins are there. Of an unknown
-// scheme it shows the scheme alone: a host or path may hold the key itself.
+// publicURI returns the URI of an opened KEK without credentials, for reports. It drops user, query, fragment and matrix
+// parameters, because logins are there. Of a URI in another form than those that are documented it shows the scheme alone: the
+// rest may be the key itself.
 func publicURI(uri string) string {
-	if heldIn(uri) == "unknown" {
-		return schemeOf(uri) + ":..."
+	scheme := schemeOf(uri)
+	_, rest, _ := strings.Cut(uri[:strings.IndexAny(uri+"?", "?#;")], ":")
+	shown := false
+	switch scheme {
+	case "unknown":
+	case "passphrase":
+		kind, name, _ := strings.Cut(rest, ":")
+		shown = kind == "env" && isVariable(name) || kind == "file" && filepath.IsAbs(name)
+	case "file":
+		shown = strings.HasPrefix(rest, "///") || strings.HasPrefix(rest, "//localhost/")
+	default: // url.Parse does not take an ARN as a host
+		rest, shown = strings.CutPrefix(rest, "//")
+		rest = "//" + rest[strings.LastIndexByte(rest, '@')+1:]
 	}
-	// url.Parse does not take an ARN as a host.
-	uri = uri[:strings.IndexAny(uri+"?", "?#")]
-	scheme, rest, _ := strings.Cut(uri, "://")
-	authority, path, _ := strings.Cut(rest, "/")
-	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
-		return scheme + "://" + strings.TrimSuffix(authority[at+1:]+"/"+path, "/")
+	if !shown {
+		rest = "..."
 	}
-	return uri
+	return scheme + ":" + rest
+}
+
+// isVariable reports whether s can be the name of an environment variable, or a pattern of such names with {tenant}.
+func isVariable(s string) bool {
+	return s != "" && strings.Trim(strings.ToUpper(s), "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-{}") == ""
 }

@@ -85,7 +85,7 @@ func uriOf(arg string) (string, error) {
 // file makes the keyset of a file:// KEK, says what it is, and returns its key.
 func (k *kekCreate) file(ctx context.Context, p *program, uri string) ([]keyInfo, error) {
 	u, err := url.Parse(uri)
-	if err != nil || !filepath.IsAbs(u.Path) || u.Host != "" && u.Host != "localhost" || u.RawQuery != "" {
+	if err != nil || !filepath.IsAbs(u.Path) || u.Host != "" && u.Host != "localhost" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, wrong("the URI is malformed (want file:///absolute/path)")
 	}
 	var data bytes.Buffer

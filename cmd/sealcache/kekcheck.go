@@ -26,7 +26,7 @@ func (k *kekCheck) declare(f *flags) { f.BoolVar(&k.json, "json", false, jsonUse
 // kekReport is the report of "kek check".
 type kekReport struct {
 	header
-	URI     string  `json:"uri,omitempty"` // without credentials and options
+	URI     string  `json:"uri,omitempty"` // without credentials and options; only of an opened key
 	Wraps   bool    `json:"wraps"`
 	Unwraps bool    `json:"unwraps"`
 	Open    float64 `json:"open_seconds"`
@@ -72,13 +72,13 @@ func (r *kekReport) check(ctx context.Context, arg string) error {
 	if err != nil {
 		return keyError(err)
 	}
-	r.URI = publicURI(uri)
 	start := time.Now()
 	kek, done, err := openKEK(ctx, uri)
 	if err != nil {
 		return err
 	}
 	defer done()
+	r.URI = publicURI(uri) // not before: a URI that does not open may be a secret
 	r.Open = time.Since(start).Seconds()
 	if ring, ok := kek.(*aead.Keyring); ok {
 		r.Keyset = infoOf(ring)
