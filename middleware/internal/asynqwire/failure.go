@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
@@ -230,17 +231,43 @@ func isPanicPrefix(text string) bool {
 	}
 }
 
-// isPlace reports whether s is the name of a file of Go or assembly, a colon, and the number of a line. A name with characters that
-// are rare in paths, such as a blank, is refused: it may be an application's text.
+// isPlace reports whether s is the name of a file of Go or assembly, a colon, and the number of a line. A directory of an absolute
+// path may have almost any name. A relative path comes from a build with -trimpath, and its names are those of packages. Other
+// characters in it are refused, because it may be an application's text.
 func isPlace(s string) bool {
 	i := strings.LastIndex(s, ":")
 	if i < 0 || len(s) > maxPanicPlace {
 		return false
 	}
-	file := s[:i]
-	_, err := strconv.ParseUint(s[i+1:], 10, 31)
-	return err == nil && (strings.HasSuffix(file, ".go") || strings.HasSuffix(file, ".s")) &&
-		!strings.ContainsFunc(file, func(r rune) bool {
-			return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(`/\:._-+@~!`, r)
-		})
+	file, line := s[:i], s[i+1:]
+	_, err := strconv.ParseUint(line, 10, 31)
+	if err != nil || line[0] == '0' || !strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, ".s") {
+		return false
+	}
+	allowed := inPackagePath
+	if rest, ok := cutRoot(file); ok {
+		file, allowed = rest, inAbsolutePath
+	}
+	return !strings.ContainsFunc(file, func(r rune) bool { return !allowed(r) })
+}
+
+// cutRoot removes the beginning of an absolute path: a slash or, on Windows, two backslashes or a drive.
+func cutRoot(path string) (rest string, absolute bool) {
+	for _, root := range []string{"/", `\\`} {
+		if rest, absolute = strings.CutPrefix(path, root); absolute {
+			return rest, true
+		}
+	}
+	if len(path) > 2 && (path[0]|0x20 >= 'a' && path[0]|0x20 <= 'z') && path[1] == ':' && (path[2] == '/' || path[2] == '\\') {
+		return path[3:], true
+	}
+	return path, false
+}
+
+func inAbsolutePath(r rune) bool {
+	return unicode.IsPrint(r) && r != ':' && r != ']' && r != utf8.RuneError
+}
+
+func inPackagePath(r rune) bool {
+	return unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune(`/\._-+@~!`, r)
 }
