@@ -76,9 +76,10 @@ const fileReload = time.Minute
 //	passphrase:file:/run/secrets/kek  a passphrase in a file
 //
 // The file is watched, and read again each minute, so a new version of the secret takes effect without a restart.
-// "?reload=10s" sets another interval and "?reload=off" none. The KEK is then a *Keyring. The file holds the key that
-// protects all others: mount it from the platform's secret store, readable by this process alone. A file that other
-// users can read or change is opened with a warning.
+// "?reload=10s" sets another interval and "?reload=off" none. A path that is not that of a regular file, such as a named pipe,
+// is read once, unless "?reload=10s" is given. The KEK is then a *Keyring. The file holds the key that protects all others:
+// mount it from the platform's secret store, readable by this process alone. A file that other users can read or change is
+// opened with a warning.
 //
 // A passphrase KEK is for development, and for a service without a key service or secret mount. The key is derived once,
 // when it is opened, by argon2id with 64 MiB, three passes and four lanes (RFC 9106, section 4, second recommendation).
@@ -234,22 +235,22 @@ func openFileKEK(ctx context.Context, uri string) (KEK, error) {
 	if err != nil {
 		return nil, errors.New("the parameters after '?' in the URI are malformed")
 	}
-	reload := WithReload(fileReload)
+	var reload []KeyringOption
 	for name, values := range query {
 		if name != "reload" || len(values) != 1 {
 			return nil, errors.New("the URI has an unknown or repeated parameter (allowed: only \"reload\", for example \"reload=30s\")")
 		}
 		if values[0] == "off" {
-			reload = WithoutReload()
+			reload = append(reload, WithoutReload())
 			continue
 		}
 		every, err := time.ParseDuration(values[0])
 		if err != nil || every <= 0 {
 			return nil, errors.New("the URI parameter \"reload\" must be \"off\" or a positive duration such as \"30s\"")
 		}
-		reload = WithReload(every)
+		reload = append(reload, WithReload(every))
 	}
-	k, err := OpenKeyring(ctx, FileSource(u.Path), cleartext.KEK{}, reload)
+	k, err := OpenKeyring(ctx, FileSource(u.Path), cleartext.KEK{}, reload...)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w (check the path; if there is no key yet, run \"sealcache kek create\")", err)
 	}

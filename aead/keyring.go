@@ -93,7 +93,8 @@ func NewKeyring(h *keyset.Handle, opts ...KeyringOption) (*Keyring, error) {
 // called again at each reload of a changed keyset, and at least as often as WithKEKCheck says. Close does not close it.
 //
 // A FileSource is read again as soon as the file changes, and once a minute. WithReload sets the interval, and WithoutReload
-// turns this off. Other sources are read again only with WithReload. Close ends it.
+// turns this off. Other sources, and a path that is not that of a regular file, are read again only with WithReload. Close
+// ends it.
 func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...KeyringOption) (*Keyring, error) {
 	c, err := keyringFunction{name: "OpenKeyring", binds: true, reloads: true}.config(kek, opts)
 	if err != nil {
@@ -121,8 +122,8 @@ func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts
 	}
 	k.readTimes(ctx, src)
 	every := c.reload
-	if _, ok := src.(fileSource); ok && c.reloadOption == "" {
-		every = fileReload
+	if c.reloadOption == "" {
+		every = defaultReload(ctx, src)
 	}
 	if every > 0 {
 		k.watch(ctx, every)

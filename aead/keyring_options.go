@@ -67,8 +67,8 @@ const keysetNameDomain = "sealcache keyset\x00"
 // change. every must be positive. After a failure the old keyset stays in service, and the failure is logged. The
 // wait before the next attempt starts at one second and doubles up to every.
 //
-// The default for a FileSource is one minute. Other sources are by default read again only when Reload is called. Reloading
-// takes one goroutine, which Close ends.
+// The default for a FileSource is one minute, if its path is that of a regular file when it is opened. Other sources are by
+// default read again only when Reload is called. Reloading takes one goroutine, which Close ends.
 func WithReload(every time.Duration) KeyringOption {
 	return keyringOption(func(c *keyringConfig) error {
 		if every <= 0 {
@@ -79,8 +79,8 @@ func WithReload(every time.Duration) KeyringOption {
 	})
 }
 
-// WithoutReload reads the source again only when Reload is called. It is for a FileSource that cannot be read twice, such as a
-// named pipe, and for a program that ends soon.
+// WithoutReload reads the source again only when Reload is called. It is for a file that can be read only once, and for a
+// program that ends soon.
 func WithoutReload() KeyringOption {
 	return keyringOption(func(c *keyringConfig) error {
 		c.reload, c.reloadOption = 0, "WithoutReload"

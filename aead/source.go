@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
@@ -35,6 +36,8 @@ const (
 var fileReads = namedSlots{each: sourceParallel, all: make(chan struct{}, 4096)} //nolint:gochecknoglobals // threads are global, too
 
 var errSourceNoAnswer = fmt.Errorf("the file or Source could not be read within %v (check its file system or service)", sourceTimeout)
+
+var errNotRegular = errors.New("the path is not that of a regular file")
 
 // Source is where a keyset is read from: FileSource, EnvSource, BytesSource, or the application's own.
 type Source interface {
@@ -97,7 +100,8 @@ func abandonable(ctx context.Context, slots chan struct{}, read func(context.Con
 }
 
 // FileSource reads the keyset from a file. A named pipe must have been opened by its writer. OpenKeyring notices at once a
-// file that is replaced (by rename, or through the symbolic links of a Kubernetes volume) or rewritten, unless WithoutReload is given.
+// file that is replaced (by rename, or through the symbolic links of a Kubernetes volume) or rewritten, unless WithoutReload is
+// given. It reads another path than that of a regular file once, unless WithReload is given.
 func FileSource(path string) Source { return fileSource(path) }
 
 type fileSource string
@@ -175,6 +179,30 @@ func warnOfKeysetFile(ctx context.Context, src Source, kek tink.AEADWithContext,
 		warnOfMode(ctx, string(file), log)
 		return nil, nil
 	})
+}
+
+// defaultReload returns how often a source is read again without an option; 0 is never. A named pipe cannot be read twice. If
+// the path cannot be looked up now, for example because it is being replaced, the file is read again.
+func defaultReload(ctx context.Context, src Source) time.Duration {
+	file, ok := src.(fileSource)
+	if !ok {
+		return 0
+	}
+	_, err := abandonable(ctx, make(chan struct{}, 1), func(ctx context.Context) ([]byte, error) {
+		release, err := fileReads.take(ctx, string(file))
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		if info, err := os.Stat(string(file)); err == nil && !info.Mode().IsRegular() {
+			return nil, errNotRegular
+		}
+		return nil, nil
+	})
+	if errors.Is(err, errNotRegular) {
+		return 0
+	}
+	return fileReload
 }
 
 func isCleartext(kek tink.AEADWithContext) bool {
