@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -16,6 +17,27 @@ import (
 // does. refusals holds the replies by the names of the commands, or by the command and its first argument, all in lower
 // case. Refusing returns the address of the proxy.
 func Refusing(t testing.TB, target string, refusals map[string]string) string {
+	t.Helper()
+	return refusing(t, target, func(words []string) (string, bool) {
+		refusal, refuses := refusals[strings.ToLower(words[0])]
+		if !refuses && len(words) > 1 {
+			refusal, refuses = refusals[strings.ToLower(words[0]+" "+words[1])]
+		}
+		return refusal, refuses
+	})
+}
+
+// RefusingOnce is Refusing for the n-th call of one command alone, as a proxy does that limits the rate of calls. calls
+// returns how many calls there were.
+func RefusingOnce(t testing.TB, target, command string, n int64, refusal string) (addr string, calls func() int64) {
+	t.Helper()
+	var called atomic.Int64
+	return refusing(t, target, func(words []string) (string, bool) {
+		return refusal, strings.EqualFold(words[0], command) && called.Add(1) == n
+	}), called.Load
+}
+
+func refusing(t testing.TB, target string, refuse func(words []string) (refusal string, refuses bool)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -37,7 +59,7 @@ func Refusing(t testing.TB, target string, refusals map[string]string) string {
 			wg.Go(func() {
 				stop := context.AfterFunc(ctx, func() { _, _ = client.Close(), server.Close() })
 				defer stop()
-				_ = relay(client, server, refusals)
+				_ = relay(client, server, refuse)
 				_, _ = client.Close(), server.Close()
 			})
 		}
@@ -50,7 +72,7 @@ func Refusing(t testing.TB, target string, refusals map[string]string) string {
 	return l.Addr().String()
 }
 
-func relay(client, server net.Conn, refusals map[string]string) error {
+func relay(client, server net.Conn, refuse func(words []string) (refusal string, refuses bool)) error {
 	commands, replies := bufio.NewReader(client), bufio.NewReader(server)
 	for {
 		command, words, err := message(commands)
@@ -58,10 +80,7 @@ func relay(client, server net.Conn, refusals map[string]string) error {
 			return err
 		}
 		var reply string
-		refusal, refuses := refusals[strings.ToLower(words[0])]
-		if !refuses && len(words) > 1 {
-			refusal, refuses = refusals[strings.ToLower(words[0]+" "+words[1])]
-		}
+		refusal, refuses := refuse(words)
 		if refuses {
 			reply = "-" + refusal + "\r\n"
 		} else {

@@ -83,30 +83,42 @@ func (a *auditor) run(ctx context.Context) error {
 		a.servers, a.untouched = other, true
 	}
 	selected := a.servers
-	before, err := selected.DatabaseMoves(ctx)
+	moves := func() (n rediswalk.DatabaseMoves, err error) {
+		err = a.retry(ctx, func(ctx context.Context) (err error) {
+			n, err = selected.DatabaseMoves(ctx)
+			return err
+		})
+		return n, err
+	}
+	before, err := moves()
 	if err != nil {
 		return err
 	}
 	if err := a.examine(ctx); err != nil {
 		return err
 	}
-	var now rediswalk.DatabaseMoves
-	err = rediswalk.Retry(ctx, a.Logger, "INFO", func(ctx context.Context) (err error) {
-		now, err = selected.DatabaseMoves(ctx)
-		return err
-	})
+	now, err := moves()
 	a.moved = err == nil && now.Since(before)
-	a.unwatched = now.Run == "" && !selected.Clustered()
+	a.unwatched = a.unwatched || !selected.Clustered() && (before.Run == "" || now.Run == "")
 	return err
+}
+
+// retry repeats a call of INFO after a transient failure.
+func (a *auditor) retry(ctx context.Context, do func(ctx context.Context) error) error {
+	return rediswalk.Retry(ctx, a.Logger, "INFO", do)
 }
 
 // examine examines one database after the other.
 func (a *auditor) examine(ctx context.Context) error {
-	others, err := a.servers.OtherDatabases(ctx)
-	if err != nil {
+	selected := a.servers
+	var others []int
+	err := a.retry(ctx, func(ctx context.Context) (err error) {
+		others, err = selected.OtherDatabases(ctx)
+		return err
+	})
+	if a.unwatched = errors.Is(err, rediswalk.ErrNoInfo); err != nil && !a.unwatched {
 		return err
 	}
-	selected := a.servers
 	if a.scope != "" || a.OneDatabase {
 		a.left, others = others, nil
 	}
@@ -137,7 +149,11 @@ func (a *auditor) examine(ctx context.Context) error {
 		return nil
 	}
 	// After a restart, the databases that were scanned first may hold other entries.
-	now, err := selected.RunID(ctx, selected.Client)
+	var now string
+	err = a.retry(ctx, func(ctx context.Context) (err error) {
+		now, err = selected.RunID(ctx, selected.Client)
+		return err
+	})
 	if err == nil && now != a.scans[0].walk.Tracks[0].RunID {
 		err = errors.New("audit: the server restarted between the scans of two databases (run the audit again)")
 	}

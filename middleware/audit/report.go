@@ -119,7 +119,7 @@ type Report struct {
 	Schema int `json:"schema"`
 	// Complete reports whether every master was scanned to its end, while no slots of a Cluster moved.
 	Complete bool `json:"complete"`
-	// Unwatched reports whether the user may not call INFO, so that a restart or failover during the scan went
+	// Unwatched reports whether the server refused INFO, so that a restart or failover during the scan went
 	// unnoticed. Then no answer is reassuring.
 	Unwatched bool `json:"unwatched"`
 	// Moved reports whether SWAPDB or MOVE was called on the server during the scan, by any application, or CONFIG RESETSTAT,

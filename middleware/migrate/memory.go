@@ -2,7 +2,6 @@ package migrate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -27,9 +26,6 @@ func (m *migration) watched(ctx context.Context, work func(ctx context.Context) 
 		}
 		return err
 	}
-	if after == nil {
-		m.warn("the run cannot notice evictions, because the Redis user may not call INFO (allow it with \"ACL SETUSER NAME +info\")")
-	}
 	m.walk.Mu.Lock()
 	m.work.Evicted += evictedSince(before, after)
 	growth := m.counts().Growth
@@ -42,13 +38,10 @@ func (m *migration) watched(ctx context.Context, work func(ctx context.Context) 
 	return err
 }
 
-// states are the states of the masters, or nil if the user may not call INFO.
+// states are the states of the masters. A run does not start without INFO, so a refusal is a disturbance.
 func (m *migration) states(ctx context.Context) (states []rediswalk.State, err error) {
 	err = m.walk.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
 		states, err = m.servers.States(ctx)
-		if errors.Is(err, rediswalk.ErrNoState) {
-			states, err = nil, nil
-		}
 		return err
 	})
 	return states, err
@@ -74,12 +67,8 @@ func (m *migration) admit(ctx context.Context, growth int64) error {
 	if g.grown += growth; m.AllowEviction || m.Operation == Unseal && m.inPlace() || g.before != nil && g.grown < g.room/part {
 		return nil
 	}
-	states, err := m.servers.States(ctx)
-	switch {
-	case errors.Is(err, rediswalk.ErrNoState) && len(g.before) == 0: // a server that showed its memory before is not trusted without
-		g.before, g.room, g.grown = []rediswalk.State{}, math.MaxInt64, 0
-		return nil
-	case err != nil:
+	states, err := m.servers.States(ctx) // the caller is repeated
+	if err != nil {
 		return err
 	}
 	if g.before == nil {

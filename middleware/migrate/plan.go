@@ -131,7 +131,7 @@ const (
 type planTally struct {
 	Inventory
 	groups map[string]*PlanGroup
-	blind  bool // OBJECT ENCODING is not allowed
+	blind  bool // OBJECT ENCODING was refused
 }
 
 // Plan reads the start of every entry and counts what a migration would do. It changes nothing and needs no key.
@@ -218,7 +218,7 @@ func (p *planner) run(ctx context.Context) (*Inventory, error) {
 	if err == nil {
 		r.Obstacles, err = p.obstacles(ctx, r.Growth)
 		if all.blind {
-			r.Obstacles = append(r.Obstacles, "the plan cannot find values that APPEND or SETBIT changed, because the Redis user may not call OBJECT ENCODING")
+			r.Obstacles = append(r.Obstacles, "the server refused OBJECT ENCODING, so the plan does not know which values APPEND or SETBIT changed")
 		}
 	}
 	return r, suitable(err)
@@ -234,10 +234,7 @@ func (p *planner) obstacles(ctx context.Context, growth int64) (all []string, er
 		}
 		all = append(all, err.Error())
 	}
-	states, err := p.servers.States(ctx)
-	if errors.Is(err, rediswalk.ErrNoState) {
-		return append(all, "the Redis user may not call INFO, which a run needs (allow it with \"ACL SETUSER NAME +info\")"), nil
-	}
+	states, err := m.states(ctx)
 	if err != nil {
 		return all, err
 	}
@@ -290,7 +287,7 @@ func (p *planner) batch(ctx context.Context, names []string) (*planTally, error)
 			return nil, rediserr.Wrap(ttls[i].Err())
 		case ttls[i].Val() == -2: // it is gone
 		default:
-			t.blind = t.blind || rediserr.Unavailable(encodings[i].Err())
+			t.blind = t.blind || rediserr.IsReply(encodings[i].Err())
 			if cachevalue.LooksHyperLogLog(start) && sizes[i].Val() <= cachevalue.MaxHyperLogLog { // only the whole value decides
 				whole, err := p.servers.Read(ctx, []string{name})
 				if err != nil {

@@ -289,7 +289,7 @@ func (m *migration) changeEntries(ctx context.Context) error {
 		})
 		return n, err
 	}
-	if m.before.Moves == (rediswalk.DatabaseMoves{}) { // no run has scanned yet
+	if m.before.Moves == (rediswalk.DatabaseMoves{}) && len(m.before.Positions) == 0 { // no run has scanned yet
 		before, err := moves()
 		if err != nil {
 			return err
@@ -302,7 +302,7 @@ func (m *migration) changeEntries(ctx context.Context) error {
 		return err
 	}
 	now, err := moves()
-	if err == nil && now.Run == "" && !m.servers.Clustered() {
+	if err == nil && !m.servers.Clustered() && (m.before.Moves.Run == "" || now.Run == "") {
 		m.warn("the run cannot notice SWAPDB and MOVE, because the server does not show its run id (allow INFO for the Redis user)")
 	}
 	if err == nil && now.Since(m.before.Moves) {

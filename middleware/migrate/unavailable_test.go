@@ -2,10 +2,12 @@ package migrate_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"strings"
-	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -17,57 +19,114 @@ import (
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
-// refusesOnce refuses one INFO after the first entry was written, as a proxy in trouble does.
-type refusesOnce struct{ written, refused atomic.Bool }
-
-type refusal string
-
-func (r refusal) Error() string { return string(r) }
-func (refusal) RedisError()     {}
-
-func (*refusesOnce) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (r *refusesOnce) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		for _, cmd := range cmds {
-			if text := fmt.Sprint(cmd.Args()...); strings.HasPrefix(cmd.Name(), "eval") && strings.Contains(text, "entry") {
-				r.written.Store(true)
-			}
+// refusedOnce calls run with a client at which one INFO is refused, for each INFO of a run, and last with one at which none is.
+func refusedOnce(t *testing.T, srv *redistest.Server, run func(rdb *redis.Client, info string)) {
+	t.Helper()
+	for n := int64(1); ; n++ {
+		addr, calls := redistest.RefusingOnce(t, srv.Addr(), "info", n, "ERR max requests limit exceeded")
+		rdb := redis.NewClient(&redis.Options{Addr: addr})
+		run(rdb, fmt.Sprint("INFO ", n))
+		require.NoError(t, rdb.Close())
+		if calls() < n {
+			require.Greater(t, n, int64(5))
+			return
 		}
-		return next(ctx, cmds)
 	}
 }
 
-func (r *refusesOnce) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+// An old master that has lost its promoted replica never completes a run, also if one INFO is refused.
+func TestLostReplicaWithRefusedInfo(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	rdb := srv.Client(t)
+	require.NoError(t, rdb.ConfigSet(t.Context(), "repl-diskless-sync-delay", "0").Err())
+	host, port, err := net.SplitHostPort(srv.Addr())
+	require.NoError(t, err)
+	replica := redistest.Start(t, "--replicaof", host+" "+port).Client(t)
+	fill(t, rdb, "ns", 100)
+	await(t, func() bool { return strings.Contains(rdb.Info(t.Context(), "replication").Val(), "state=online") })
+	c := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t), AllowUnproven: true}
+	var promoted error
+	c.Progress = func(p migrate.Progress) {
+		if p.Phase == "entries" {
+			promoted = replica.Do(t.Context(), "replicaof", "no", "one").Err()
+		}
+	}
+	ctx := tuned(t.Context(), rediswalk.Tuning{BatchSize: 10, ProgressEvery: time.Millisecond, ConfirmFor: 300 * time.Millisecond})
+	slow := c
+	slow.Rate = 60
+	_, err = migrate.Run(ctx, rdb, slow)
+	require.NoError(t, promoted)
+	require.ErrorIs(t, err, migrate.ErrUnconfirmed)
+	c.Progress = nil
+	refusedOnce(t, srv, func(rdb *redis.Client, info string) {
+		r, err := migrate.Run(ctx, rdb, c)
+		require.Error(t, err, info)
+		require.False(t, r.Complete, info)
+	})
+}
+
+// A run never goes on as if there were enough memory, also if one INFO is refused.
+func TestMemoryWithRefusedInfo(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	rdb, ctx := srv.Client(t), t.Context()
+	fill(t, rdb, "ns", 10)
+	require.NoError(t, rdb.SetRange(ctx, "large", 20<<20, "v").Err())
+	var used int64
+	_, rest, _ := strings.Cut(rdb.Info(ctx, "memory").Val(), "used_memory:")
+	_, err := fmt.Sscan(rest, &used)
+	require.NoError(t, err)
+	require.NoError(t, rdb.ConfigSet(ctx, "maxmemory", fmt.Sprint(used+used/50)).Err()) // more than a run may use of it is in use
+	refusedOnce(t, srv, func(rdb *redis.Client, info string) {
+		c := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t)}
+		r, err := migratetest.Unproven(ctx, rdb, c)
+		require.Error(t, err, info)
+		require.False(t, r.Complete, info)
+		require.Zero(t, r.Written, info)
+	})
+}
+
+// A run always warns of SWAPDB, also if its counters are reset, and if one INFO is refused.
+func TestSwapWithRefusedInfo(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	admin := srv.Client(t)
+	fill(t, admin, "ns", 10)
+	c := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t)}
+	refusedOnce(t, srv, func(rdb *redis.Client, info string) {
+		for range 20 { // after the reset, the server counts fewer calls than before
+			require.NoError(t, admin.Info(t.Context(), "server").Err())
+		}
+		rdb.AddHook(beforeScan{func(ctx context.Context) error {
+			return errors.Join(admin.Do(ctx, "swapdb", 5, 6).Err(), admin.ConfigResetStat(ctx).Err())
+		}})
+		r, err := migratetest.Unproven(t.Context(), rdb, c)
+		require.Equal(t, err == nil, r.Complete, info)
+		require.True(t, err != nil || strings.Contains(text(t, r), "SWAPDB"), info)
+	})
+}
+
+// beforeScan calls do before each SCAN.
+type beforeScan struct {
+	do func(ctx context.Context) error
+}
+
+func (beforeScan) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (beforeScan) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (b beforeScan) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if cmd.Name() == "info" && len(cmd.Args()) == 1 && r.written.Load() && r.refused.CompareAndSwap(false, true) {
-			cmd.SetErr(refusal("ERR 42"))
-			return cmd.Err()
+		if cmd.Name() == "scan" {
+			if err := b.do(ctx); err != nil {
+				return err
+			}
 		}
 		return next(ctx, cmd)
 	}
-}
-
-// A run that can no longer see the memory of the server ends. It does not go on as if there were enough.
-func TestMemoryNoLongerShown(t *testing.T) {
-	t.Parallel()
-	rdb, ctx := redistest.Start(t).Client(t), t.Context()
-	pipe := rdb.Pipeline()
-	for i := range 20_000 {
-		pipe.Set(ctx, fmt.Sprint("entry", i), "small", 0)
-	}
-	_, err := pipe.Exec(ctx)
-	require.NoError(t, err)
-	var used int64
-	_, rest, _ := strings.Cut(rdb.Info(ctx, "memory").Val(), "used_memory:")
-	_, err = fmt.Sscan(rest, &used)
-	require.NoError(t, err)
-	require.NoError(t, rdb.ConfigSet(ctx, "maxmemory", fmt.Sprint(used+4<<20)).Err())
-	hook := new(refusesOnce)
-	rdb.AddHook(hook)
-	_, err = migratetest.Unproven(tuned(ctx, rediswalk.Tuning{BatchSize: 100}), rdb, migrate.Config{Operation: migrate.Seal, Keys: sealtest.Keyring(t)})
-	require.ErrorIs(t, err, rediswalk.ErrNoState)
-	require.True(t, hook.refused.Load())
 }
 
 // A run says that it cannot notice SWAPDB and MOVE if the server does not show their counters.

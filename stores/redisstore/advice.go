@@ -78,7 +78,7 @@ func (s *Store) KeepsTags(ctx context.Context) (bool, error) {
 	case evicts.Load():
 		return false, nil
 	case silent.Load():
-		return false, errors.New("redisstore: KeepsTags: the Redis user may not call INFO (allow it with \"ACL SETUSER NAME +info\")")
+		return false, errors.New("redisstore: KeepsTags: the server refused INFO (allow it for the user, and in the proxy)")
 	default:
 		return true, nil
 	}

@@ -118,6 +118,8 @@ func TestOneNodeOfAClusterIsRefused(t *testing.T) {
 
 	// A server that does not offer INFO is recognized by CLUSTER INFO.
 	require.NoError(t, node.Do(t.Context(), "acl", "setuser", "default", "-info").Err())
+	s, err = New(node)
+	require.NoError(t, err)
 	s.AllowUnwatched = true
 	require.ErrorIs(t, w(s), ErrClusterNode)
 	require.NoError(t, node.Do(t.Context(), "acl", "setuser", "default", "+info").Err())

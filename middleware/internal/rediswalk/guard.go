@@ -2,8 +2,6 @@ package rediswalk
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,7 +10,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealcache/sealcache/internal/rediscmd"
-	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
 // Guard watches the servers during a run.
@@ -116,19 +113,13 @@ type State struct {
 	LagBytes   int64  // of the online replica that is furthest behind Offset
 }
 
-// ErrNoState reports that the server does not offer INFO.
-var ErrNoState = errors.New("rediswalk: the Redis user may not call INFO, or the server does not have this command")
-
 // States returns the state of each master.
 func (s *Servers) States(ctx context.Context) ([]State, error) {
 	var all []State
 	err := s.EachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
-		info, err := node.Info(ctx).Result()
-		switch {
-		case rediserr.Unavailable(err):
-			return ErrNoState
-		case err != nil:
-			return fmt.Errorf("rediswalk: cannot call INFO: %w", rediserr.Wrap(err))
+		info, err := s.info(ctx, node)
+		if err != nil {
+			return err
 		}
 		all = append(all, parseState(info))
 		return nil

@@ -51,7 +51,7 @@ type view struct {
 
 var errNoClusterNodes = errors.New("the Redis user may not call CLUSTER NODES (allow it with \"ACL SETUSER NAME +cluster|nodes\")")
 
-func viewOf(ctx context.Context, node *redis.Client) (view, error) {
+func (s *Servers) viewOf(ctx context.Context, node *redis.Client) (view, error) {
 	nodes, err := node.ClusterNodes(ctx).Result()
 	if rediserr.NotOffered(err) {
 		return view{}, errNoClusterNodes
@@ -60,12 +60,12 @@ func viewOf(ctx context.Context, node *redis.Client) (view, error) {
 		return view{}, fmt.Errorf("cannot call CLUSTER NODES: %w", rediserr.Wrap(err))
 	}
 	v := parseView(nodes)
-	stats, err := node.Info(ctx, "commandstats").Result()
-	switch {
-	case rediserr.Unavailable(err):
+	stats, err := s.info(ctx, node, "commandstats")
+	if errors.Is(err, ErrNoInfo) {
 		return v, nil
-	case err != nil:
-		return view{}, fmt.Errorf("cannot call INFO: %w", rediserr.Wrap(err))
+	}
+	if err != nil {
+		return view{}, err
 	}
 	v.counted = strings.Contains(stats, "cmdstat_")
 	for _, name := range []string{"migrate", "restore-asking"} {

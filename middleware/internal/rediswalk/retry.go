@@ -49,11 +49,11 @@ func wait(ctx context.Context, d time.Duration) {
 // transient reports whether a repeated call may succeed after this error. A command that the server always refuses is not
 // repeated.
 func transient(err error) bool {
-	if errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrTooManyDataKeys) {
+	if errors.Is(err, errInfoRefused) || errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrTooManyDataKeys) {
 		return true
 	}
-	if errors.Is(err, redis.Nil) || errors.Is(err, errMoved) || errors.Is(err, ErrUnsuitable) || errors.Is(err, errNoInfo) || errors.Is(err, errNoClusterNodes) ||
-		errors.Is(err, ErrRunUndone) || errors.Is(err, ErrRunsRefused) || errors.Is(err, ErrOpposed) || errors.Is(err, ErrUnconfirmed) || errors.Is(err, ErrNoState) || errors.Is(err, context.Canceled) || errors.Is(err, aead.ErrClosed) || errors.Is(err, aead.ErrKeyExhausted) {
+	if errors.Is(err, redis.Nil) || errors.Is(err, errMoved) || errors.Is(err, ErrUnsuitable) || errors.Is(err, ErrNoInfo) || errors.Is(err, errNoClusterNodes) ||
+		errors.Is(err, ErrRunUndone) || errors.Is(err, ErrRunsRefused) || errors.Is(err, ErrOpposed) || errors.Is(err, ErrUnconfirmed) || errors.Is(err, context.Canceled) || errors.Is(err, aead.ErrClosed) || errors.Is(err, aead.ErrKeyExhausted) {
 		return false
 	}
 	return !rediserr.RefusedForGood(err)

@@ -34,6 +34,7 @@ type Servers struct {
 
 	cluster clusterClient // nil for a single node
 	within  time.Duration // see Lasting; 0 if the context of the caller bounds the calls
+	shown   *sync.Map     // the answers of INFO that came once, as keys; copies of the Servers share it
 }
 
 // clusterClient is implemented by *redis.ClusterClient and by types that embed it.
@@ -52,7 +53,7 @@ func New(client redis.UniversalClient) (*Servers, error) {
 			return nil, fmt.Errorf("%w: the client reads from replicas (unset its options ReadOnly, RouteByLatency and RouteRandomly)", ErrUnsuitable)
 		}
 	}
-	s := &Servers{Client: client}
+	s := &Servers{Client: client, shown: new(sync.Map)}
 	var ok bool
 	if s.cluster, ok = client.(clusterClient); ok {
 		if _, single := client.(*redis.Client); !single {
@@ -74,7 +75,35 @@ func (s *Servers) Clustered() bool { return s.cluster != nil }
 // errReplica is transient in a Cluster, where a client may not know the new master yet.
 var errReplica = errors.New("rediswalk: the server is a replica, which may lack entries (connect to its master)")
 
-var errNoInfo = errors.New("rediswalk: the Redis user may not call INFO (allow it with \"ACL SETUSER NAME +info\")")
+// ErrNoInfo reports that a server refused INFO and has not answered it before.
+var ErrNoInfo = errors.New("rediswalk: the server refused INFO (allow it in the ACL of the Redis user, or in the proxy)")
+
+// errInfoRefused is transient, unlike ErrNoInfo: a server that has answered INFO once offers it.
+var errInfoRefused = errors.New("rediswalk: the server refused INFO, which it answered before")
+
+// info returns INFO of a node. It returns ErrNoInfo if the node refuses INFO, or this section, and never answered it before.
+func (s *Servers) info(ctx context.Context, node redis.Cmdable, section ...string) (string, error) {
+	answer := strings.Join(section, " ")
+	if c, ok := node.(*redis.Client); ok && s.cluster != nil {
+		answer = c.Options().Addr + " " + answer
+	}
+	text, err := node.Info(ctx, section...).Result()
+	if err == nil {
+		s.shown.Store(answer, true)
+		return text, nil
+	}
+	_, shown := s.shown.Load(answer)
+	switch {
+	case !rediserr.Unavailable(err):
+		return "", fmt.Errorf("rediswalk: cannot call INFO: %w", rediserr.Wrap(err))
+	case shown:
+		return "", fmt.Errorf("%w: %w", errInfoRefused, rediserr.Wrap(err))
+	case rediserr.NotOffered(err):
+		return "", ErrNoInfo
+	default:
+		return "", fmt.Errorf("%w: %w", ErrNoInfo, rediserr.Wrap(err))
+	}
+}
 
 type master struct {
 	node  redis.Cmdable
@@ -98,7 +127,7 @@ func (s *Servers) masters(ctx context.Context) ([]master, layout, error) {
 		if err != nil {
 			return err
 		}
-		v, err := viewOf(ctx, c)
+		v, err := s.viewOf(ctx, c)
 		if err != nil {
 			return err
 		}
@@ -157,18 +186,15 @@ func (s *Servers) Database() int {
 	return 0
 }
 
-// OtherDatabases lists the databases of a single node that hold anything and are not the selected one. It is empty if
-// the server does not offer INFO; then a Walk has no run id either.
+// OtherDatabases lists the databases of a single node that hold anything and are not the selected one. It returns ErrNoInfo
+// if the server does not offer INFO.
 func (s *Servers) OtherDatabases(ctx context.Context) ([]int, error) {
 	if s.cluster != nil {
 		return nil, nil
 	}
-	info, err := s.Client.Info(ctx).Result() // the same command as in RunID, so that both are refused or neither is
-	if rediserr.Unavailable(err) {
-		return nil, nil
-	}
+	info, err := s.info(ctx, s.Client)
 	if err != nil {
-		return nil, fmt.Errorf("rediswalk: cannot call INFO: %w", rediserr.Wrap(err))
+		return nil, err
 	}
 	var others []int
 	for line := range strings.Lines(info) {
@@ -206,12 +232,12 @@ func (s *Servers) DatabaseMoves(ctx context.Context) (DatabaseMoves, error) {
 	if s.cluster != nil {
 		return DatabaseMoves{}, nil
 	}
-	info, err := s.Client.Info(ctx, "all").Result()
-	if rediserr.Unavailable(err) {
+	info, err := s.info(ctx, s.Client, "all")
+	if errors.Is(err, ErrNoInfo) {
 		return DatabaseMoves{}, nil
 	}
 	if err != nil {
-		return DatabaseMoves{}, fmt.Errorf("rediswalk: cannot call INFO: %w", rediserr.Wrap(err))
+		return DatabaseMoves{}, err
 	}
 	calls := func(command string) (n int64) {
 		_, _ = fmt.Sscanf(rediscmd.InfoField(info, "cmdstat_"+command), "calls=%d,", &n) // 0 if it was never called
@@ -256,14 +282,12 @@ func (s *Servers) reconnected(database int) *Servers {
 // RunID identifies the run of a server and its history since it last changed its role. A promoted replica has another
 // history. If either changes, the cursors of a scan become invalid. RunID is empty if the server does not offer INFO.
 func (s *Servers) RunID(ctx context.Context, node redis.Cmdable) (string, error) {
-	info, err := node.Info(ctx).Result()
-	switch {
-	case rediserr.Unavailable(err) && s.AllowUnwatched:
+	info, err := s.info(ctx, node)
+	if errors.Is(err, ErrNoInfo) && s.AllowUnwatched {
 		return "", s.notClusterNode(ctx, node)
-	case rediserr.NotOffered(err):
-		return "", errNoInfo
-	case err != nil:
-		return "", fmt.Errorf("rediswalk: cannot call INFO: %w", rediserr.Wrap(err))
+	}
+	if err != nil {
+		return "", err
 	}
 	if cluster, known := rediscmd.ClusterMode(info); s.cluster == nil && cluster {
 		return "", ErrClusterNode

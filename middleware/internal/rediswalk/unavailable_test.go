@@ -12,6 +12,31 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
+// One refusal proves nothing about a server that has answered INFO before. The same holds for each section of INFO.
+func TestRefusedInfoOnce(t *testing.T) {
+	t.Parallel()
+	ctx, srv := t.Context(), redistest.Start(t)
+	for name, call := range map[string]func(s *Servers) error{
+		"run id":          func(s *Servers) error { _, err := s.RunID(ctx, s.Client); return err },
+		"states":          func(s *Servers) error { _, err := s.States(ctx); return err },
+		"other databases": func(s *Servers) error { _, err := s.OtherDatabases(ctx); return err },
+		"moves":           func(s *Servers) error { _, err := s.DatabaseMoves(ctx); return err },
+	} {
+		const second = 2
+		addr, _ := redistest.RefusingOnce(t, srv.Addr(), "info", second, "ERR max requests limit exceeded")
+		rdb := redis.NewClient(&redis.Options{Addr: addr})
+		t.Cleanup(func() { _ = rdb.Close() })
+		s, err := New(rdb)
+		require.NoError(t, err)
+		s.AllowUnwatched = true
+		require.NoError(t, call(s), name)
+		err = call(s.reconnected(0))
+		require.EqualError(t, err, "rediswalk: the server refused INFO, which it answered before: ERR max requests limit exceeded", name)
+		require.True(t, transient(err), name)
+		require.NoError(t, call(s), name)
+	}
+}
+
 // A server that refuses INFO, in any wording, can be scanned by a caller that accepts this. It is never taken for one that
 // was watched.
 func TestRefusedInfo(t *testing.T) {
@@ -41,22 +66,21 @@ func TestRefusedInfo(t *testing.T) {
 				return n, w, err
 			}
 			_, _, err = walk()
-			require.ErrorContains(t, err, "call INFO", "a migration needs INFO")
+			require.ErrorIs(t, err, ErrNoInfo, "a migration needs INFO")
 
 			s.AllowUnwatched = true
 			n, w, err := walk()
 			require.NoError(t, err)
 			require.Equal(t, 1, n)
 			require.True(t, w.Unwatched())
-			others, err := s.OtherDatabases(ctx)
-			require.NoError(t, err)
-			require.Empty(t, others)
+			_, err = s.OtherDatabases(ctx)
+			require.ErrorIs(t, err, ErrNoInfo)
 			moves, err := s.DatabaseMoves(ctx)
 			require.NoError(t, err)
 			require.Empty(t, moves.Run)
 			require.True(t, moves.Since(DatabaseMoves{Run: "a"}), "the server showed its counters before")
 			_, err = s.States(ctx)
-			require.ErrorIs(t, err, ErrNoState)
+			require.ErrorIs(t, err, ErrNoInfo)
 		})
 	}
 	for _, text := range []string{"NOAUTH Authentication required.", "LOADING Redis is loading the dataset in memory"} {
