@@ -25,7 +25,10 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// A pool whose server has stopped looks once a second whether it was closed.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 var quiet = slog.New(slog.DiscardHandler)
 
