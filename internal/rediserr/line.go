@@ -1,6 +1,7 @@
 package rediserr
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -24,7 +25,11 @@ func operations() []string {
 
 // CutLine returns a line that asynq logs without the parts that CutText cuts from an error. Names of queues and groups, and the
 // ids of tasks, stay where asynq itself wrote them. The type of a task does not. A line of an unknown form is cut like an error.
+// The stack trace of a panic stays, without the arguments of functions.
 func CutLine(line string) string {
+	if trace, ok := strings.CutPrefix(line, panicLine); ok {
+		return panicLine + cutTrace(trace)
+	}
 	for _, format := range operations() {
 		if start, rest, ok := cutOperation(format, line); ok {
 			return cutAfter(start, rest)
@@ -58,4 +63,31 @@ func cutOperation(format, line string) (start, rest string, ok bool) {
 		}
 		start, rest, format = start+literal+name, rest[length:], verb[1:]
 	}
+}
+
+// panicLine begins the line that asynq 0.26 logs for a panic. A stack trace follows, without the value of the panic.
+const panicLine = "recovering from panic. See the stack trace below for details:\n"
+
+// traceLines matches the lines of a stack trace of Go. The group is a call without its arguments. Go prints the words of
+// arguments in hexadecimal, and a key or number may be one.
+var traceLines = regexp.MustCompile(`^(?:` + strings.Join([]string{
+	`goroutine \d+ [a-z0-9= ]*\[[a-z0-9 ,]+\]:`,
+	`([\pL\pM\pN\pP\pS]+)\([0-9a-fx{}?_, .]*\)`,
+	`\t[^\pC]+:\d+(?: [a-z]*[=+]0x[0-9a-f]+)*`,
+	`created by [\pL\pM\pN\pP\pS]+(?: in goroutine \d+)?`,
+	`\.\.\.[a-z0-9 ]+ frames elided\.\.\.`,
+}, "|") + `)$`)
+
+// cutTrace removes the arguments from each call in a stack trace. It cuts a line of an unknown form like an error.
+func cutTrace(trace string) string {
+	lines := strings.Split(trace, "\n")
+	for i, line := range lines {
+		switch m := traceLines.FindStringSubmatch(line); {
+		case m == nil:
+			lines[i] = CutText(line)
+		case m[1] != "":
+			lines[i] = m[1] + "(...)"
+		}
+	}
+	return strings.Join(lines, "\n")
 }

@@ -145,7 +145,7 @@ func (l linesOf) Warn(args ...any)  { l.Debug(args...) }
 func (l linesOf) Error(args ...any) { l.Debug(args...) }
 func (l linesOf) Fatal(args ...any) { l.Debug(args...) }
 
-// The stack trace of a panic stays whole in asynq's log.
+// The stack trace of a panic stays in asynq's log, without the arguments of functions.
 func TestStackTracesInLinesOfAsynq(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
