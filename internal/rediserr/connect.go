@@ -8,16 +8,25 @@ import (
 // The functions of this file classify the error of the first command on a connection. Clients wrap some of these replies
 // only as text, so the functions look at texts that are not marked as replies, too.
 
-// LoginRefused reports whether Redis refused the user or the password. Redis has a code only for some of these replies.
+// LoginRefused reports whether Redis refused the user or the password. Redis has a code only for some of these replies. A
+// reply may quote arguments, so only its start counts.
 func LoginRefused(err error) bool {
-	if err == nil {
+	switch Code(err) {
+	case "":
+		return err != nil && (strings.Contains(err.Error(), "NOAUTH ") || strings.Contains(err.Error(), "WRONGPASS ")) ||
+			says(err, "auth failed", "unauthenticated", "without any password configured", "invalid password", "but no password is set")
+	case "NOAUTH", "WRONGPASS":
+		return true
+	case "ERR":
+		text, _ := reply(err)
+		text = strings.TrimPrefix(strings.ToLower(text), "err ")
+		return slices.ContainsFunc([]string{
+			"auth failed", "unauthenticated", "auth <password> called without any password configured",
+			"invalid password", "client sent auth, but no", // Redis 5
+		}, func(start string) bool { return strings.HasPrefix(text, start) })
+	default:
 		return false
 	}
-	text := err.Error()
-	return strings.Contains(text, "NOAUTH ") || strings.Contains(text, "WRONGPASS ") || says(err,
-		"auth failed", "unauthenticated", "without any password configured",
-		"invalid password", "but no password is set", // Redis 5
-	)
 }
 
 // DatabaseRefused reports whether Redis does not have the database. Redis has no code for it.

@@ -20,6 +20,7 @@ func TestFirstCommand(t *testing.T) {
 		"ERR invalid password":                           {login: true},
 		"ERR Client sent AUTH, but no password is set":   {login: true},
 		"ERR AUTH failed":                                {login: true},
+		"unauthenticated":                                {login: true},
 		"ERR DB index is out of range":                   {database: true},
 		"ERR SELECT is not allowed in cluster mode":      {database: true},
 		"ERR This instance has cluster support disabled": {cluster: true},
@@ -41,6 +42,11 @@ func TestFirstCommand(t *testing.T) {
 		require.Equal(t, want.login, rediserr.LoginRefused(only), text)
 		require.Equal(t, want.database, rediserr.DatabaseRefused(only), text)
 		require.False(t, rediserr.NoCluster(only) || rediserr.Protected(only), text)
+	}
+	for _, quoted := range []string{"page:/unauthenticated", "NOAUTH x", "WRONGPASS x", "auth failed", "invalid password"} {
+		err := reply("ERR unknown command 'getrange', with args beginning with: '" + quoted + "'")
+		require.False(t, rediserr.LoginRefused(err), quoted)
+		require.True(t, rediserr.NotOffered(err) && rediserr.Unavailable(err), quoted)
 	}
 	require.True(t, rediserr.InvalidExpire(reply("ERR invalid expire time in 'set' command")))
 	require.False(t, rediserr.InvalidExpire(reply("ERR syntax error")))

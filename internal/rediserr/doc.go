@@ -19,7 +19,8 @@
 //     keys. Example: "NOPERM No permissions to access a key".
 //
 //   - [Unavailable]: an optional command was refused, in any wording, and the caller does without it. It returns true for
-//     every reply of NotOffered, and also for replies of unknown meaning, such as a proxy's "ERR 42".
+//     every reply of NotOffered, and also for replies of unknown meaning, such as a proxy's "ERR 42". One such reply
+//     proves nothing.
 //
 // If there is no reply, as after a broken connection, all five return false.
 //

@@ -63,9 +63,8 @@ func notOffered() []string {
 		"not allowed", "isn't allowed", // Codis, Redis Enterprise, commands in scripts, DEBUG and MODULE
 		"not available", "unavailable command", // Upstash
 		"not implemented", "unimplemented", "not enabled", "disabled", "not permitted", "forbid", // predixy and others
-		"blocked", "denied", "restricted", // managed services
 		"unrecognized command", "invalid command", "illegal command", "no such command", "bad command",
-		"can't run this command", "no permission", // ACLs within scripts, other services
+		"can't run this command", "no permission", "permission denied", // ACLs within scripts, other services
 	}
 }
 
@@ -93,21 +92,25 @@ func NotOffered(err error) bool {
 }
 
 // Unavailable reports whether the server refuses an optional command, such as INFO, MULTI or OBJECT ENCODING, in any
-// wording. Every reply for which [RefusedForGood] returns true counts, except those about the login, about a user's
-// permission for a key, and about the type of a key. The caller then does without the command, and must not conclude from
-// the refusal that all is well.
+// wording. Only replies with the codes ERR and NOPERM count, and not those about the login, about a user's permission for a
+// key, and about a server behind a proxy. The caller then does without the command.
+//
+// One answer proves nothing: a proxy that limits the rate of calls also says ERR. So the caller must not conclude from the
+// refusal that all is well. To a caller that has got an answer to the command before, a later refusal is an error.
 func Unavailable(err error) bool {
-	if !RefusedForGood(err) || LoginRefused(err) || Protected(err) {
+	if !RefusedForGood(err) || LoginRefused(err) {
 		return false
 	}
 	switch Code(err) {
-	case "WRONGTYPE":
-		return false
 	case "NOPERM":
 		return NotOffered(err)
-	default:
+	case "ERR":
 		text, _ := reply(err)
-		return !strings.Contains(strings.ToLower(text), cannotAccess)
+		text = strings.ToLower(text)
+		return !slices.ContainsFunc([]string{cannotAccess, "upstream", "timed out", "timeout"},
+			func(part string) bool { return strings.Contains(text, part) })
+	default:
+		return false
 	}
 }
 

@@ -146,7 +146,7 @@ func (s *Store) getWithTTL(ctx context.Context, key string, limit int) ([]byte, 
 	}
 	value, left, err := s.readTogether(ctx, key, limit)
 	// For lack of memory the server refuses even a transaction that only reads.
-	if forGood := rediserr.Unavailable(err); forGood || rediserr.Code(err) == "OOM" {
+	if forGood := rediserr.Unavailable(err) || rediserr.Code(err) == "EXECABORT"; forGood || rediserr.Code(err) == "OOM" {
 		b, ttl, scriptErr := s.getByScript(ctx, key, limit)
 		if scriptErr == nil || errors.Is(scriptErr, store.NotFound{}) {
 			if forGood {

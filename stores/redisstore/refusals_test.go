@@ -99,6 +99,7 @@ func TestRefusedTransactionLeavesNoReply(t *testing.T) {
 	for name, refusals := range map[string]map[string]string{
 		"MULTI and EXEC": {"multi": "ERR 42", "exec": "ERR 43"},
 		"EXEC":           {"exec": "ERR 43"},
+		"ACL":            {"exec": "EXECABORT Transaction discarded because of: NOPERM this user has no permissions to run the 'exec' command"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -237,4 +238,13 @@ func TestAdviceOnEviction(t *testing.T) {
 		require.Len(t, advice, 1, policy)
 		require.Contains(t, advice[0], policy)
 	}
+}
+
+// A server that refuses writes, in any wording, does not look like one without entries.
+func TestClearNeedsAWritableServer(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	const refusal = "ERR this instance is read-only"
+	s := open(t, "redis://"+redistest.Refusing(t, srv.Addr(), map[string]string{"srem": refusal, "unlink": refusal}))
+	require.ErrorContains(t, s.ClearPrefix(t.Context(), "ns:"), "read-only")
 }

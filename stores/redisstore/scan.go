@@ -161,7 +161,7 @@ func (s *Store) checkWritable(ctx context.Context, node redis.Cmdable, prefix st
 	}
 	set := tagPrefix + prefix
 	err = node.SRem(ctx, set, set).Err() // does nothing, as in membersSource
-	if rediserr.Unavailable(err) || rediserr.Code(err) == "WRONGTYPE" {
+	if rediserr.NotOffered(err) || rediserr.Code(err) == "WRONGTYPE" {
 		return nil
 	}
 	return err
