@@ -11,15 +11,26 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-var codes = []Code{
-	NotSealed, Unauthentic, UnsupportedFormat, KeyRemoved, TooLarge, UnknownKey, KeyServiceUnavailable, TooManyDataKeys, Rewritten,
-	NoGroupClient, NoTaskContext, Other,
+// explanations are written out, because a released text must stay as it is: ParseRefusal compares the whole text.
+var explanations = map[Code]string{
+	"not_sealed":              "plaintext where sealed tasks are expected",
+	"unauthentic":             "altered, moved or sealed under another key",
+	"unsupported_format":      "sealed by a newer release, or cut off",
+	"key_removed":             "sealed under a key that is disabled or destroyed",
+	"too_large":               "larger than jobs.WithMaxPayloadBytes allows",
+	"unknown_key":             "sealed under a key that the keyset does not hold",
+	"key_service_unavailable": "the key service could not be asked",
+	"too_many_data_keys":      "too many unknown data keys at this time",
+	"rewritten":               "a worker older than asynq 0.26 has rewritten this task, and its sealed payload is gone",
+	"no_group_client":         "a held member of a group (give the handler WithGroupClient)",
+	"no_task_context":         "the context is not that of an asynq.Server",
+	"other":                   "could not be opened",
 }
 
 func TestRefusalsComeBack(t *testing.T) {
 	t.Parallel()
-	for _, c := range codes {
-		require.NotEmpty(t, c.Explanation(), c)
+	for c, explanation := range explanations {
+		require.Equal(t, explanation, c.Explanation(), c)
 		for _, want := range []Refusal{{Code: c}, {Code: c, Key: 4294967295, HasKey: true}, {Code: c, HasKey: true}} {
 			got, ok := ParseRefusal(want.String())
 			require.True(t, ok, want.String())

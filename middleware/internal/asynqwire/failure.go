@@ -36,7 +36,7 @@ func (c Code) Explanation() string {
 	case NotSealed:
 		return "plaintext where sealed tasks are expected"
 	case Unauthentic:
-		return "altered, moved, or sealed under another key or namespace"
+		return "altered, moved or sealed under another key"
 	case UnsupportedFormat:
 		return "sealed by a newer release, or cut off"
 	case KeyRemoved:
