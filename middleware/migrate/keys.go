@@ -25,8 +25,8 @@ import (
 // The key check is the entry "sealcache.key-check" of each namespace, which Store.Check of the application makes. If an
 // attacker has replaced it, or it is older than the keys, delete it: the next Store.Check makes a new one.
 //
-// Report.Written says how many entries were written before. They are sealed under the wrong keys: unseal them with the
-// same keys, or delete them.
+// Report.Written says how many entries were written before. They are sealed under the wrong keys. Delete the key check
+// of the namespace, and unseal the entries with the same keys and Config.AllowUnproven. Or delete the entries.
 var ErrWrongKeys = errors.New("migrate: the given encryption or PRF keys are not those of the application")
 
 // ErrUnproven reports that nothing proves Config.Keys, or that nothing proves the PRF keys by which Seal hides names.
