@@ -75,7 +75,7 @@ func TestPRFKeysAreCounted(t *testing.T) {
 		require.Len(t, reasons, 2, "it is primary, and values are under it")
 		b, err := json.Marshal(r)
 		require.NoError(t, err)
-		for _, field := range []string{`"hidden_names":{"values":9`, `"one_way":1`, `"older":4`, `"unknown":0`, `"prf_keys":[{"id":`, `"status":"older"`, `"given_prf_keys":[`} {
+		for _, field := range []string{`"hidden_names":{"values":9`, `"one_way":1`, `"older":4`, `"unknown":0`, `"prf_keys":[{"key_id":`, `"status":"older"`, `"given_prf_key_ids":[`} {
 			require.Contains(t, string(b), field)
 		}
 		var text bytes.Buffer
