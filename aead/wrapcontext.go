@@ -104,7 +104,7 @@ func checkWrapContext(context map[string]string) error {
 		}
 	}
 	if !validWrapContext(context) {
-		return fmt.Errorf("a name may have 1 to %d of A-Z a-z 0-9 _ . - : / (a value: 1 to %d of these, @, +, = or space)",
+		return fmt.Errorf("a name has 0 or over %d characters, a value has 0 or over %d, or a character is not allowed (see WithWrapContext)",
 			maxWrapContextName, maxWrapContextValue)
 	}
 	return nil

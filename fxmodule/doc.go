@@ -20,8 +20,8 @@
 // examples. A printed Config shows no URL, path or password. Errors contain no password.
 //
 // A Config has any number of caches. The module provides the cache with the name "default" as store.StoreInterface and
-// *middleware.Store. [Named] provides each other cache under its name, as an fx name. [Caches] finds a cache by a name that
-// is known only at run time.
+// *middleware.Store. [Named] provides further caches: each cache gets its name as its fx name. [Caches] finds a cache by
+// a name that is known only at run time.
 //
 // A cache is sealed unless its field Unsealed is true. A sealed cache without keys is an error. A cache that an application
 // puts in front of a sealed cache holds plaintext. An example is the first level of a gocache Chain.

@@ -9,8 +9,8 @@
 //	defer kek.Close()
 //
 // For other services, set Opener.Keepers, or call [NewKEK] with a Keeper. For Vault, AWS KMS and Google Cloud KMS, use
-// packages hcvault, awskms and gcpkms instead: Tink's own libraries can decrypt their ciphertexts, but not those of this
-// package.
+// packages hcvault, awskms and gcpkms instead. Tink's own libraries can decrypt the ciphertexts of these three packages,
+// but not those of package gocloud.
 //
 // # Do not use an Azure key for an Envelope
 //

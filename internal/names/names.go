@@ -1,7 +1,7 @@
 // Package names holds the rules and the reserved names that several packages of this module share:
 //
 //   - [Check] checks the name of a namespace, a cache or a keyset, and [CheckTenant] the id of a tenant.
-//   - [Group] returns the start of a stored name that looks like a namespace.
+//   - [Group] returns the prefix of a stored name, if the prefix can be a namespace.
 //   - [KeyCheck], [Asynq] and [TagSets] are names and prefixes that are taken.
 //
 // It imports only the standard library.

@@ -12,14 +12,14 @@
 //
 // [Denied], [NotOffered] and [Unavailable] return true only for replies for which RefusedForGood also returns true:
 //
-//   - [NotOffered]: no command of this name works with any keys. The server does not have the command, or the
+//   - [NotOffered]: the command fails for all keys. The server does not have the command, or the
 //     user has no permission for the command. Example: "ERR unknown command 'INFO'".
 //
 //   - [Denied]: the same replies as NotOffered, and also replies that say that the user has no permission for one of the
 //     keys. Example: "NOPERM No permissions to access a key".
 //
-//   - [Unavailable]: an optional command was refused, in any wording, and the caller does without it. It returns true for
-//     every reply of NotOffered, and also for replies of unknown meaning, such as a proxy's "ERR 42". One such reply
+//   - [Unavailable]: for a command without which the caller can go on. It returns true for every reply of NotOffered, and
+//     for every reply whose meaning is unknown, such as "ERR 42" of a proxy. One such reply
 //     proves nothing.
 //
 // If there is no reply, as after a broken connection, all five return false.

@@ -47,7 +47,7 @@ func (c *Config) checkHidden() (errs []error) {
 		bad("unseal cannot restore names that Config.OneWayKeys hides, because Redis does not hold them")
 	}
 	if c.filters() {
-		bad("Config.From.Prefix and Config.Exclude cannot match one-way names (remove these prefixes)")
+		bad("one-way hidden names have no prefixes (remove Config.From.Prefix and Config.Exclude)")
 	}
 	return errs
 }

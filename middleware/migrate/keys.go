@@ -97,7 +97,7 @@ func (m *migration) foundNoName(ctx context.Context) (empty bool, err error) {
 		})
 	})
 	if err != nil {
-		return false, fmt.Errorf("migrate: cannot look for the names of the run: %w", rediserr.Wrap(err))
+		return false, fmt.Errorf("migrate: cannot scan Redis for the entries of this run: %w", rediserr.Wrap(err))
 	}
 	return empty, nil
 }
@@ -117,7 +117,7 @@ func (m *migration) proveNames(c *first) error {
 	case m.AllowUnproven:
 		return nil
 	default:
-		return fmt.Errorf("%w: no hidden name shows that the PRF keys are right (set Config.Proof or Config.AllowUnproven)", ErrUnproven)
+		return fmt.Errorf("%w: found no name that was hidden with these PRF keys (set Config.Proof or Config.AllowUnproven)", ErrUnproven)
 	}
 }
 

@@ -13,8 +13,8 @@
 // name. [New] refuses a middleware.Store without the option WithOneWayKeys or WithHiddenKeys.
 //
 // A session token is as secret as a password: an attacker with the token can act as the user. Most session stores use the
-// token as the key name in Redis. This store uses a pseudonym of the token. A dump of Redis contains no token, no user name
-// and no value.
+// token as the key name in Redis. This store uses a pseudonym of the token. A dump of Redis shows no token, no user name
+// and no content of a session.
 //
 // # Expiration
 //

@@ -76,7 +76,7 @@ func TestTagSetsAreNotEntries(t *testing.T) {
 			"with TTL":    s.SetBytesWithTTL(ctx, set, nil, 0),
 			"Delete":      s.Delete(ctx, set),
 		} {
-			require.ErrorContains(t, err, "this key is the list of a tag's entries", name)
+			require.ErrorContains(t, err, "reserved for a tag's list of entries", name)
 			require.NotContains(t, err.Error(), p, name)
 		}
 		written, err := s.SetIfNotExists(ctx, set, "v")

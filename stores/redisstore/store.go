@@ -278,7 +278,7 @@ func (s *Store) noTagSet(ctx context.Context, key string) error {
 	}
 	kind, err := s.run(ctx, s.scripts.kind, []string{key}).Text()
 	if err == nil && kind == tagSets {
-		err = errors.New("this key is the list of a tag's entries (use keys that do not start with " + tagPrefix + ")")
+		err = errors.New("the key is reserved for a tag's list of entries (use keys that do not start with " + tagPrefix + ")")
 	}
 	return err
 }

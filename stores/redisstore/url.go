@@ -197,7 +197,7 @@ func address(s, port string) (string, error) {
 			return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._", r)
 		}
 		if strings.ContainsFunc(host, func(r rune) bool { return !plain(r) }) {
-			return "", errors.New("a host in the URL has invalid characters (put IPv6 in brackets, percent-encode the password)")
+			return "", errors.New("a host in the URL has invalid characters (percent-encode \"@\" and \"/\" in the password)")
 		}
 	}
 	n, err := strconv.ParseUint(port, 10, 16)

@@ -110,7 +110,7 @@ func compareAndDelete(t *testing.T, s *subject) {
 		s.set(t, "k", "head\x00tail")
 		deleted, err := a.CompareAndDelete(t.Context(), "k", []byte(c.old), c.tail)
 		if err != nil || deleted != c.want {
-			t.Errorf("CompareAndDelete(old %q, tail of %d bytes) of the entry \"head\\x00tail\" returned %v, error %v, want %v", c.old, c.tail, deleted, err, c.want)
+			t.Errorf("CompareAndDelete(old %q, tail %d) of \"head\\x00tail\": %v, error %v, want %v (tail: how many last bytes count)", c.old, c.tail, deleted, err, c.want)
 		}
 		if c.want {
 			s.lacks(t, "k")
@@ -202,7 +202,7 @@ func compareAndSet(t *testing.T, s *subject) {
 		}
 		s.holds(t, "k", want)
 		if _, ttl, err := s.Store.GetWithTTL(t.Context(), "k"); s.Can.TTL.Reported && (err != nil || (ttl > 0) != c.want || ttl > time.Hour) {
-			t.Errorf("after CompareAndSet(old %q), GetWithTTL returned the TTL %v, error %v, want an entry (has a TTL: %v)", c.old, ttl, err, c.want)
+			t.Errorf("after CompareAndSet(old %q), GetWithTTL returned TTL %v, error %v, want no error, and a TTL: %v", c.old, ttl, err, c.want)
 		}
 		if !s.Can.Tags {
 			continue
@@ -319,9 +319,9 @@ func batches(t *testing.T, s *subject) {
 	got, errs := b.GetBytesMany(t.Context(), []string{"a", "b", "empty", "absent"}, 1)
 	var large interface{ TooLarge() bool }
 	if len(errs) != 4 || errs[0] != nil || errs[2] != nil || errs[3] != nil || !errors.As(errs[1], &large) || !large.TooLarge() {
-		t.Errorf("GetBytesMany with a limit of 1: errors %v, want one error, at index 1, with TooLarge() true", errs)
+		t.Errorf("GetBytesMany with a limit of 1 byte: errors %v, want one error, at index 1, with TooLarge() true", errs)
 	} else if string(got[0]) != "1" || got[2] == nil || got[3] != nil {
-		t.Errorf("GetBytesMany with a limit of 1 returned %q, want in this order: \"1\", anything, an empty value, nil", got)
+		t.Errorf("GetBytesMany with a limit of 1 byte returned %q, want in this order: \"1\", anything, an empty value, nil", got)
 	}
 	if s.Can.TTL.Reported {
 		if _, ttl, err := s.Store.GetWithTTL(t.Context(), "b"); err != nil || ttl > time.Hour || ttl < 59*time.Minute {

@@ -95,7 +95,7 @@ func setsTTL(t *testing.T, s *subject) {
 		t.Fatalf("SetBytesWithTTL of nil: %v", err)
 	}
 	if _, ttl, err := b.GetBytesWithTTL(t.Context(), "k"); err == nil && (ttl <= 0 || ttl > time.Millisecond) {
-		t.Errorf("an entry that was set with less than a millisecond has the TTL %v, want at most 1ms", ttl)
+		t.Errorf("an entry that was set with an expiration below 1ms has the TTL %v, want at most 1ms", ttl)
 	}
 	if s.Can.Tags {
 		s.set(t, "tagged", "1", store.WithTags([]string{"former"}))

@@ -160,7 +160,7 @@ func counts(t *testing.T, s *subject) {
 	s.set(t, "k", "v")
 	s.holds(t, "k", "v")
 	if again := slices.Sorted(maps.Keys(c.Counts())); !slices.Equal(names, again) {
-		t.Errorf("Counts returned the names %q, but %q after the caller changed the map that it had returned", names, again)
+		t.Errorf("Counts returned the names %q, then %q after a change of the returned map (return a copy)", names, again)
 	}
 }
 

@@ -160,7 +160,7 @@ func throughCache[T any](t *testing.T, s *subject, value T) {
 		t.Errorf("%s: Clear failed: %v", key, err)
 	}
 	if c.GetCodec().GetStore().GetType() != s.Store.GetType() {
-		t.Errorf("%s: GetType of the store that the codec of the cache returns differs from GetType of the store", key)
+		t.Errorf("%s: GetCodec().GetStore().GetType() differs from GetType() of the store", key)
 	}
 }
 

@@ -97,7 +97,7 @@ func IsFernet(start []byte) bool {
 }
 
 // ErrNoForm reports that a value cannot have the form that was asked for.
-var ErrNoForm = errors.New("the value has no plaintext form")
+var ErrNoForm = errors.New("a value of this type cannot be stored as plaintext")
 
 // Fits reports whether a plaintext value can be of a type. An attacker may have planted the value. Once it is sealed, readers
 // decode it without another check.

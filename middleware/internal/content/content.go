@@ -1,4 +1,4 @@
-// Package content builds the plaintext of a cache value before it is encrypted. It contains the encoded value. It can also
+// Package content builds the plaintext of a cache value, which is then encrypted. The plaintext contains the encoded value. It can also
 // contain the cache key of the entry and its tags. Tags are the labels by which gocache deletes several entries at once.
 //
 // [Packer.Pack] builds this plaintext, and [Packer.Unpack] parses it. FORMAT.md, section "Plaintext of a cache value",

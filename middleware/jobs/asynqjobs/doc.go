@@ -6,7 +6,7 @@
 //
 // # Getting started
 //
-// In an existing application, change the three lines that say \"was\", and one call in the handlers:
+// In an existing application, change the three lines with the comment "was", and one call in the handlers:
 //
 //	e, err := jobs.NewEncryptor(keys, jobs.WithNamespace("billing"))   // keys: an aead.Envelope
 //	client, err := asynqjobs.NewClient(asynq.NewClient(redis), e)     // was asynq.NewClient(redis)

@@ -14,8 +14,8 @@
 //	defer h.Close()
 //	mux.Handle("/admin/jobs/", h)
 //
-// Here, redis is the asynq.RedisConnOpt with which the application connects to the Redis server of the jobs. Its
-// jobs.Encryptor is e, which contains the encryption keys.
+// Here, redis is the asynq.RedisConnOpt with which the application connects to the Redis server of the jobs. The
+// application's jobs.Encryptor is e, which contains the encryption keys.
 //
 // # Access
 //
