@@ -92,7 +92,7 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 		if _, err := parseCleartext(data); err == nil {
 			return nil, errors.New("aead: the keyset is in plaintext (use an encrypted keyset, made with \"sealcache keys create\")")
 		}
-		return nil, errors.New("aead: the data is not an encrypted Tink keyset (JSON or binary)")
+		return nil, errors.New("aead: the keyset is not an encrypted Tink keyset (JSON or binary)")
 	}
 	spy.err = nil
 	handle, err := keyset.ReadWithContext(ctx, cleartext.Reader(data), spy, associatedData)

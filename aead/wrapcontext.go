@@ -103,19 +103,28 @@ func checkWrapContext(context map[string]string) error {
 			return fmt.Errorf("the wrap context must not contain the name %q or names that begin with %q (choose other names)", nameOfTinkOnAWSKMS, reservedForAWS)
 		}
 	}
-	if !validWrapContext(context) {
-		return fmt.Errorf("a name has 0 or over %d characters, a value has 0 or over %d, or a character is not allowed (see WithWrapContext)",
-			maxWrapContextName, maxWrapContextValue)
+	for name, value := range context {
+		if !validWrapName(name) {
+			return fmt.Errorf("a name in the wrap context is empty, over %d characters, or not of A-Z a-z 0-9 _ . - : /", maxWrapContextName)
+		}
+		if !validWrapValue(value) {
+			return fmt.Errorf("a value in the wrap context is empty, over %d bytes, or not of A-Z a-z 0-9 _ . - : / @ + = space", maxWrapContextValue)
+		}
 	}
 	return nil
 }
 
+func validWrapName(name string) bool {
+	return name != "" && len(name) <= maxWrapContextName && strings.Trim(name, wrapContextNames) == ""
+}
+
+func validWrapValue(value string) bool {
+	return value != "" && len(value) <= maxWrapContextValue && strings.Trim(value, wrapContextValues) == ""
+}
+
 func validWrapContext(context map[string]string) bool {
 	for name, value := range context {
-		switch {
-		case name == "" || len(name) > maxWrapContextName || strings.Trim(name, wrapContextNames) != "",
-			value == "" || len(value) > maxWrapContextValue || strings.Trim(value, wrapContextValues) != "",
-			reservedWrapName(name):
+		if !validWrapName(name) || !validWrapValue(value) || reservedWrapName(name) {
 			return false
 		}
 	}

@@ -19,7 +19,7 @@
 //   - Set never stores a value unencrypted. Get refuses a value that is stored unencrypted. The option [WithPlaintext]
 //     can change both rules, for a migration.
 //   - Get returns a sealed value only if it was sealed with your encryption keys, for this cache key and this namespace.
-//     The namespace is the name of a cache ([WithNamespace]).
+//     The namespace is a prefix of the names of a cache's entries ([WithNamespace]).
 //   - Get returns an error for a value that was altered, cut, or copied from another cache key.
 //   - A cache value never opens as something else, for example as the data of a job.
 //

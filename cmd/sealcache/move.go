@@ -247,7 +247,7 @@ func describeWrites(o migrate.Operation, r *migrate.Report) string {
 	case o == migrate.Unseal:
 		return fmt.Sprintf("Number of entries that were written as plaintext: %d.", r.Written)
 	default:
-		return fmt.Sprintf("The run sealed entries under the given keys: %d. Run \"sealcache unseal --allow-unproven\" with these keys, or delete the entries.", r.Written)
+		return fmt.Sprintf("Before this error, the run sealed entries under these wrong keys: %d. Run \"sealcache unseal --allow-unproven\" with the same keys, or delete these entries.", r.Written)
 	}
 }
 

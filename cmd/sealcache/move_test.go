@@ -19,8 +19,8 @@ func TestWhatWasWritten(t *testing.T) {
 	require.Equal(t, "Nothing was written.", describeWrites(migrate.Seal, dry))
 	for _, o := range []migrate.Operation{migrate.Seal, migrate.Reseal} {
 		text := describeWrites(o, written)
-		require.Contains(t, text, "sealed entries under the given keys: 9811.")
-		require.Contains(t, text, `Run "sealcache unseal --allow-unproven" with these keys, or delete the entries`)
+		require.Contains(t, text, "sealed entries under these wrong keys: 9811.")
+		require.Contains(t, text, `Run "sealcache unseal --allow-unproven" with the same keys, or delete these entries`)
 	}
 	require.Contains(t, describeWrites(migrate.Unseal, written), "written as plaintext: 9811.")
 }

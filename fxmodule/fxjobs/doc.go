@@ -18,7 +18,7 @@
 //
 // # Redis
 //
-// All values that this package provides share one Redis client. The settings of the client come from Config.Jobs.Redis.
+// All clients and workers of this package share one Redis client. The settings of the client come from Config.Jobs.Redis.
 // If Config.Jobs.Redis is empty, the settings come from the asynq.RedisConnOpt of the application. The application does
 // not start if Redis does not answer. At stop, the package closes the client.
 //

@@ -31,8 +31,8 @@
 //   - the Redis keys of asynq, a job queue
 //   - values that do not open, and values in a format that this release does not know
 //
-// Report.NotChanged returns how many entries the run should have changed but did not change, such as values that do not
-// open. Other fields of the Report count the same entries by reason.
+// The method Report.NotChanged returns how many entries the run should have changed but did not change, such as values that
+// do not open. The fields of the Report count these entries by reason.
 //
 // Every run can be repeated. To resume a run that was killed, set Config.Checkpoint. At the end, a run waits until the
 // replicas have its writes. If a replica does not confirm them, Run returns [ErrUnconfirmed]. Then call Run again.
@@ -41,9 +41,9 @@
 // process that writes to the old names. Before Seal with Config.HiddenKeys or Config.OneWayKeys, stop every process that
 // does not hide names. The comments of these fields describe the details.
 //
-// A run that changes names needs Redis 7.0 or newer. Seal with Config.From.Namespace also needs Redis 7.0 or newer if
-// entries have tags. Then it also changes the Redis sets in which gocache keeps the entries of each tag. All other runs need
-// Redis 6.2.
+// Two kinds of runs also change the Redis sets in which gocache keeps the entries of each tag: runs that change names, and
+// Seal with Config.From.Namespace. The first kind needs Redis 7.0 or newer. The second kind needs it only if entries have
+// tags. All other runs need Redis 6.2.
 //
 // No error or log line contains a value or the name of an entry.
 package migrate

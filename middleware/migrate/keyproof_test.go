@@ -188,7 +188,7 @@ func TestFirstSealedValuesMustOpen(t *testing.T) {
 		for _, config.Operation = range []migrate.Operation{migrate.Seal, migrate.Reseal} {
 			r, err := migrate.Run(ctx, rdb, config)
 			require.ErrorIs(t, err, migrate.ErrWrongKeys)
-			require.ErrorContains(t, err, "the given encryption keys open none of the first 3 sealed values: 3 are sealed under key ")
+			require.ErrorContains(t, err, "the given encryption keys do not open the first 3 sealed values in Redis: 3 are sealed under key ")
 			require.ErrorContains(t, err, ", which is not given (is its keyset missing?)")
 			require.Zero(t, r.Written)
 		}
@@ -201,7 +201,7 @@ func TestFirstSealedValuesMustOpen(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualValues(t, 3, r.Unreadable+r.UnknownKey)
 		require.False(t, r.Done())
-		require.Contains(t, strings.Join(r.Warnings, "\n"), "the real run would refuse to start: the given encryption keys open none of the first 3 sealed values")
+		require.Contains(t, strings.Join(r.Warnings, "\n"), "the real run would refuse to start: the given encryption keys do not open the first 3 sealed values in Redis")
 
 		config.DryRun, config.IgnoreUnreadable = false, true
 		r, err = migrate.Run(ctx, rdb, config)

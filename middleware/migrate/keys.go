@@ -283,7 +283,7 @@ type first struct {
 }
 
 func refusedText(c *Counts) string {
-	return fmt.Sprintf("the given encryption keys open none of the first %d sealed values", c.unopened())
+	return fmt.Sprintf("the given encryption keys do not open the first %d sealed values in Redis", c.unopened())
 }
 
 // refusedText also names the key that most of the values need.

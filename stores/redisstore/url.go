@@ -197,7 +197,7 @@ func address(s, port string) (string, error) {
 			return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._", r)
 		}
 		if strings.ContainsFunc(host, func(r rune) bool { return !plain(r) }) {
-			return "", errors.New("a host in the URL has invalid characters (percent-encode \"@\" and \"/\" in the password)")
+			return "", errors.New("a host in the URL has invalid characters (IPv6 address: add brackets; password: percent-encode it)")
 		}
 	}
 	n, err := strconv.ParseUint(port, 10, 16)

@@ -198,11 +198,11 @@ func comesBack(t *testing.T, s *subject, form Form, value any, text string) {
 	}
 	got, err := s.Store.Get(t.Context(), "k")
 	if err != nil || !same(got, want) {
-		t.Errorf("Get of a %T returned a %T (error %v), want %T, because Subject.Can declares %v", value, got, err, want, form)
+		t.Errorf("Get of a %T returned a %T (error %v), want %T (Subject.Can declares that such values come back %v)", value, got, err, want, form)
 	}
 	got, _, err = s.Store.GetWithTTL(t.Context(), "k")
 	if err != nil || !same(got, want) {
-		t.Errorf("GetWithTTL of a %T returned a %T (error %v), want %T, because Subject.Can declares %v", value, got, err, want, form)
+		t.Errorf("GetWithTTL of a %T returned a %T (error %v), want %T (Subject.Can declares that such values come back %v)", value, got, err, want, form)
 	}
 }
 

@@ -46,7 +46,7 @@ func ownedBytes(t *testing.T, s *subject) {
 	s.set(t, "k", "set", store.WithExpiration(0))
 	got, ttl, err := b.GetBytesWithTTL(t.Context(), "k")
 	if err != nil || string(got) != "set" || ttl != 0 {
-		t.Errorf("GetBytesWithTTL returned %q, TTL %v, error %v, want \"set\" and no TTL", got, ttl, err)
+		t.Errorf("GetBytesWithTTL returned %q, TTL %v, error %v, want \"set\" and TTL 0 for no expiration", got, ttl, err)
 	}
 	if s.Can.Strings.taken() {
 		if err := s.Store.Set(t.Context(), "k", "a string"); err != nil {

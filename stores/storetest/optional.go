@@ -77,13 +77,13 @@ func byteCases() []testCase {
 	return []testCase{
 		{
 			name: "owned bytes",
-			rule: "GetBytes returns bytes that the caller owns; SetBytes does not use its bytes after it has returned nil",
+			rule: "GetBytes returns bytes that the caller owns, and GetBytesWithTTL also the TTL; SetBytes does not use its bytes after it has returned nil",
 			why:  func(c Capabilities) string { return unless(c.OwnedBytes, "the store has no GetBytes") },
 			run:  ownedBytes,
 		},
 		{
 			name: "set with a TTL",
-			rule: "SetBytesWithTTL is SetBytes with exactly this TTL, 0 for no expiry; former tags stay",
+			rule: "SetBytesWithTTL sets exactly this TTL, 0 for no expiration; it keeps the former tags, and fails if the context has ended",
 			lacks: func(s store.StoreInterface) string {
 				_, ok := s.(TTLSetter)
 				return unless(ok, "the store is not a TTLSetter")

@@ -118,11 +118,11 @@ func throughCache[T any](t *testing.T, s *subject, value T) {
 	}
 	got, err := c.Get(ctx, key)
 	if err != nil || !reflect.DeepEqual(got, value) {
-		t.Errorf("%s: Get returned %v, error %v, want the value that was set", key, got, err)
+		t.Errorf("%s: Get returned %#v, error %v, want %#v, which was set", key, got, err, value)
 	}
 	got, _, err = c.GetWithTTL(ctx, key)
 	if err != nil || !reflect.DeepEqual(got, value) {
-		t.Errorf("%s: GetWithTTL returned %v, error %v, want the value that was set", key, got, err)
+		t.Errorf("%s: GetWithTTL returned %#v, error %v, want %#v, which was set", key, got, err, value)
 	}
 	if s.Can.SetIfNotExists {
 		if written, err := c.SetIfNotExists(ctx, key, value); err != nil || written {
@@ -140,7 +140,7 @@ func throughCache[T any](t *testing.T, s *subject, value T) {
 		t.Errorf("%s: Set with a struct as key failed: %v", key, err)
 	}
 	if got, err := c.Get(ctx, structKey{1}); err != nil || !reflect.DeepEqual(got, value) {
-		t.Errorf("%s: Get with a struct as key returned %v, error %v, want the value that was set", key, got, err)
+		t.Errorf("%s: Get with a struct as key returned %#v, error %v, want %#v, which was set", key, got, err, value)
 	}
 	if s.Can.Tags {
 		if err := c.Invalidate(ctx, store.WithInvalidateTags([]string{key})); err != nil {
@@ -269,7 +269,7 @@ func throughMetric[T any](t *testing.T, s *subject, value T) {
 	}
 	for range 2 {
 		if got, err := c.Get(t.Context(), "k"); err != nil || !reflect.DeepEqual(got, value) {
-			t.Errorf("Get through a Metric returned %v, error %v, want the value that was set", got, err)
+			t.Errorf("Get through a Metric returned %#v, error %v, want %#v, which was set", got, err, value)
 		}
 	}
 	if recorded.hits != 2 || recorded.misses != 1 || recorded.label != s.Store.GetType() {

@@ -2,9 +2,11 @@
 // this package: they use package aead/insecurecleartextkeyset, whose name states the danger.
 //
 // The function of this package is [Read]. The type [KEK] takes the place of a key-encryption key, but encrypts nothing. It
-// tells package aead to accept a plaintext keyset. Two callers use it: package
-// insecurecleartextkeyset, and aead.OpenKEK for a file:// URI. With any other KEK, package aead refuses a plaintext keyset. To
-// name this cause in the error, package aead calls Read and discards the result. So no application opens a plaintext keyset by mistake.
+// tells package aead to accept a plaintext keyset. Package insecurecleartextkeyset passes such a KEK to package aead.
+// aead.OpenKEK uses one internally, because the file of a file:// URI is a plaintext keyset.
+//
+// With any other KEK, package aead refuses a plaintext keyset. To name this cause in the error, package aead calls Read and
+// discards the result.
 package cleartext
 
 import (

@@ -2,9 +2,9 @@
 // To open is to decrypt, and to check that the value was not altered.
 //
 // [New] returns a [Box] for values of one kind in one namespace. Examples of kinds are cache values and job payloads. A
-// namespace is the name of a cache or queue. [Box.Seal] encrypts a value, and writes a header in front of the encrypted
-// value. The value is bound to three things: the namespace, the kind, and a name (a cache key, or the id of a job). So
-// [Box.Open] needs the same three.
+// namespace is the name that an application gives to a cache or to its jobs. [Box.Seal] encrypts a value, and writes a
+// header in front of the encrypted value. The value is bound to three things: the namespace, the kind, and a name (a cache
+// key, or the id of a job). So [Box.Open] needs the same three.
 //
 // Each error of Box.Open wraps an error of package aead. If the value does not open with the encryption key, Box.Open
 // returns [aead.ErrUnauthentic] or [aead.ErrUnknownKey]. Any unknown error becomes [aead.ErrKeyServiceUnavailable], so that
