@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
 var (
@@ -131,10 +132,10 @@ func kekError(action string, err error) error {
 }
 
 // keysetError turns an error of the key-encryption key of a keyset into what callers see. If the KEK is a keyset, too, the text
-// tells the two apart.
-func keysetError(err error) error {
+// tells the two apart. It does not do so for a KEKSet, because a KeyError lists only the keys of one member.
+func keysetError(kek tink.AEADWithContext, err error) error {
 	var k *KeyError
-	if isRefusal(err) && errors.As(err, &k) {
+	if _, set := kek.(*KEKSet); !set && isRefusal(err) && errors.As(err, &k) {
 		return &shortError{"aead: cannot " + decryptKeyset + ": it is encrypted under " + k.keyIn("the keyset of the given KEK"), err}
 	}
 	return kekError(decryptKeyset, err)

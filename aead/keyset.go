@@ -105,7 +105,7 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 		}
 	}
 	if spy.err != nil {
-		return nil, keysetError(spy.err)
+		return nil, keysetError(spy.kek, spy.err)
 	}
 	if err != nil {
 		return nil, errors.New("aead: the keyset was decrypted, but its content is not a valid Tink keyset")

@@ -47,6 +47,10 @@ func TestErrorsOfMistakenKeysNameTheRemedy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	set, err := aead.NewKEKSet(newKeyring(t), newKeyring(t))
+	if err != nil {
+		t.Fatal(err)
+	}
 	openKEK := func(uri string) func() error {
 		return func() error { _, err := aead.OpenKEK(t.Context(), uri); return err }
 	}
@@ -63,6 +67,7 @@ func TestErrorsOfMistakenKeysNameTheRemedy(t *testing.T) {
 		"a KEK as the sealed keyset": {openKeyring(aead.BytesSource(plaintext.Bytes()), kek), "sealcache keys create"},
 		"a KEK of another kind":      {openKeyring(aeadKeys, other), "another kind of key"},
 		"the KEK of another keyset":  {openKeyring(aeadKeys, newKeyring(t)), "which is not in the keyset of the given KEK (enabled keys: "},
+		"a KEKSet of other keysets":  {openKeyring(aeadKeys, set), "cannot decrypt the keyset: KEKSet: all 2 key-encryption keys refuse"},
 		"an unset variable":          {openKEK(""), "the URI of the KEK is empty (is the variable set?)"},
 		"an unset path": {func() error {
 			_, err := aead.OpenPRF(t.Context(), aead.FileSource(""), kek)
