@@ -14,6 +14,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/internal/migratetest"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
@@ -171,6 +172,40 @@ func TestUnprovenWithoutNames(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The search for names keeps to the rate of the run.
+func TestUnprovenKeepsTheRate(t *testing.T) {
+	t.Parallel()
+	rdb := shared.Single.Client(t)
+	control := new(migrate.Control)
+	control.Pause()
+	counted := &scans{}
+	rdb.AddHook(counted)
+	waited := false
+	ctx := tuned(t.Context(), rediswalk.Tuning{ProgressEvery: 1e6})
+	_, err := migrate.Run(ctx, rdb, migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "keeps-the-rate"}, Keys: sealtest.Keyring(t), Control: control,
+		Progress: func(p migrate.Progress) {
+			if !p.Final && counted.n.Load() > 0 {
+				waited = true
+				control.Resume()
+			}
+		},
+	})
+	require.ErrorIs(t, err, migrate.ErrUnproven)
+	require.True(t, waited)
+}
+
+// If the search for names fails, the error still says that the proof is missing.
+func TestUnprovenWithoutSearch(t *testing.T) {
+	t.Parallel()
+	server := redistest.StartWith(t, redistest.Options{User: "mover", Password: "secret", Rules: "~* +@all -scan"})
+	_, err := migrate.Run(t.Context(), server.Client(t), migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t),
+	})
+	require.ErrorIs(t, err, migrate.ErrUnproven)
+	require.ErrorContains(t, err, "there is no entry sealcache.key-check, and the scan for entries of this run failed: NOPERM")
 }
 
 // The key check proves keys only together with the data. A process with wrong keys may have made it.

@@ -67,7 +67,7 @@ func (m *migration) proveKeys(ctx context.Context) error {
 	}
 	if m.provenBy == "" && !m.AllowUnproven {
 		if empty, err := m.foundNoName(ctx); err != nil {
-			return err
+			return fmt.Errorf("%w: there is no entry %s, and the scan for entries of this run failed: %w", ErrUnproven, keycheck.Name, err)
 		} else if empty && m.From.stored() != "" {
 			return fmt.Errorf("%w: no name in Redis starts with %q (check Config.From.Namespace, Config.From.Prefix and the URL)", ErrUnproven, m.From.stored())
 		}
@@ -87,6 +87,9 @@ func (m *migration) foundNoName(ctx context.Context) (empty bool, err error) {
 				if err != nil {
 					return err
 				}
+				if err := m.throttle.Entries(ctx, max(len(names)/4, 1)); err != nil {
+					return err
+				}
 				empty = len(names) == 0
 				if cursor = next; cursor == 0 {
 					return nil
@@ -96,10 +99,7 @@ func (m *migration) foundNoName(ctx context.Context) (empty bool, err error) {
 			return nil
 		})
 	})
-	if err != nil {
-		return false, fmt.Errorf("migrate: cannot scan Redis for the entries of this run: %w", rediserr.Wrap(err))
-	}
-	return empty, nil
+	return empty, rediserr.Wrap(err)
 }
 
 // proveNames refuses to hide names with PRF keys that may not be the application's. The application would not find its
