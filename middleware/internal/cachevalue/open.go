@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
@@ -64,14 +65,26 @@ func (k Keys) openOnce(ctx context.Context, lastFirst bool, key string, stored [
 		if err == nil {
 			return plaintext, i, nil
 		}
-		switch {
-		case worst == nil, !box.Refused(err):
-			worst = err
-		case box.Refused(worst) && errors.Is(worst, aead.ErrUnknownKey) && !errors.Is(err, aead.ErrUnknownKey):
+		if worst == nil || weight(err) > weight(worst) {
 			worst = err
 		}
 	}
 	return nil, -1, worst
+}
+
+// weight orders errors of several keys by how much they say about a value.
+func weight(err error) int {
+	var key *aead.KeyError
+	switch {
+	case !box.Refused(err): // another try may open the value
+		return 3
+	case !errors.Is(err, aead.ErrUnknownKey):
+		return 2
+	case errors.As(err, &key) && key.Status != keyset.Unknown: // the key is given, and disabled or destroyed
+		return 1
+	default:
+		return 0
+	}
 }
 
 // Ask calls do again, a few times while the key service fails, and for about a minute while the data key is rejected.
