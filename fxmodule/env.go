@@ -35,7 +35,7 @@ func ConfigFromEnviron(environ []string) (Config, error) {
 	if err := errors.Join(errs...); err != nil {
 		return Config{}, fmt.Errorf("fxmodule: environment: %w", err)
 	}
-	if err := c.Validate(); err != nil {
+	if err := c.validate(withVariable); err != nil {
 		return Config{}, err
 	}
 	return c, nil

@@ -142,7 +142,7 @@ caches:
 	fmt.Println(err)
 	// Output:
 	// fxmodule.Config{"default": {store: redis:..., namespace: "shop", ttl: 10m0s, kek: file:...}, "insecure": {store: memory:..., namespace: "insecure", unsealed: true}, jobs: {}}
-	// fxmodule: config: cache "default": the cache has no encryption keys (set "kek" or SEALCACHE_KEK, or set "unsealed" to true to store plaintext)
+	// fxmodule: config: cache "default": the cache has no encryption keys (set "kek", or set "unsealed" to true to store plaintext)
 }
 
 func ExampleConfigFromEnv() {

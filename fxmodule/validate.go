@@ -25,6 +25,11 @@ const (
 // Validate reports everything that is wrong with the Config, without opening anything. It refuses a Config that would leave
 // a cache unsealed without Unsealed. Its errors name caches and settings but no values.
 func (c Config) Validate() error {
+	return c.validate(func(_ string, err error) error { return err })
+}
+
+// validate is Validate. remedied changes the text of an error about a setting whose environment variable has a prefix.
+func (c Config) validate(remedied func(prefix string, err error) error) error {
 	var errs []error
 	if len(c.Caches) == 0 {
 		errs = append(errs, errors.New("the Config has no caches (add one named \"default\", or set SEALCACHE_STORE and SEALCACHE_KEK)"))
@@ -38,13 +43,13 @@ func (c Config) Validate() error {
 			continue
 		}
 		for _, err := range c.Caches[name].problems() {
-			errs = append(errs, fmt.Errorf("cache %q: %w", name, withVariable(cachePrefix(name), err)))
+			errs = append(errs, fmt.Errorf("cache %q: %w", name, remedied(cachePrefix(name), err)))
 		}
 	}
 	errs = append(errs, c.namespaceProblems(len(c.Caches) > 1 || !reflect.ValueOf(c.Jobs).IsZero())...)
 	if !reflect.ValueOf(c.Jobs).IsZero() {
 		for _, err := range c.Jobs.problems(c.Caches) {
-			errs = append(errs, fmt.Errorf("jobs: %w", withVariable(envPrefix+"JOBS_", err)))
+			errs = append(errs, fmt.Errorf("jobs: %w", remedied(envPrefix+"JOBS_", err)))
 		}
 	}
 	return configError(errs)

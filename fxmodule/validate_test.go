@@ -61,7 +61,7 @@ func TestValidate(t *testing.T) {
 		"cryptoperiod":         {with(func(c *fxmodule.Cache) { c.Keyset, c.Cryptoperiod = "/k", -1 }), "cryptoperiod: must not be negative"},
 		"cryptoperiod alone":   {with(func(c *fxmodule.Cache) { c.Cryptoperiod = 1 }), "\"cryptoperiod\" needs a keyset in a file"},
 		"cryptoperiod of env":  {with(func(c *fxmodule.Cache) { c.Keyset, c.Cryptoperiod = "env:K", 1 }), "\"cryptoperiod\" needs a keyset in a file"},
-		"tenant alone":         {with(func(c *fxmodule.Cache) { c.Tenant = "acme" }), "\"tenant\" is set, but \"tenant_keks\" is not (set \"tenant_keks\" or SEALCACHE_TENANT_KEKS to the URI of the tenants' keys)"},
+		"tenant alone":         {with(func(c *fxmodule.Cache) { c.Tenant = "acme" }), "\"tenant\" is set, but \"tenant_keks\" is not (set \"tenant_keks\" to the URI of the tenants' keys)"},
 		"tenant template":      {with(func(c *fxmodule.Cache) { c.TenantKEKs = "file:///k" }), "tenant_keks: the URI must contain \"{tenant}\" in"},
 		"tenant name":          {with(func(c *fxmodule.Cache) { c.TenantKEKs, c.Tenant = "file:///{tenant}", "a/b" }), "tenant: the id has the byte '/' at position 1"},
 		"tenant begins":        {with(func(c *fxmodule.Cache) { c.TenantKEKs, c.Tenant = "file:///{tenant}", ".." }), "tenant: the id must begin"},
@@ -69,14 +69,14 @@ func TestValidate(t *testing.T) {
 		"keyset alone":         {with(func(c *fxmodule.Cache) { c.KEK, c.Keyset = "", "/k" }), "\"keyset\" is set, but \"kek\" is not"},
 		"namespace":            {with(func(c *fxmodule.Cache) { c.Namespace = "a:b" }), `cache "default": the namespace has the byte ':' at position 1`},
 		"ttl":                  {with(func(c *fxmodule.Cache) { c.TTL = -1 }), "ttl: must not be negative"},
-		"reload, no keyset":    {with(func(c *fxmodule.Cache) { c.KeysetReload = 1 }), "\"keyset_reload\" and \"keyset_name\" have no effect without \"keyset\" (set \"keyset\" or SEALCACHE_KEYSET)"},
+		"reload, no keyset":    {with(func(c *fxmodule.Cache) { c.KeysetReload = 1 }), "\"keyset_reload\" and \"keyset_name\" have no effect without \"keyset\" (set \"keyset\")"},
 		"reload":               {with(func(c *fxmodule.Cache) { c.Keyset, c.KeysetReload = "/k", -1 }), "keyset_reload: must not be negative"},
-		"name, no keyset":      {with(func(c *fxmodule.Cache) { c.KeysetName = "shop" }), "\"keyset_reload\" and \"keyset_name\" have no effect without \"keyset\" (set \"keyset\" or SEALCACHE_KEYSET)"},
+		"name, no keyset":      {with(func(c *fxmodule.Cache) { c.KeysetName = "shop" }), "\"keyset_reload\" and \"keyset_name\" have no effect without \"keyset\" (set \"keyset\")"},
 		"keyset name":          {with(func(c *fxmodule.Cache) { c.Keyset, c.KeysetName = "/k", "a b" }), "keyset_name: the name has the byte"},
 		"both names":           {with(func(c *fxmodule.Cache) { c.HiddenKeys, c.OneWayKeys = "/k", "/k" }), "\"hidden_keys\" and \"one_way_keys\" cannot be combined (remove one)"},
 		"hidden plaintext":     {with(func(c *fxmodule.Cache) { c.HiddenKeys, c.Plaintext = "/k", middleware.ReadPlaintext }), "\"hidden_keys\" works only if \"plaintext\" has the value \"reject\""},
 		"no prf keyset":        {with(func(c *fxmodule.Cache) { c.PRFKeysetName = "n" }), "\"prf_keyset_name\" has no effect without \"hidden_keys\" or \"one_way_keys\" (set one of the two)"},
-		"no compression":       {with(func(c *fxmodule.Cache) { c.CompressFast = true }), "\"compress_fast\" has no effect without \"compress_min_bytes\" (set \"compress_min_bytes\" or SEALCACHE_COMPRESS_MIN_BYTES)"},
+		"no compression":       {with(func(c *fxmodule.Cache) { c.CompressFast = true }), "\"compress_fast\" has no effect without \"compress_min_bytes\" (set \"compress_min_bytes\")"},
 		"max value":            {with(func(c *fxmodule.Cache) { c.MaxValueBytes = -1 }), "max_value_bytes: must not be negative"},
 		"max age":              {with(func(c *fxmodule.Cache) { c.DataKeys.MaxAge = -1 }), "data_keys.max_age: must not be negative"},
 		"data key cache":       {with(func(c *fxmodule.Cache) { c.DataKeys.CacheSize = -1 }), "data_keys.cache_size: must not be negative"},
@@ -101,7 +101,7 @@ func TestValidate(t *testing.T) {
 		"jobs' default":     {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": sealed}, Jobs: fxmodule.Jobs{Namespace: "n"}}, `jobs: keys_of: cache "default" does not exist`},
 		"jobs' namespace":   {withJobs(fxmodule.Jobs{Namespace: "a b"}), "jobs: the namespace has the byte"},
 		"jobs' keyset":      {withJobs(fxmodule.Jobs{PRFKeyset: "env:"}), "jobs: prf_keyset"},
-		"jobs' name":        {withJobs(fxmodule.Jobs{PRFKeysetName: "n"}), "jobs: \"prf_keyset_name\" has no effect without \"prf_keyset\" (set \"prf_keyset\" or SEALCACHE_JOBS_PRF_KEYSET)"},
+		"jobs' name":        {withJobs(fxmodule.Jobs{PRFKeysetName: "n"}), "jobs: \"prf_keyset_name\" has no effect without \"prf_keyset\" (set \"prf_keyset\")"},
 		"jobs' odd name":    {withJobs(fxmodule.Jobs{PRFKeyset: "/k", PRFKeysetName: "a b"}), "jobs: prf_keyset_name: the name has the byte"},
 		"jobs' compression": {withJobs(fxmodule.Jobs{CompressMinBytes: -1}), "jobs: compress_min_bytes: must not be negative"},
 		"jobs' payloads":    {withJobs(fxmodule.Jobs{MaxPayloadBytes: -1}), "jobs: max_payload_bytes: must not be negative"},
@@ -162,15 +162,20 @@ func TestJobsRedisThatIsNotAURL(t *testing.T) {
 	}
 }
 
-// The remedy of a missing setting names its environment variable, too.
+// The remedy of a missing setting names its environment variable, too, if the Config is from the environment.
 func TestRemediesNameTheVariable(t *testing.T) {
 	t.Parallel()
-	until := fxmodule.Cache{Store: "memory://", Namespace: "n", KEK: "file:///k", Plaintext: middleware.WritePlaintext}
-	err := fxmodule.Config{
-		Caches: map[string]fxmodule.Cache{fxmodule.Default: {Store: "memory://"}, "users": until},
-		Jobs:   fxmodule.Jobs{KeysOf: "users", Plaintext: jobs.WritePlaintext},
-	}.Validate()
+	environ := []string{
+		"SEALCACHE_STORE=memory://", "SEALCACHE_CACHES_USERS_STORE=memory://", "SEALCACHE_CACHES_USERS_NAMESPACE=n",
+		"SEALCACHE_CACHES_USERS_KEK=file:///k", "SEALCACHE_CACHES_USERS_PLAINTEXT=write", "SEALCACHE_JOBS_KEYS_OF=users", "SEALCACHE_JOBS_PLAINTEXT=write",
+	}
+	_, err := fxmodule.ConfigFromEnviron(environ)
 	require.ErrorContains(t, err, `(set "kek" or SEALCACHE_KEK, or`)
 	require.ErrorContains(t, err, `(set "plaintext_until" or SEALCACHE_CACHES_USERS_PLAINTEXT_UNTIL)`)
 	require.ErrorContains(t, err, `(set "plaintext_until" or SEALCACHE_JOBS_PLAINTEXT_UNTIL)`)
+
+	const text = "caches: {Users: {store: \"memory://\"}}"
+	_, err = fxmodule.ConfigFromYAML(strings.NewReader(text))
+	require.ErrorContains(t, err, `(set "kek", or`)
+	require.NotContains(t, err.Error(), "SEALCACHE_")
 }

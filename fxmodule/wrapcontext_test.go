@@ -54,9 +54,9 @@ func TestWrapContextRefused(t *testing.T) {
 	t.Parallel()
 	shop := map[string]string{"namespace": "shop"}
 	for want, c := range map[string]fxmodule.Cache{
-		"\"wrap_context_state\" has no effect without \"wrap_context\" (set \"wrap_context\" or SEALCACHE_WRAP_CONTEXT)": {KEK: "file:///kek", WrapContextState: "prepare"},
-		"wrap_context_state: the value must be \"prepare\", \"tolerate\" or \"require\"":                                 {KEK: "file:///kek", WrapContext: shop, WrapContextState: "soon"},
-		"the setting \"unsealed\" excludes the settings \"wrap_context":                                                  {Unsealed: true, WrapContext: shop},
+		"\"wrap_context_state\" has no effect without \"wrap_context\" (set \"wrap_context\")": {KEK: "file:///kek", WrapContextState: "prepare"},
+		"wrap_context_state: the value must be \"prepare\", \"tolerate\" or \"require\"":       {KEK: "file:///kek", WrapContext: shop, WrapContextState: "soon"},
+		"the setting \"unsealed\" excludes the settings \"wrap_context":                        {Unsealed: true, WrapContext: shop},
 	} {
 		c.Store = "memory://"
 		require.ErrorContains(t, one(c).Validate(), want)
