@@ -79,8 +79,9 @@ func WithReload(every time.Duration) KeyringOption {
 	})
 }
 
-// WithoutReload reads the source again only when Reload is called. It is for a file that can be read only once, and for a
-// program that ends soon.
+// WithoutReload reads the source again only when Reload is called. It is for a file that can be read only once, for a
+// program that ends soon, and for a program with many Keyrings: on Linux, reloading costs each one a goroutine and an
+// inotify instance.
 func WithoutReload() KeyringOption {
 	return keyringOption(func(c *keyringConfig) error {
 		c.reload, c.reloadOption = 0, "WithoutReload"
