@@ -207,7 +207,7 @@ func (e *Envelope) endUnwrap(name string, f *flight, key *dataKey, err error) {
 	close(f.done)
 }
 
-var errOtherDataKey = errors.New("the key service decrypted the same bytes to another data key than before (check the key service)")
+var errOtherDataKey = errors.New("the key service decrypted the same bytes to a different data key this time (check the key service)")
 
 // hold keeps an unwrapped data key, or extends the same one that is held. It fails if a different data key is proved
 // under this header, because the KEK then answered wrongly. token reports whether the call took a token of the gate.

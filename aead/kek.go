@@ -114,7 +114,7 @@ func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (KEK, error)
 		}
 	}
 	if uri == "" {
-		return nil, errors.New("aead: open KEK: the URI of the KEK is empty (is the variable set?)")
+		return nil, errors.New("aead: open KEK: the URI of the KEK is empty (is the environment variable set?)")
 	}
 	scheme, _, ok := strings.Cut(uri, ":")
 	scheme = strings.ToLower(scheme)

@@ -82,7 +82,7 @@ func TestOpenKEKRefuses(t *testing.T) {
 		openers []aead.KEKOpener
 		want    string
 	}{
-		"":                                     {nil, "the URI of the KEK is empty (is the variable set?)"},
+		"":                                     {nil, "the URI of the KEK is empty (is the environment variable set?)"},
 		secret:                                 {nil, "must begin with a scheme, for example file:///path (allowed schemes: file, passphrase)"},
 		"://" + secret:                         {nil, "must begin with a scheme"},
 		"2x://" + secret:                       {nil, "must begin with a scheme"},

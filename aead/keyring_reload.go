@@ -24,7 +24,7 @@ const (
 	firstRetry = time.Second
 )
 
-var errNoSource = fmt.Errorf("aead: reload: a Keyring of NewKeyring has no file or other source (use OpenKeyring): %w", errors.ErrUnsupported)
+var errNoSource = fmt.Errorf("aead: reload: a Keyring made by NewKeyring has no source to read again (use OpenKeyring): %w", errors.ErrUnsupported)
 
 // Reload reads the source again and puts the new keyset into service as a whole: an operation sees the old one or the new
 // one. If anything fails, the old keyset stays in service, unless its key-encryption key refused it, and the error says why.

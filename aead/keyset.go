@@ -17,7 +17,7 @@ import (
 	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
-var errNilKEK = errors.New("aead: keyset: the key-encryption key is nil (for plaintext use package insecurecleartextkeyset)")
+var errNilKEK = errors.New("aead: keyset: the KEK is nil (for an unencrypted keyset, use package insecurecleartextkeyset)")
 
 // CreateKeyset makes a keyset of one new key from the template t, seals it under kek, and writes it to w as Tink's JSON.
 // The template is that of an AEAD (for a Keyring, also as the KEK of an Envelope) or of a PRF (for OpenPRF).
@@ -124,7 +124,7 @@ func isSealedKeyset(data []byte) bool {
 func parseCleartext(data []byte) (*keyset.Handle, error) {
 	handle, err := cleartext.Read(data)
 	if err != nil && isSealedKeyset(data) {
-		return nil, errors.New("aead: the keyset is encrypted, so it cannot be a KEK (give the KEK that encrypted the keyset)")
+		return nil, errors.New("aead: the keyset is encrypted, so it cannot be a KEK (use the KEK that encrypted it instead)")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("aead: read keyset: %w", err)

@@ -78,7 +78,7 @@ func newLoadedKeyset(h *keyset.Handle, counters *messageCounters) (*loadedKeyset
 		if k.status == keyset.Enabled {
 			if k.prim, err = keyPrimitive(entry.Key()); err != nil {
 				if _, prfErr := prf.NewPRFSet(h); prfErr == nil {
-					return nil, errors.New("aead: the keyset holds PRF keys, which seal nothing (\"sealcache keys create\" makes AEAD keys)")
+					return nil, errors.New("aead: the keyset holds PRF keys, which cannot seal (make AEAD keys with \"sealcache keys create\")")
 				}
 				return nil, fmt.Errorf("aead: key %d of type %s cannot be used: %w", k.id, shortType(info[i].GetTypeUrl()), err)
 			}

@@ -68,7 +68,7 @@ func TestErrorsOfMistakenKeysNameTheRemedy(t *testing.T) {
 		"a KEK of another kind":      {openKeyring(aeadKeys, other), "another kind of key"},
 		"the KEK of another keyset":  {openKeyring(aeadKeys, newKeyring(t)), "which is not in the keyset of the given KEK (enabled keys: "},
 		"a KEKSet of other keysets":  {openKeyring(aeadKeys, set), "cannot decrypt the keyset: KEKSet: all 2 key-encryption keys refuse"},
-		"an unset variable":          {openKEK(""), "the URI of the KEK is empty (is the variable set?)"},
+		"an unset variable":          {openKEK(""), "the URI of the KEK is empty (is the environment variable set?)"},
 		"an unset path": {func() error {
 			_, err := aead.OpenPRF(t.Context(), aead.FileSource(""), kek)
 			return err

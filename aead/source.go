@@ -108,7 +108,7 @@ type fileSource string
 
 func (f fileSource) Load(ctx context.Context) ([]byte, error) {
 	if f == "" {
-		return nil, errors.New("aead: keyset file: the path is empty (is the variable set?)")
+		return nil, errors.New("aead: keyset file: the path is empty (is the environment variable set?)")
 	}
 	data, err := readFile(ctx, string(f), MaxKeysetBytes+1)
 	if err != nil {

@@ -105,10 +105,10 @@ func checkWrapContext(context map[string]string) error {
 	}
 	for name, value := range context {
 		if !validWrapName(name) {
-			return fmt.Errorf("a name in the wrap context is empty, over %d characters, or not of A-Z a-z 0-9 _ . - : /", maxWrapContextName)
+			return fmt.Errorf("a name in the wrap context is empty, over %d characters, or has a character outside [A-Za-z0-9_.:/-]", maxWrapContextName)
 		}
 		if !validWrapValue(value) {
-			return fmt.Errorf("a value in the wrap context is empty, over %d bytes, or not of A-Z a-z 0-9 _ . - : / @ + = space", maxWrapContextValue)
+			return fmt.Errorf("a value in the wrap context is empty, over %d bytes, or has a byte outside [A-Za-z0-9_.:/@+= -]", maxWrapContextValue)
 		}
 	}
 	return nil

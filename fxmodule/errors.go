@@ -12,7 +12,7 @@ var ErrNoCache = errors.New("fxmodule: no cache in the Config has the requested 
 
 var (
 	errNoStore            = errors.New("the cache has no store (set \"store\" to the URL of a store)")
-	errStoreWithDecorator = errors.New("fxmodule.Decorator accepts only a cache \"default\", and no \"store\" (remove the others)")
+	errStoreWithDecorator = errors.New("fxmodule.Decorator allows one cache, \"default\", without \"store\" (remove other caches and \"store\")")
 	errNoEncryptor        = errors.New("fxmodule: jobs have no keys, because cache \"default\" is missing or unsealed (set \"jobs.keys_of\")")
 )
 

@@ -120,7 +120,7 @@ func (s *unsealedStore) Clear(ctx context.Context) error {
 	}
 	e, ok := s.backing.(middleware.Enumerator)
 	if !ok {
-		return fmt.Errorf("%w: the %s store cannot clear one namespace", middleware.ErrUnsupported, s.GetType())
+		return fmt.Errorf("%w: the %s store can only clear everything, not a single namespace", middleware.ErrUnsupported, s.GetType())
 	}
 	return e.ClearPrefix(ctx, s.prefix)
 }

@@ -42,5 +42,6 @@
 //
 // A Sealer is safe for concurrent use. So is a Store, if the wrapped store is.
 //
-// FORMAT.md specifies the format of stored values. Each release reads the values of earlier releases.
+// FORMAT.md specifies the format of stored values. Each release from v1 on reads the values of all earlier
+// releases from v1 on.
 package middleware

@@ -87,7 +87,7 @@ var (
 	errOtherName = fmt.Errorf("%w: the value was sealed for another cache key", ErrUnauthentic)
 	// errPlaintextRefused is allocated once, so that an attacker who plants
 	// plaintext values causes no extra work.
-	errPlaintextRefused = fmt.Errorf("%w: another application may have written it (use WithPlaintext only during a migration)", ErrNotSealed)
+	errPlaintextRefused = fmt.Errorf("%w: another application may have written the value (use WithPlaintext only during a migration)", ErrNotSealed)
 	// errClearWithoutNamespace is the error of Clear with WithoutClear.
 	errClearWithoutNamespace = fmt.Errorf("%w: Clear would empty the whole store (give the cache a namespace with WithNamespace)", ErrUnsupported)
 )

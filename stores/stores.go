@@ -35,7 +35,7 @@ func Open(ctx context.Context, url string) (Store, error) {
 		return nil, fmt.Errorf("stores: open: %w", context.Cause(ctx))
 	}
 	if url == "" {
-		return nil, errors.New("stores: open: the URL is empty (is the variable set?)")
+		return nil, errors.New("stores: open: the URL is empty (is the environment variable set?)")
 	}
 	scheme, _, ok := strings.Cut(url, "://")
 	if !ok {

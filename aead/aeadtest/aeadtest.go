@@ -285,7 +285,7 @@ func checkContext(s *subject) {
 		s.Errorf("DecryptWithContext with a cancelled context: error %v, want only context.Canceled", err)
 	}
 	if _, err := s.DecryptWithContext(s.Context(), sealed, nil); err != nil {
-		s.Errorf("DecryptWithContext with a context in force failed, after a call with a cancelled context: %v", err)
+		s.Errorf("DecryptWithContext with a live context failed after a call with a cancelled context: %v", err)
 	}
 }
 

@@ -91,7 +91,7 @@ func checkInPlace(s *subject) {
 			s.Fatalf("%d bytes: %v", n, err)
 		}
 		if n > 0 && !within(opened, own) {
-			s.Errorf("OpenTo was given the memory of the ciphertext as dst, but did not write the %d bytes of plaintext there", n)
+			s.Errorf("OpenTo did not use the memory of the ciphertext, which is dst, for the %d bytes of plaintext", n)
 		}
 		if !bytes.Equal(buf[:40], bytes.Repeat([]byte{0xee}, 40)) || !bytes.Equal(buf[40+len(sealed):], bytes.Repeat([]byte{0xee}, 40)) {
 			s.Errorf("for a plaintext of %d bytes, OpenTo changed memory before or after the ciphertext", n)

@@ -104,7 +104,7 @@ func (r Remote) check(t *testing.T, breakIt func(), hangs bool) {
 			t.Errorf("%s during the outage returned %d bytes and error %v, want only an error", name, len(out), err)
 			continue
 		case errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey):
-			t.Errorf("%s during the outage: error %v, which must not be ErrUnauthentic or ErrUnknownKey", name, err)
+			t.Errorf("%s while the service failed: the error must not be ErrUnauthentic or ErrUnknownKey, but is: %v", name, err)
 		case hangs && !errors.Is(err, context.DeadlineExceeded):
 			t.Errorf("%s during the outage: error %v, want context.DeadlineExceeded", name, err)
 		}

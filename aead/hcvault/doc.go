@@ -29,8 +29,9 @@
 // Kubernetes, and all parameters of the URI. Do not put a secret into the URI.
 //
 // The KEK renews its token before the token expires. If Vault does not renew the token, or refuses it, the KEK gets a
-// new token. For that, it logs in again (AppRole, Kubernetes, Opener.Auth), or reads the token file again. A token from
-// VAULT_TOKEN cannot be replaced: set a new one and restart the process. The method Close of the KEK ends the renewal.
+// new token. For that, it logs in again (AppRole, Kubernetes, Opener.Auth), or reads the token file again. With VAULT_TOKEN,
+// the KEK cannot get a new token: when the token ends, set a new one and restart the process. The method Close of the KEK
+// ends the renewal.
 //
 // # Errors and concurrency
 //

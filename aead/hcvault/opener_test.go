@@ -192,7 +192,7 @@ func TestOpenerConflicts(t *testing.T) {
 		want   string
 	}{
 		"client and auth":         {hcvault.Opener{Client: client, Auth: auth}, keyURI, "both a Client and an Auth"},
-		"nil auth":                {hcvault.Opener{Auth: auth}, keyURI, "the Opener has an Auth that is nil"},
+		"nil auth":                {hcvault.Opener{Auth: auth}, keyURI, "the Auth of the Opener is a nil pointer"},
 		"client and login":        {hcvault.Opener{Client: client}, keyURI + "?auth=token", "because the Opener has a Client"},
 		"client and namespace":    {hcvault.Opener{Client: client}, keyURI + "?namespace=a", "because the Opener has a Client"},
 		"client of another host":  {hcvault.Opener{Client: client}, "hcvault://other/transit/keys/cache", "different hosts"},

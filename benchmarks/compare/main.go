@@ -2,7 +2,7 @@
 //
 //	cd benchmarks/compare && go run .
 //
-// The libraries take turns in short slices, because the speed of a machine changes over time. README.md lists the
+// The libraries take turns in short slices of time, because the speed of a machine changes over time. README.md lists the
 // libraries and says how each is used. The command is a separate Go module, so that users of sealcache do not get the
 // dependencies of these libraries.
 package main

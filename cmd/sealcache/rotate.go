@@ -147,7 +147,7 @@ func (k *keysChange) run(ctx context.Context, p *program, f *flags) (int, error)
 		return k.action.apply(m, now, id)
 	})
 	if k.action == actionAdd && errors.Is(err, errTimesNotSaved) { // a second run would add a second key
-		return 0, fmt.Errorf("key %d was added to %s (do not repeat the command): %w", id, place.File, err)
+		return 0, fmt.Errorf("key %d was added to %s, but a later step failed (do not repeat the command): %w", id, place.File, err)
 	}
 	if err != nil {
 		return 0, err

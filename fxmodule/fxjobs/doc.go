@@ -13,8 +13,8 @@
 // and jobs, call [Monitor].
 //
 // Encryption keys are settings of a cache in fxmodule.Config. The keys of the cache with the name "default" seal the jobs,
-// unless Config.Jobs.KeysOf contains the name of another cache. So an application without caches also needs the cache
-// "default", because this cache holds the settings of the keys. Set the Store of this cache to memory://.
+// unless Config.Jobs.KeysOf contains the name of another cache. This cache holds the settings of the keys. If an
+// application has jobs but uses no cache, configure a cache "default" with the Store memory://.
 //
 // # Redis
 //

@@ -2,7 +2,7 @@
 //
 //   - [Check] checks the name of a namespace, a cache or a keyset, and [CheckTenant] the id of a tenant.
 //   - [Group] returns the prefix of a stored name, if the prefix can be a namespace.
-//   - [KeyCheck], [Asynq] and [TagSets] are names and prefixes that are taken.
+//   - [KeyCheck], [Asynq] and [TagSets] are names and prefixes that are reserved.
 //
 // It imports only the standard library.
 package names

@@ -1,4 +1,4 @@
-// Package options applies the options that a caller gave to a constructor.
+// Package options applies the options that a caller gave to a constructor. Constructors call [Apply].
 package options
 
 import (

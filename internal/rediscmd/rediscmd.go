@@ -55,11 +55,11 @@ func InClusterMode(clusterInfo string) bool { return strings.Contains(clusterInf
 func CheckType(t string) error {
 	switch {
 	case t == "string" || t == "none" || t == "HyperLogLog":
-		return fmt.Errorf("the list of types to ignore must not contain %q, because a cache may have written such entries", t)
+		return fmt.Errorf("the list of Redis types to ignore must not contain %q, because caches write entries of this type", t)
 	case len(t) == moduleTypeBytes, strings.Contains(t, "-"), slices.Contains(knownTypes(), t):
 		return nil
 	default:
-		return fmt.Errorf("%.32q is not a type that can be ignored (allowed: hash, list, set, zset, stream, types of modules)", t)
+		return fmt.Errorf("%.32q is not a type that can be ignored (allowed: hash, list, set, zset, stream, module types)", t)
 	}
 }
 

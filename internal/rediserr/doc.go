@@ -18,9 +18,9 @@
 //   - [Denied]: the same replies as NotOffered, and also replies that say that the user has no permission for one of the
 //     keys. Example: "NOPERM No permissions to access a key".
 //
-//   - [Unavailable]: for a command without which the caller can go on. It returns true for every reply of NotOffered, and
-//     for every reply whose meaning is unknown, such as "ERR 42" of a proxy. One such reply
-//     proves nothing.
+//   - [Unavailable]: the caller may go on without the command, if the command is optional. It returns true for the same
+//     replies as NotOffered, and for replies that this package does not know, such as "ERR 42" of a proxy. One unknown reply
+//     does not prove that the server lacks the command.
 //
 // If there is no reply, as after a broken connection, all five return false.
 //

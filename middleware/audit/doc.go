@@ -5,7 +5,7 @@
 //	answer, reasons := report.AnythingPlaintext()
 //
 // An audit needs no encryption keys. If you set Config.Keys, it also counts the sealed values that these keys do not open.
-// Without Config.Namespace and Config.Prefix, it also examines the data of asynq, a job queue.
+// If both Config.Namespace and Config.Prefix are empty, it also examines the data of asynq, a job queue.
 //
 // Begin with [Run]. The [Report] answers three questions:
 //
@@ -21,8 +21,8 @@
 // # Limits
 //
 //   - An audit finds each entry that exists during the whole audit. It can miss entries that are created or deleted during
-//     the audit. It can count an entry twice if the entry moves to another Redis server.
-//   - An audit never examines backups or other servers.
+//     the audit. It can count an entry twice if the entry moves to another node of the Redis Cluster.
+//   - An audit examines only the server or Cluster of its client, and no backups.
 //   - An audit does not examine the names of entries and tags. These names are plaintext unless the application hides
 //     them.
 //

@@ -221,7 +221,7 @@ func (a *auditor) checkHidden() (errs []error) {
 	case a.OneWayKeys != nil && a.filtersNames():
 		errs = append(errs, errors.New("prefixes cannot match names that Config.OneWayKeys hides (remove all prefixes)"))
 	case a.HiddenKeys != nil && a.filtersNames() && len(a.Keys) == 0:
-		errs = append(errs, errors.New("Config.Keys is missing, without which prefixes cannot match hidden names"))
+		errs = append(errs, errors.New("Config.Keys is missing (it decrypts hidden names, so that prefixes can match them)"))
 	}
 	a.names = make(map[string]*pseudonym.Set)
 	for _, ns := range append([]string{""}, a.Namespaces...) {

@@ -201,13 +201,13 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 	if len(c.OldKeys) > 0 && m.OldKeys != nil {
 		b, err := m.ownBox(m.OldKeys)
 		if err != nil {
-			return fmt.Errorf("migrate: cannot compare the old encryption keys with those of the checkpoint file: %w", err)
+			return fmt.Errorf("migrate: cannot compare the old encryption keys with those of the run that wrote the checkpoint: %w", err)
 		}
 		switch _, _, err := m.openOwn(ctx, b, c.OldKeys); {
 		case box.Refused(err):
-			return fmt.Errorf("%w: the run that wrote the checkpoint file had other old keys (check Config.OldKeys)", ErrCheckpoint)
+			return fmt.Errorf("%w: the run that wrote the checkpoint file had different old keys (check Config.OldKeys)", ErrCheckpoint)
 		case err != nil:
-			return fmt.Errorf("migrate: cannot compare the old encryption keys with those of the checkpoint file: %w", err)
+			return fmt.Errorf("migrate: cannot compare the old encryption keys with those of the run that wrote the checkpoint: %w", err)
 		}
 	}
 	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error { return m.servers.CheckRun(ctx, c.Run) })
@@ -215,7 +215,7 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 	case errors.Is(err, rediswalk.ErrRunUndone):
 		return fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	case err != nil:
-		return fmt.Errorf("migrate: cannot look up the run that wrote the checkpoint file: %w", err)
+		return fmt.Errorf("migrate: cannot read the record in Redis of the run that wrote the checkpoint file: %w", err)
 	}
 	return nil
 }

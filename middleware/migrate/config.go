@@ -284,7 +284,7 @@ func (c *Config) checkKeys() (errs []error) {
 		errs = append(errs, errors.New("Config.Keys is missing (set it to an aead.Envelope or aead.Keyring)"))
 	}
 	if c.OldKeys != nil && nilcheck.IsNil(c.OldKeys) {
-		errs = append(errs, errors.New("Config.OldKeys holds a nil pointer (leave it unset)"))
+		errs = append(errs, errors.New("Config.OldKeys is an interface that holds a nil pointer (set it to keys, or to nil)"))
 	}
 	if c.Proof != "" && c.AllowUnproven {
 		errs = append(errs, errors.New("Config.Proof and Config.AllowUnproven cannot be combined"))

@@ -205,7 +205,7 @@ func TestUnprovenWithoutSearch(t *testing.T) {
 		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t),
 	})
 	require.ErrorIs(t, err, migrate.ErrUnproven)
-	require.ErrorContains(t, err, "there is no entry sealcache.key-check, and the scan for entries of this run failed: NOPERM")
+	require.ErrorContains(t, err, "there is no entry sealcache.key-check, and Redis refused to list the names of the namespace: NOPERM")
 }
 
 // The key check proves keys only together with the data. A process with wrong keys may have made it.

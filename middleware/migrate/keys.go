@@ -67,11 +67,11 @@ func (m *migration) proveKeys(ctx context.Context) error {
 	}
 	if m.provenBy == "" && !m.AllowUnproven {
 		if empty, err := m.foundNoName(ctx); err != nil {
-			return fmt.Errorf("%w: there is no entry %s, and the scan for entries of this run failed: %w", ErrUnproven, keycheck.Name, err)
+			return fmt.Errorf("%w: there is no entry %s, and Redis refused to list the names of the namespace: %w", ErrUnproven, keycheck.Name, err)
 		} else if empty && m.From.stored() != "" {
 			return fmt.Errorf("%w: no name in Redis starts with %q (check Config.From.Namespace, Config.From.Prefix and the URL)", ErrUnproven, m.From.stored())
 		}
-		return fmt.Errorf("%w: there is no entry %s (call Store.Check in the application, or set Config.Proof)", ErrUnproven, keycheck.Name)
+		return fmt.Errorf("%w: there is no entry %s (call Store.Check in the application, or name an entry in Config.Proof)", ErrUnproven, keycheck.Name)
 	}
 	return nil
 }

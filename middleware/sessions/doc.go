@@ -21,9 +21,9 @@
 // A session has two expiry times, and both are sealed. An expired session is not found, even if an attacker removed the TTL
 // in Redis or restored a dump.
 //
-//   - The absolute expiry is the time that scs passes to [Store.CommitCtx]. Nothing moves it.
-//   - The idle expiry exists only with [WithIdleTimeout]. When scs loads a session, the store moves this expiry, if a
-//     sixteenth of the timeout has passed since the last move. An application without scs can call [Store.Touch].
+//   - The absolute expiry is the time that scs passes to [Store.CommitCtx]. Loading a session or calling Touch never extends it.
+//   - The idle expiry exists only with [WithIdleTimeout]. When scs loads a session, the store extends this expiry to the
+//     full timeout from now. It does so if a sixteenth of the timeout has passed since the last extension. An application without scs can call [Store.Touch].
 //
 // If an attacker restores a dump, a session can work again after logout, until it expires. So use short expiry times.
 // SECURITY.md describes a remedy.

@@ -4,8 +4,8 @@
 //	s, err := memorystore.New(memorystore.WithMaxBytes(256 << 20))
 //	s, err := memorystore.Open("memory://?max_bytes=256MiB&expiration=10m")
 //
-// The store keeps its entries in [otter], a cache library. To the features of otter, the store adds tags, the options
-// of gocache, compare-and-swap, listing of entries, and the limit. Close ends all goroutines of the store. All methods are
+// The store keeps its entries in [otter], a cache library. The store adds to otter: tags, the options of gocache,
+// compare-and-swap, listing of entries, and the limit. Close ends all goroutines of the store. All methods are
 // safe for concurrent use.
 //
 // # Values

@@ -115,7 +115,7 @@ func (s *Store) GetBytesWithTTLMax(ctx context.Context, key string, limit int) (
 	return b, ttl, nil
 }
 
-var errBadLimit = errors.New("the limit in bytes, a parameter of the call, is negative or too large")
+var errBadLimit = errors.New("the maximum size in bytes that the caller gave is negative or too large")
 
 // within refuses a value that is longer than limit.
 func within(ctx context.Context, op string, b []byte, limit int, err error) ([]byte, error) {

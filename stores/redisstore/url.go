@@ -101,7 +101,7 @@ func parseURL(raw string) (*target, error) {
 	rest, query, _ := strings.Cut(rest, "?")
 	authority, path, _ := strings.Cut(rest, "/")
 	if strings.ContainsAny(path+query, "@#") || strings.Contains(authority, "#") {
-		return nil, errors.New("the URL is malformed (percent-encode @ / ? # in its user name, password, path and options)")
+		return nil, errors.New("the URL is malformed (percent-encode @ / ? # within its user name, password and options)")
 	}
 	hosts := authority
 	if i := strings.LastIndexByte(authority, '@'); i >= 0 {

@@ -79,7 +79,7 @@ func basicCases() []testCase {
 				before := s.Store.GetType()
 				s.set(t, "k", "v")
 				if after := s.Store.GetType(); before == "" || before != after {
-					t.Errorf("GetType returned %q before Set and %q after it, want the same text, which is not empty", before, after)
+					t.Errorf("GetType returned %q before Set and %q after it, want equal texts that are not empty", before, after)
 				}
 			},
 		},
@@ -198,11 +198,11 @@ func comesBack(t *testing.T, s *subject, form Form, value any, text string) {
 	}
 	got, err := s.Store.Get(t.Context(), "k")
 	if err != nil || !same(got, want) {
-		t.Errorf("Get of a %T returned a %T (error %v), want %T (Subject.Can declares that such values come back %v)", value, got, err, want, form)
+		t.Errorf("Get of a %T returned a %T (error %v), want %T (Subject.Can declares such values %v)", value, got, err, want, form)
 	}
 	got, _, err = s.Store.GetWithTTL(t.Context(), "k")
 	if err != nil || !same(got, want) {
-		t.Errorf("GetWithTTL of a %T returned a %T (error %v), want %T (Subject.Can declares that such values come back %v)", value, got, err, want, form)
+		t.Errorf("GetWithTTL of a %T returned a %T (error %v), want %T (Subject.Can declares such values %v)", value, got, err, want, form)
 	}
 }
 
@@ -339,7 +339,7 @@ func concurrency(t *testing.T, s *subject) {
 						return
 					}
 					if key == own && textOf(got) != text {
-						t.Errorf("Get returned an older value than the last Set of the same goroutine wrote")
+						t.Errorf("Get returned a value that is older than the last Set of the same goroutine")
 						return
 					}
 				}

@@ -38,7 +38,7 @@ func ownedBytes(t *testing.T, s *subject) {
 			t.Fatalf("GetBytesWithTTL: %q, %v", got, err)
 		}
 		if elapsed := time.Since(start); ttl > d || ttl < d-elapsed-time.Millisecond {
-			t.Errorf("GetBytesWithTTL returned the TTL %v when %v had passed of an expiration of %v (want it exact to 1 ms)", ttl, elapsed, d)
+			t.Errorf("GetBytesWithTTL returned the TTL %v, %v after a Set with the expiration %v (want it exact to 1 ms)", ttl, elapsed, d)
 		}
 		clear(got[:cap(got)])
 	}
@@ -46,7 +46,7 @@ func ownedBytes(t *testing.T, s *subject) {
 	s.set(t, "k", "set", store.WithExpiration(0))
 	got, ttl, err := b.GetBytesWithTTL(t.Context(), "k")
 	if err != nil || string(got) != "set" || ttl != 0 {
-		t.Errorf("GetBytesWithTTL returned %q, TTL %v, error %v, want \"set\" and TTL 0 for no expiration", got, ttl, err)
+		t.Errorf("GetBytesWithTTL returned %q, TTL %v, error %v, want \"set\" and TTL 0, because it has no expiration", got, ttl, err)
 	}
 	if s.Can.Strings.taken() {
 		if err := s.Store.Set(t.Context(), "k", "a string"); err != nil {

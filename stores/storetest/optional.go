@@ -77,7 +77,7 @@ func byteCases() []testCase {
 	return []testCase{
 		{
 			name: "owned bytes",
-			rule: "GetBytes returns bytes that the caller owns, and GetBytesWithTTL also the TTL; SetBytes does not use its bytes after it has returned nil",
+			rule: "GetBytes returns what was set, also an empty value, in bytes that the caller owns, and GetBytesWithTTL also the TTL; SetBytes does not use its bytes after success",
 			why:  func(c Capabilities) string { return unless(c.OwnedBytes, "the store has no GetBytes") },
 			run:  ownedBytes,
 		},

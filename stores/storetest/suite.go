@@ -239,9 +239,9 @@ func (s *subject) valid() error {
 	case nilcheck.IsNil(s.Store):
 		return errors.New("the field Store is nil")
 	case !c.Bytes.taken() && !c.Strings.taken():
-		return errors.New("the store must accept []byte or string (declare Bytes or Strings)")
+		return errors.New("a store must accept []byte or string (declare Bytes or Strings in Subject.Can)")
 	case c.ScopedClear && nilcheck.IsNil(s.Beside):
-		return errors.New("ScopedClear is declared, but Beside is nil (set Beside to another store over the same data)")
+		return errors.New("ScopedClear is declared, but Beside is nil (set it to a store of another scope, same database)")
 	case c.Sealed && (s.Raw == nil || s.Plant == nil):
 		return errors.New("the capability Sealed is declared, but the field Raw or Plant is nil")
 	case c.Sealed && (c.Bytes != AsGiven || c.Strings != AsGiven || c.Scalars != AsGiven):
@@ -327,7 +327,7 @@ func declared(t *testing.T, name string, is, want bool) {
 	case want && !is:
 		t.Errorf("Subject.Can declares %s, but the store does not do it", name)
 	case is && !want:
-		t.Errorf("the store does %s, but Subject.Can does not declare it", name)
+		t.Errorf("the store supports %s, but Subject.Can does not declare it", name)
 	}
 }
 

@@ -104,7 +104,7 @@ func swap(t *testing.T, s *subject) {
 	} {
 		s.set(t, "k", "head\x00tail")
 		if got := try(c.old, c.tail, "new"); got != c.want {
-			t.Errorf("CompareAndSwap(old %q, tail %d) of \"head\\x00tail\" returned %v, want %v (tail: how many last bytes count)", c.old, c.tail, got, c.want)
+			t.Errorf("CompareAndSwap(old %q, only the last %d bytes) of \"head\\x00tail\" returned %v, want %v", c.old, c.tail, got, c.want)
 		}
 		if c.want {
 			s.holds(t, "k", "new")

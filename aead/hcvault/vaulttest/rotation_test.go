@@ -150,7 +150,7 @@ func (r *rotation) rotate(t *testing.T, action string, args ...string) uint32 {
 		var report struct {
 			Actions []struct {
 				Action string
-				Key    uint32
+				Key    uint32 `json:"key_id"`
 			}
 			Waiting []string
 		}

@@ -1,12 +1,12 @@
 // Package early stops slow hooks of fx (go.uber.org/fx) shortly before the timeout of fx. An application has two timeouts:
-// one for all OnStart hooks, and one for all OnStop hooks.
+// one for all OnStart hooks together, and one for all OnStop hooks together.
 //
-// If an OnStart hook lasts longer than the timeout, fx drops the error of the hook, which would name the cause. If an OnStop hook
-// lasts longer, fx does not call the remaining hooks. So a hook should end before the timeout.
+// If an OnStart hook still runs at the timeout, fx drops the error of the hook, which would name the cause. If an OnStop
+// hook still runs then, fx does not call the remaining hooks. So a hook should end before the timeout.
 //
-// [WithDeadline] returns a context that ends shortly before the timeout. A hook passes this context to the functions
-// that it calls. [Do] calls a function that takes no context. If the function still runs shortly before the timeout, Do
-// returns an error.
+// [WithDeadline] returns a context that ends shortly before the timeout. A hook passes this context to the functions that it
+// calls. [Do] calls a function that takes no context. If the function still runs shortly before the timeout, Do returns an
+// error.
 package early
 
 import (

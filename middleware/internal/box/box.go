@@ -10,8 +10,8 @@
 // returns [aead.ErrUnauthentic] or [aead.ErrUnknownKey]. Any unknown error becomes [aead.ErrKeyServiceUnavailable], so that
 // the caller tries again and does not drop a valid value.
 //
-// [Refused] reports whether an error is aead.ErrUnauthentic or aead.ErrUnknownKey. [Final] reports whether a retry cannot
-// help.
+// [Refused] reports whether an error is aead.ErrUnauthentic or aead.ErrUnknownKey. [Final] reports whether such a refusal
+// stays: a key that the keyset does not list may still be loaded, so its refusal is not final.
 //
 // A Box is safe for concurrent use.
 package box

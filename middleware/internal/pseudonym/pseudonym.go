@@ -83,7 +83,7 @@ func New(namespace string, set *prf.Set) (*Set, error) {
 			return nil, fmt.Errorf("the PRF key %d is nil", id)
 		}
 		if out, err := f.ComputePRF([]byte("sealcache probe"), bytes); err != nil || len(out) != bytes {
-			return nil, fmt.Errorf("the PRF key %d does not return %d bytes (use a key of type HMAC-SHA256 or HKDF)", id, bytes)
+			return nil, fmt.Errorf("the PRF of key %d cannot produce %d bytes (use a key of type HMAC-SHA256 or HKDF)", id, bytes)
 		}
 		appender, _ := f.(appendPRF)
 		s.keys = append(s.keys, prfKey{id, f, appender})

@@ -39,7 +39,7 @@ return redis.call('UNLINK', KEYS[1])`
 
 var (
 	errUnmarked = errors.New("rediswalk: a Redis master was replaced before the new entries were verified (repeat the run)")
-	errCopyLost = errors.New("rediswalk: the set of a tag in Redis lacks an entry that the run wrote (repeat the run)")
+	errCopyLost = errors.New("rediswalk: the Redis set of a tag lacks an entry that the run wrote (repeat the run)")
 )
 
 // Member is a member of a set.

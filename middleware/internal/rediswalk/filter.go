@@ -26,9 +26,9 @@ func NewFilter(what string, prefixes []string, namespace string, stored bool, sc
 		}
 		switch {
 		case strings.HasPrefix(scope, p):
-			return nil, fmt.Errorf("%s[%d] excludes every key that would be scanned (make it longer, or remove it)", what, i)
+			return nil, fmt.Errorf("the prefix %s[%d] excludes every key that would be scanned (make it longer, or remove it)", what, i)
 		case !strings.HasPrefix(p, scope):
-			return nil, fmt.Errorf("%s[%d] matches no key that would be scanned (%s)", what, i, system(namespace, stored))
+			return nil, fmt.Errorf("the prefix %s[%d] can never match a key of this scan (%s)", what, i, system(namespace, stored))
 		}
 		f.prefixes = append(f.prefixes, p)
 	}

@@ -359,7 +359,7 @@ func (h *Header) readFields(b []byte) error {
 			return fmt.Errorf("%w: the header has the unknown binding flags %#02x (use a newer release of sealcache)", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 {
-			return fmt.Errorf("%w: the header says that the job is bound to type, queue or id, but does not say which", ErrUnsupportedFormat)
+			return fmt.Errorf("%w: the header says that the job is bound, but names none of type, queue and id", ErrUnsupportedFormat)
 		}
 		b = b[1:]
 	}

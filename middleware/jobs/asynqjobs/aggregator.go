@@ -180,7 +180,7 @@ func (a *aggregator) agree(members []groupMember) string {
 			continue
 		}
 		if m.claim.queue != queue || seen[m.claim.id] {
-			members[i].err = fmt.Errorf("%w: the task was moved from another queue, or is a copy", jobs.ErrUnauthentic)
+			members[i].err = fmt.Errorf("%w: the task was sealed for another queue, or is a copy of a task in this batch", jobs.ErrUnauthentic)
 			continue
 		}
 		seen[m.claim.id] = true

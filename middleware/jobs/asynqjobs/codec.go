@@ -16,7 +16,7 @@ type Codec[T any] interface {
 }
 
 // ErrCodec is the error of a Codec that failed. For a job's arguments it archives the task.
-var ErrCodec = errors.New("asynqjobs: the codec of the arguments or the result failed")
+var ErrCodec = errors.New("asynqjobs: the codec cannot encode or decode the arguments or the result")
 
 // JSON returns the codec that encoding/json implements. It is the default of Define.
 func JSON[T any]() Codec[T] { return jsonCodec[T]{} }

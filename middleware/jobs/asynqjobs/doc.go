@@ -34,9 +34,9 @@
 //
 // # What an attacker can do
 //
-// A payload opens only under the type, queue and id of its task. If the task waits in a group of asynq, its payload opens
-// only in this group. So an attacker with write access to Redis cannot give a task the payload of another task. The attacker
-// cannot run a task under another type. The attacker can still do the following:
+// A payload opens only under the type, queue and id of its task. If the task waits in a group of asynq, the group must also
+// be the same. So an attacker with write access to Redis cannot give a task the payload of another task. The attacker cannot
+// run a task under another type. The attacker can still do the following:
 //
 //   - delete and delay tasks
 //   - enqueue an old task again, unchanged

@@ -107,7 +107,7 @@ func enqueueAgain(ctx context.Context, conflicts []func() error) error {
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return fmt.Errorf("asynqjobs: the context ended before the second try to enqueue a task of a group: %w", ctx.Err())
+		return fmt.Errorf("asynqjobs: the first try to enqueue a task of a group failed, and the context ended: %w", ctx.Err())
 	case <-timer.C:
 	}
 	for _, enqueue := range conflicts {

@@ -107,13 +107,13 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 	}
 	switch {
 	case f.unique && !l.tagged:
-		return nil, fmt.Errorf("%w: the task was sealed as unique (asynq.Unique), but its payload lacks the form of a unique task", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the task was sealed as unique (asynq.Unique), but its payload is that of an ordinary task", jobs.ErrUnauthentic)
 	case l.tagged && !f.unique:
-		return nil, fmt.Errorf("%w: the payload has the form of a unique task (asynq.Unique), but was not sealed as one", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the payload is that of a unique task (asynq.Unique), but was not sealed as one", jobs.ErrUnauthentic)
 	}
 	// The tag is compared with the sealed one and not computed again, so that workers need no PRF keys.
 	if l.tagged && subtle.ConstantTimeCompare(payload[len(payload)-wire.TagSize:], f.tag[:]) != 1 {
-		return nil, fmt.Errorf("%w: the task has the payload of another unique task (asynq.Unique)", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the payload was sealed for another unique task (asynq.Unique)", jobs.ErrUnauthentic)
 	}
 	return &opened{task: asynq.NewTaskWithHeaders(typename, f.payload, f.headers), held: f.held, trace: f.trace, tick: f.tick}, nil
 }

@@ -40,7 +40,7 @@ func (c *Client) UpdateTaskPayload(ctx context.Context, i *asynq.Inspector, queu
 		return err
 	}
 	if unique {
-		return errors.New("asynqjobs: UpdateTaskPayload: a unique task keeps its payload (delete the task and enqueue another)")
+		return errors.New("asynqjobs: UpdateTaskPayload: a unique task cannot get a new payload (enqueue another task)")
 	}
 	_, at, err := cutClaim(whole)
 	if err != nil {
