@@ -72,7 +72,7 @@ func TestErrorsOfMistakenKeysNameTheRemedy(t *testing.T) {
 		"an unset path": {func() error {
 			_, err := aead.OpenPRF(t.Context(), aead.FileSource(""), kek)
 			return err
-		}, "the path is empty (is the variable set?)"},
+		}, "the path is empty (is the environment variable set?)"},
 		"PRF keys instead of AEAD's": {openKeyring(prfKeys, kek), "the keyset holds PRF keys"},
 		"AEAD keys instead of PRF's": {func() error { _, err := aead.OpenPRF(t.Context(), aeadKeys, kek); return err }, "keys create --type prf"},
 		"a KEK as the PRF keyset": {func() error {

@@ -233,8 +233,8 @@ func TestWiringErrors(t *testing.T) {
 		"Decorator, unprovided":   {over, fxmodule.Decorator, fx.Provide(func(unprovided) store.StoreInterface { return nil }), "missing type: fxmodule_test.unprovided"},
 		"Decorator, broken store": {over, fxmodule.Decorator, fx.Provide(func() (store.StoreInterface, error) { return nil, errBroken }), errBroken.Error()},
 		"Decorator, nil store":    {over, fxmodule.Decorator, provideStore(typedNil), "the cache has no store"},
-		"Decorator, URL":          {byURL, fxmodule.Decorator, provideStore(backing), `accepts only a cache "default"`},
-		"Decorator, no default":   {named, fxmodule.Decorator, provideStore(backing), `accepts only a cache "default"`},
+		"Decorator, URL":          {byURL, fxmodule.Decorator, provideStore(backing), `allows one cache, "default"`},
+		"Decorator, no default":   {named, fxmodule.Decorator, provideStore(backing), `allows one cache, "default"`},
 		"Decorator, sealed store": {over, fxmodule.Decorator, fx.Provide(func() (store.StoreInterface, error) {
 			return middleware.New(backing, sealtest.Keyring(t))
 		}), "already a sealed store"},

@@ -333,7 +333,7 @@ func TestOpenDoesNotConnect(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	for u, want := range map[string]string{
-		"":                   "the URL is empty (is the variable set?)",
+		"":                   "the URL is empty (is the environment variable set?)",
 		"localhost:6379":     "is not a URL such as redis://localhost:6379/0",
 		"http://localhost":   "redis+cluster",
 		"redis://h?hunter=1": "unknown option \"hunter\" in the URL",

@@ -85,7 +85,7 @@ func (t *target) GoString() string { return t.String() }
 // parseURL repeat only names of schemes and options.
 func parseURL(raw string) (*target, error) {
 	if raw == "" {
-		return nil, errors.New("the URL is empty (is the variable set?)")
+		return nil, errors.New("the URL is empty (is the environment variable set?)")
 	}
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
