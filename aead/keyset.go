@@ -17,7 +17,7 @@ import (
 	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
-var errNilKEK = errors.New("aead: keyset: the KEK is nil (for an unencrypted keyset, use package insecurecleartextkeyset)")
+var errNilKEK = errors.New("aead: keyset: the key-encryption key is nil (for an unencrypted keyset: insecurecleartextkeyset)")
 
 // CreateKeyset makes a keyset of one new key from the template t, seals it under kek, and writes it to w as Tink's JSON.
 // The template is that of an AEAD (for a Keyring, also as the KEK of an Envelope) or of a PRF (for OpenPRF).
