@@ -21,6 +21,7 @@ func LoginRefused(err error) bool {
 		text, _ := reply(err)
 		text = strings.TrimPrefix(strings.ToLower(text), "err ")
 		return slices.ContainsFunc([]string{
+			"noauth", "wrongpass", // after the "ERR" of a proxy
 			"auth failed", "unauthenticated", "auth <password> called without any password configured",
 			"invalid password", "client sent auth, but no", // Redis 5
 		}, func(start string) bool { return strings.HasPrefix(text, start) })

@@ -20,6 +20,8 @@ func TestFirstCommand(t *testing.T) {
 		"ERR invalid password":                           {login: true},
 		"ERR Client sent AUTH, but no password is set":   {login: true},
 		"ERR AUTH failed":                                {login: true},
+		"ERR NOAUTH Authentication required.":            {login: true},
+		"ERR WRONGPASS invalid username-password pair":   {login: true},
 		"unauthenticated":                                {login: true},
 		"ERR DB index is out of range":                   {database: true},
 		"ERR SELECT is not allowed in cluster mode":      {database: true},

@@ -45,13 +45,22 @@ func Code(err error) string {
 	return "ERR"
 }
 
-// code returns the first word of a text if it consists of capital letters, as Redis' codes do.
+// code returns the first word of a text if it consists of capital letters, as Redis' codes do. The name of a command is no
+// code: proxies answer "INFO is disabled".
 func code(text string) string {
 	word, _, _ := strings.Cut(text, " ")
-	if len(word) < 3 || strings.ContainsFunc(word, func(r rune) bool { return r < 'A' || r > 'Z' }) {
+	if len(word) < 3 || strings.ContainsFunc(word, func(r rune) bool { return r < 'A' || r > 'Z' }) || slices.Contains(commands(), word) {
 		return ""
 	}
 	return word
+}
+
+// commands returns the names of commands that servers and proxies often refuse. No code has one of these names.
+func commands() []string {
+	return []string{
+		"AUTH", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "DISCARD", "EVAL", "EVALSHA", "EXEC", "GETRANGE", "HELLO", "INFO", "MEMORY",
+		"MULTI", "OBJECT", "PING", "SCAN", "SCRIPT", "SELECT", "SREM", "UNLINK", "UNWATCH", "WAIT", "WATCH",
+	}
 }
 
 // notOffered returns parts of replies with which servers, managed services and proxies always refuse a command. They
@@ -84,7 +93,8 @@ func NotOffered(err error) bool {
 	case "NOPERM":
 		return !strings.Contains(text, "access ") && !strings.Contains(text, " key")
 	case "ERR":
-		return !strings.Contains(text, cannotAccess) &&
+		said := text[:strings.IndexAny(text+"'", "'\"`")] // what follows may quote a key's name
+		return !strings.Contains(text, cannotAccess) && !strings.Contains(said, "upstream") &&
 			slices.ContainsFunc(notOffered(), func(part string) bool { return strings.Contains(text, part) })
 	default:
 		return false
@@ -105,6 +115,9 @@ func Unavailable(err error) bool {
 	case "NOPERM":
 		return NotOffered(err)
 	case "ERR":
+		if NotOffered(err) { // such a reply may quote a key's name that contains "timeout"
+			return true
+		}
 		text, _ := reply(err)
 		text = strings.ToLower(text)
 		return !slices.ContainsFunc([]string{cannotAccess, "upstream", "timed out", "timeout"},
