@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -124,6 +125,27 @@ func TestConfirmNoticesAFailover(t *testing.T) {
 	requireUnconfirmed(t, w, before)
 	w.Servers.Client = sentinel.Client(t)
 	requireUnconfirmed(t, w, before)
+}
+
+// A server that refuses INFO after the writes says nothing about the replicas.
+func TestConfirmWithoutInfo(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	refusing := redistest.Refusing(t, srv.Addr(), map[string]string{"info": "ERR 42"})
+	var refuses atomic.Bool
+	rdb := redis.NewClient(&redis.Options{Addr: srv.Addr(), Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if refuses.Load() {
+			addr = refusing
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}})
+	t.Cleanup(func() { _ = rdb.Close() })
+	w, before := scanned(t, rdb, 0)
+	refuses.Store(true)
+	w.Tuning.ConfirmFor = 300 * time.Millisecond
+	err := w.Confirm(t.Context(), before, false)
+	require.ErrorIs(t, err, errInfoRefused)
+	require.NotErrorIs(t, err, ErrUnconfirmed)
 }
 
 func TestStateCountsReplicas(t *testing.T) {

@@ -137,7 +137,7 @@ func (c *Copies) read(ctx context.Context, p *portion) ([][]byte, error) {
 	if n, err := marked.Int(); err != nil || n != 1 {
 		return nil, c.failed(ctx, err)
 	}
-	target, err := stateOf(before)
+	target, err := c.stateOf(p.node, before)
 	if err != nil {
 		return nil, c.failed(ctx, err)
 	}
@@ -177,7 +177,7 @@ func (c *Copies) expired(ctx context.Context, node *redis.Client, members []Memb
 	}
 	info, err := node.Info(ctx, "server").Result()
 	if err != nil {
-		return c.failed(ctx, err)
+		return c.failed(ctx, c.servers.infoError(node, err))
 	}
 	now, _ := strconv.ParseInt(rediscmd.InfoField(info, "server_time_usec"), 10, 64)
 	for _, m := range members {
@@ -191,7 +191,7 @@ func (c *Copies) expired(ctx context.Context, node *redis.Client, members []Memb
 // await waits until the replicas have all that their master had at target.
 func (c *Copies) await(ctx context.Context, node *redis.Client, target State, last *redis.StringCmd, until time.Time) error {
 	for {
-		now, err := stateOf(last)
+		now, err := c.stateOf(node, last)
 		if err != nil {
 			return c.failed(ctx, err)
 		}
@@ -268,16 +268,20 @@ func (c *Copies) failed(ctx context.Context, err error) error {
 	if r, ok := c.servers.Client.(interface{ ReloadState(ctx context.Context) }); ok {
 		r.ReloadState(ctx)
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		return errUnmarked
+	case errors.Is(err, errInfoRefused):
+		return err
 	}
 	return fmt.Errorf("rediswalk: cannot read back the new entries: %w", rediserr.Wrap(err))
 }
 
-func stateOf(info *redis.StringCmd) (State, error) {
+// stateOf reads the answer to INFO. NewCopies has asked the masters for INFO before.
+func (c *Copies) stateOf(node *redis.Client, info *redis.StringCmd) (State, error) {
 	text, err := info.Result()
 	if err != nil {
-		return State{}, err
+		return State{}, c.servers.infoError(node, err)
 	}
 	if rediscmd.InfoField(text, "role") != "master" {
 		return State{}, errReplica

@@ -1,11 +1,14 @@
 package rediswalk
 
 import (
+	"context"
 	"net"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/internal/redistest"
@@ -144,4 +147,61 @@ func TestCopiesWithoutSetsThatExpired(t *testing.T) {
 		_, err = copies.Read(ctx, []string{"a"}, []Member{{"set", "a", past}, {"set", "b", until}})
 		require.ErrorIs(t, err, errCopyLost)
 	}
+}
+
+// infoOff refuses INFO from the n-th call on.
+type infoOff struct{ allowed *atomic.Int64 }
+
+func (infoOff) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h infoOff) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if h.refuse(cmd); cmd.Err() != nil {
+			err = cmd.Err()
+		}
+		return err
+	}
+}
+
+func (h infoOff) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		for _, cmd := range cmds {
+			h.refuse(cmd)
+		}
+		return err
+	}
+}
+
+func (h infoOff) refuse(cmd redis.Cmder) {
+	if cmd.Name() == "info" && h.allowed.Add(-1) < 0 {
+		cmd.SetErr(refusal("ERR 42"))
+	}
+}
+
+// A refusal of INFO while copies are read back is a disturbance, as in the rest of a run.
+func TestCopiesWithoutInfo(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	rdb, ctx := cluster.Client(t), t.Context()
+	var allowed atomic.Int64
+	rdb.OnNewNode(func(node *redis.Client) { node.AddHook(infoOff{&allowed}) })
+	s, err := New(rdb)
+	require.NoError(t, err)
+	const many = 1 << 20
+	allowed.Store(many)
+	copies, err := NewCopies(ctx, s, "mark:", nil, false, time.Minute)
+	require.NoError(t, err)
+	require.NoError(t, rdb.Set(ctx, "a", "v", 0).Err())
+	lost := []Member{{"{a}set", "a", time.Now().Add(-time.Minute).UnixMilli()}}
+	for n := range int64(3) { // before and after the mark, and for the clock
+		allowed.Store(n)
+		_, err = copies.Read(ctx, []string{"a"}, lost)
+		require.EqualError(t, err, "rediswalk: the server refused INFO, which it answered before: ERR 42", n)
+		require.True(t, transient(err), n)
+	}
+	allowed.Store(many)
+	_, err = copies.Read(ctx, []string{"a"}, lost)
+	require.NoError(t, err)
 }

@@ -32,7 +32,8 @@ const (
 	inspectEach = time.Second
 )
 
-// Watch runs until ctx ends. If a server does not answer, Watch ignores that: the calls of the run report it.
+// Watch runs until ctx ends. If a server does not answer, Watch ignores that: the calls of the run report it. So a pause for
+// replica lag ends after half a minute without an answer.
 func (g Guard) Watch(ctx context.Context, s *Servers, t *Throttle) {
 	every := pingEvery
 	switch {
@@ -45,7 +46,7 @@ func (g Guard) Watch(ctx context.Context, s *Servers, t *Throttle) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	var times []time.Duration
-	var inspected time.Time
+	var inspected, failing time.Time // failing is when the first of the last failures came
 	for {
 		if g.MaxLatency > 0 {
 			if times = append(times, s.slowestPing(ctx)); len(times) > pings {
@@ -55,9 +56,14 @@ func (g Guard) Watch(ctx context.Context, s *Servers, t *Throttle) {
 		}
 		if g.MaxLagBytes > 0 && time.Since(inspected) >= inspectEach/2 {
 			states, err := s.States(ctx)
-			if err == nil {
-				inspected = time.Now()
+			switch now := time.Now(); {
+			case err == nil:
+				inspected, failing = now, time.Time{}
 				pauseIf(t, reasonLag, slices.ContainsFunc(states, func(m State) bool { return m.LagBytes > g.MaxLagBytes }))
+			case failing.IsZero():
+				failing = now
+			case now.Sub(failing) > retryFor:
+				t.Resume(reasonLag)
 			}
 		}
 		select {

@@ -3,6 +3,7 @@ package rediswalk
 import (
 	"context"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,4 +79,53 @@ func TestLatencyOfACluster(t *testing.T) {
 			<-done
 		})
 	}
+}
+
+// laggard shows one replica that is behind, and then refuses INFO.
+type laggard struct{ calls int }
+
+func (*laggard) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (l *laggard) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+	return func(_ context.Context, cmd redis.Cmder) error {
+		if l.calls++; l.calls > 1 {
+			cmd.SetErr(refusal("ERR 42"))
+			return cmd.Err()
+		}
+		cmd.(*redis.StringCmd).SetVal("run_id:x\r\nmaster_repl_offset:100\r\nslave0:ip=127.0.0.1,port=1,state=online,offset=0,lag=0\r\n")
+		return nil
+	}
+}
+
+func (*laggard) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// refusal is an error reply.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+func (refusal) RedisError()     {}
+
+// A run that is paused for replica lag goes on if INFO is refused for good. Its own calls then report the refusal.
+func TestLagWithoutInfo(t *testing.T) {
+	t.Parallel()
+	node := redis.NewClient(new(redis.Options))
+	t.Cleanup(func() { _ = node.Close() })
+	node.AddHook(new(laggard))
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		throttle := NewThrottle(0, 0, 1)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			Guard{MaxLagBytes: 10}.Watch(ctx, &Servers{Client: node, shown: new(sync.Map)}, throttle)
+		}()
+		time.Sleep(retryFor / 2)
+		require.Equal(t, []string{reasonLag}, throttle.Paused())
+		time.Sleep(retryFor)
+		require.Empty(t, throttle.Paused())
+		cancel()
+		<-done
+	})
 }

@@ -49,7 +49,7 @@ type view struct {
 	slots   [][2]int // ranges of the master's own slots
 }
 
-var errNoClusterNodes = errors.New("the Redis user may not call CLUSTER NODES (allow it with \"ACL SETUSER NAME +cluster|nodes\")")
+var errNoClusterNodes = errors.New("the Redis user may not call CLUSTER NODES (allow it with ACL SETUSER NAME +cluster|nodes)")
 
 func (s *Servers) viewOf(ctx context.Context, node *redis.Client) (view, error) {
 	nodes, err := node.ClusterNodes(ctx).Result()

@@ -83,25 +83,35 @@ var errInfoRefused = errors.New("rediswalk: the server refused INFO, which it an
 
 // info returns INFO of a node. It returns ErrNoInfo if the node refuses INFO, or this section, and never answered it before.
 func (s *Servers) info(ctx context.Context, node redis.Cmdable, section ...string) (string, error) {
+	text, err := node.Info(ctx, section...).Result()
+	if err == nil {
+		s.shown.Store(s.answer(node, section...), true)
+		return text, nil
+	}
+	return "", s.infoError(node, err, section...)
+}
+
+// answer returns the key of shown for an answer of a node.
+func (s *Servers) answer(node redis.Cmdable, section ...string) string {
 	answer := strings.Join(section, " ")
 	if c, ok := node.(*redis.Client); ok && s.cluster != nil {
 		answer = c.Options().Addr + " " + answer
 	}
-	text, err := node.Info(ctx, section...).Result()
-	if err == nil {
-		s.shown.Store(answer, true)
-		return text, nil
-	}
-	_, shown := s.shown.Load(answer)
+	return answer
+}
+
+// infoError returns the error of info for the error of the call. Callers that put INFO into a pipeline use it too.
+func (s *Servers) infoError(node redis.Cmdable, err error, section ...string) error {
+	_, shown := s.shown.Load(s.answer(node, section...))
 	switch {
 	case !rediserr.Unavailable(err):
-		return "", fmt.Errorf("rediswalk: cannot call INFO: %w", rediserr.Wrap(err))
+		return fmt.Errorf("rediswalk: cannot call INFO: %w", rediserr.Wrap(err))
 	case shown:
-		return "", fmt.Errorf("%w: %w", errInfoRefused, rediserr.Wrap(err))
+		return fmt.Errorf("%w: %w", errInfoRefused, rediserr.Wrap(err))
 	case rediserr.NotOffered(err):
-		return "", ErrNoInfo
+		return ErrNoInfo
 	default:
-		return "", fmt.Errorf("%w: %w", ErrNoInfo, rediserr.Wrap(err))
+		return fmt.Errorf("%w: %w", ErrNoInfo, rediserr.Wrap(err))
 	}
 }
 
@@ -140,7 +150,7 @@ func (s *Servers) masters(ctx context.Context) ([]master, layout, error) {
 		err = errors.New("the client found no master (check the addresses that the client has)")
 	}
 	if err != nil {
-		return nil, layout{}, fmt.Errorf("rediswalk: cannot query the masters of the Redis Cluster: %w", err)
+		return nil, layout{}, fmt.Errorf("rediswalk: cannot query the masters of the Redis Cluster: %w", rediserr.Wrap(err))
 	}
 	return all, layoutOf(views), nil
 }

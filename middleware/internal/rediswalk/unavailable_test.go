@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
@@ -92,4 +93,20 @@ func TestRefusedInfo(t *testing.T) {
 		_, err = s.RunID(t.Context(), rdb)
 		require.EqualError(t, err, fmt.Sprintf("rediswalk: cannot call INFO: %s", text))
 	}
+}
+
+// An error of the client for a Cluster may quote arguments, too. The remedy of this package is kept.
+func TestErrorOfTheMasters(t *testing.T) {
+	t.Parallel()
+	addr := redistest.Answering(t, func(command string) string {
+		return "-ERR unknown command '" + command + "', with args beginning with: 'secret'"
+	})
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{addr}, MaxRetries: -1})
+	t.Cleanup(func() { _ = rdb.Close() })
+	s, err := New(rdb)
+	require.NoError(t, err)
+	_, err = s.RunIDs(t.Context())
+	require.ErrorContains(t, err, "rediswalk: cannot query the masters of the Redis Cluster: ERR unknown command 'cluster'")
+	require.NotContains(t, err.Error(), "secret")
+	require.Equal(t, errNoClusterNodes.Error(), rediserr.Text(errNoClusterNodes))
 }
