@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/internal/sealtest"
@@ -206,6 +207,27 @@ func TestUnprovenWithoutSearch(t *testing.T) {
 	})
 	require.ErrorIs(t, err, migrate.ErrUnproven)
 	require.ErrorContains(t, err, "there is no entry sealcache.key-check, and Redis refused to list the names of the namespace: NOPERM")
+}
+
+// An interrupt or an outage during the search for names is no answer about the proof.
+func TestUnprovenInterrupted(t *testing.T) {
+	t.Parallel()
+	config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "interrupted"}, Keys: sealtest.Keyring(t)}
+	for _, outage := range []error{nil, aead.ErrClosed} { // an error that is not repeated for half a minute
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		rdb := redis.NewClient(shared.Single.ClientOptions())
+		t.Cleanup(func() { _ = rdb.Close() })
+		rdb.AddHook(beforeScan{func(context.Context) error {
+			if outage == nil {
+				cancel()
+			}
+			return outage
+		}})
+		_, err := migrate.Run(ctx, rdb, config)
+		require.ErrorContains(t, err, "migrate: cannot list the names of the namespace: ")
+		require.NotErrorIs(t, err, migrate.ErrUnproven)
+	}
 }
 
 // The key check proves keys only together with the data. A process with wrong keys may have made it.

@@ -66,8 +66,10 @@ func (m *migration) proveKeys(ctx context.Context) error {
 		}
 	}
 	if m.provenBy == "" && !m.AllowUnproven {
-		if empty, err := m.foundNoName(ctx); err != nil {
+		if empty, err := m.foundNoName(ctx); rediserr.RefusedForGood(err) {
 			return fmt.Errorf("%w: there is no entry %s, and Redis refused to list the names of the namespace: %w", ErrUnproven, keycheck.Name, err)
+		} else if err != nil { // a repeated run may find the names
+			return fmt.Errorf("migrate: cannot list the names of the namespace: %w", err)
 		} else if empty && m.From.stored() != "" {
 			return fmt.Errorf("%w: no name in Redis starts with %q (check Config.From.Namespace, Config.From.Prefix and the URL)", ErrUnproven, m.From.stored())
 		}

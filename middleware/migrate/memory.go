@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -16,7 +17,7 @@ func (m *migration) watched(ctx context.Context, work func(ctx context.Context) 
 		return err
 	}
 	err = work(ctx)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(err, rediswalk.ErrInfoRefused) { // INFO was already repeated
 		return err
 	}
 	after, e := m.states(ctx)

@@ -50,7 +50,7 @@ func (w *Walk[C]) confirm(ctx context.Context, before map[string]int, allowFewer
 	ctx, cancel := context.WithTimeoutCause(ctx, w.Tuning.ConfirmFor, ErrUnconfirmed)
 	defer cancel()
 	defer func() {
-		if err != nil && ctx.Err() != nil && !errors.Is(err, errInfoRefused) { // a refusal says nothing about the replicas
+		if err != nil && ctx.Err() != nil && !errors.Is(err, ErrInfoRefused) { // a refusal says nothing about the replicas
 			err = context.Cause(ctx)
 		}
 	}()

@@ -144,7 +144,7 @@ func TestConfirmWithoutInfo(t *testing.T) {
 	refuses.Store(true)
 	w.Tuning.ConfirmFor = 300 * time.Millisecond
 	err := w.Confirm(t.Context(), before, false)
-	require.ErrorIs(t, err, errInfoRefused)
+	require.ErrorIs(t, err, ErrInfoRefused)
 	require.NotErrorIs(t, err, ErrUnconfirmed)
 }
 

@@ -271,7 +271,7 @@ func (c *Copies) failed(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return errUnmarked
-	case errors.Is(err, errInfoRefused):
+	case errors.Is(err, ErrInfoRefused):
 		return err
 	}
 	return fmt.Errorf("rediswalk: cannot read back the new entries: %w", rediserr.Wrap(err))

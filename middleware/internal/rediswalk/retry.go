@@ -49,7 +49,7 @@ func wait(ctx context.Context, d time.Duration) {
 // transient reports whether a repeated call may succeed after this error. A command that the server always refuses is not
 // repeated.
 func transient(err error) bool {
-	if errors.Is(err, errInfoRefused) || errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrTooManyDataKeys) {
+	if errors.Is(err, ErrInfoRefused) || errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrTooManyDataKeys) {
 		return true
 	}
 	if errors.Is(err, redis.Nil) || errors.Is(err, errMoved) || errors.Is(err, ErrUnsuitable) || errors.Is(err, ErrNoInfo) || errors.Is(err, errNoClusterNodes) ||

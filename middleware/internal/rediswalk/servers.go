@@ -78,8 +78,8 @@ var errReplica = errors.New("rediswalk: the server is a replica, which may lack 
 // ErrNoInfo reports that a server refused INFO and has not answered it before.
 var ErrNoInfo = errors.New("rediswalk: the server refused INFO (allow it in the ACL of the Redis user, or in the proxy)")
 
-// errInfoRefused is transient, unlike ErrNoInfo: a server that has answered INFO once offers it.
-var errInfoRefused = errors.New("rediswalk: the server refused INFO, which it answered before")
+// ErrInfoRefused is transient, unlike ErrNoInfo: a server that has answered INFO once offers it.
+var ErrInfoRefused = errors.New("rediswalk: the server refused INFO, which it answered before")
 
 // info returns INFO of a node. It returns ErrNoInfo if the node refuses INFO, or this section, and never answered it before.
 func (s *Servers) info(ctx context.Context, node redis.Cmdable, section ...string) (string, error) {
@@ -107,7 +107,7 @@ func (s *Servers) infoError(node redis.Cmdable, err error, section ...string) er
 	case !rediserr.Unavailable(err):
 		return fmt.Errorf("rediswalk: cannot call INFO: %w", rediserr.Wrap(err))
 	case shown:
-		return fmt.Errorf("%w: %w", errInfoRefused, rediserr.Wrap(err))
+		return fmt.Errorf("%w: %w", ErrInfoRefused, rediserr.Wrap(err))
 	case rediserr.NotOffered(err):
 		return ErrNoInfo
 	default:

@@ -94,7 +94,7 @@ var errUnowned = errors.New("rediswalk: some Cluster slots have no master, or tw
 func (w *Walk[C]) Run(ctx context.Context, resume map[string]Position[C], since string) error {
 	for again := 0; ; {
 		masters, before, err := w.Servers.masters(ctx)
-		if err != nil && (again > 0 || errors.Is(err, errInfoRefused) || w.Servers.cluster != nil && errors.Is(err, errReplica)) {
+		if err != nil && (again > 0 || errors.Is(err, ErrInfoRefused) || w.Servers.cluster != nil && errors.Is(err, errReplica)) {
 			err = w.Retry(ctx, "CLUSTER NODES", func(ctx context.Context) (err error) {
 				masters, before, err = w.Servers.masters(ctx)
 				return err
