@@ -36,6 +36,10 @@ func TestPublicURI(t *testing.T) {
 		"hcvault://vault;token=secret/transit/keys/x":                                      "hcvault://vault",
 		"hcvault://token:sec/ret@vault:8200/transit/keys/cache":                            "hcvault://vault:8200/transit/keys/cache",
 		"hcvault://vault/transit/keys/cache?x=%40#secret@":                                 "hcvault://vault/transit/keys/cache",
+		"hcvault://u:pa;ss@vault/transit/keys/{tenant}":                                    "hcvault://vault/transit/keys/{tenant}",
+		"hcvault://u:pa;ss@vault/transit/keys/x;token=secret":                              "hcvault://vault/transit/keys/x",
+		"hcvault://u:pa;s/s@vault/transit/keys/x":                                          "hcvault:...",
+		"hcvault://vault/transit/keys/x;token=sec@ret":                                     "hcvault:...",
 		"azurekeyvault:name.vault.azure.net/keys/secret":                                   "azurekeyvault:...",
 		"": "unknown:...",
 	} {

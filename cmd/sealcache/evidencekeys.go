@@ -279,7 +279,10 @@ func heldIn(uri string) string {
 // rest may be the key itself.
 func publicURI(uri string) string {
 	scheme := schemeOf(uri)
-	_, rest, _ := strings.Cut(uri[:strings.IndexAny(uri+"?", "?#;")], ":")
+	_, rest, _ := strings.Cut(uri[:strings.IndexAny(uri+"?", "?#")], ":")
+	if scheme == "passphrase" || scheme == "file" {
+		rest, _, _ = strings.Cut(rest, ";")
+	}
 	shown := false
 	switch scheme {
 	case "unknown":
@@ -290,7 +293,12 @@ func publicURI(uri string) string {
 		shown = strings.HasPrefix(rest, "///") || strings.HasPrefix(rest, "//localhost/")
 	default: // url.Parse does not take an ARN as a host
 		rest, shown = strings.CutPrefix(rest, "//")
-		rest = "//" + rest[strings.LastIndexByte(rest, '@')+1:]
+		login := strings.LastIndexByte(rest, '@') + 1
+		if user := rest[:login]; strings.Contains(user, ";") && strings.Contains(user, "/") {
+			shown = false // the "@" may be in a matrix parameter
+		}
+		rest, _, _ = strings.Cut(rest[login:], ";")
+		rest = "//" + rest
 	}
 	if !shown {
 		rest = "..."
