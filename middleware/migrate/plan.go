@@ -285,6 +285,8 @@ func (p *planner) batch(ctx context.Context, names []string) (*planTally, error)
 			return nil, rediserr.Wrap(sizes[i].Err())
 		case ttls[i].Err() != nil:
 			return nil, rediserr.Wrap(ttls[i].Err())
+		case rediserr.IsReply(encodings[i].Err()) && !rediserr.Unavailable(encodings[i].Err()):
+			return nil, rediserr.Wrap(encodings[i].Err())
 		case ttls[i].Val() == -2: // it is gone
 		default:
 			t.blind = t.blind || rediserr.IsReply(encodings[i].Err())

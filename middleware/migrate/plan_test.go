@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/internal/migratetest"
@@ -91,6 +92,17 @@ func TestPlan(t *testing.T) {
 	r, err = migrate.Plan(ctx, server.Client(t), migrate.PlanConfig{})
 	require.NoError(t, err)
 	require.Contains(t, strings.Join(r.Obstacles, "\n"), "OBJECT ENCODING")
+	for text, blind := range map[string]bool{"ERR 42": true, "OBJECT is disabled": true, "ERR request timed out": false} {
+		o := server.ClientOptions()
+		o.Addr = redistest.Refusing(t, server.Addr(), map[string]string{"object": text})
+		through := redis.NewClient(o)
+		r, err = migrate.Plan(ctx, through, migrate.PlanConfig{})
+		require.Equal(t, blind, err == nil, text)
+		if blind {
+			require.Contains(t, strings.Join(r.Obstacles, "\n"), "OBJECT ENCODING", text)
+		}
+		require.NoError(t, through.Close())
+	}
 	for _, command := range []string{"strlen", "pttl", "getrange"} {
 		server = redistest.StartWith(t, redistest.Options{User: "u", Password: "secret", Rules: "~* +@all -" + command})
 		require.NoError(t, server.Client(t).Set(ctx, "shop:a", "v", 0).Err())
