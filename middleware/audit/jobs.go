@@ -22,6 +22,7 @@ const (
 	workersPrefix    = asynqwire.KeyPrefix + "workers:"
 	schedulersPrefix = asynqwire.KeyPrefix + "schedulers:"
 	historyPrefix    = asynqwire.KeyPrefix + "scheduler_history:"
+	serversPrefix    = asynqwire.KeyPrefix + "servers:"
 
 	taskPayload, taskError, taskHeaders, taskLast = 2, 7, 15, 15
 	workerPayload, workerLast                     = 6, 9
@@ -64,7 +65,7 @@ func roleOf(name, kind string) role {
 	}
 	braced := func(prefix string) bool { return strings.HasPrefix(name, prefix+"{") && strings.HasSuffix(name, "}") }
 	switch {
-	case kind == "string" && braced("asynq:servers:"):
+	case kind == "string" && braced(serversPrefix):
 		return roleServer
 	case kind == "hash" && braced(workersPrefix):
 		return roleWorkers
@@ -85,7 +86,7 @@ func roleOf(name, kind string) role {
 // afterBrace returns what follows "asynq:{queue}:". The name of a queue may contain braces too, so nextBrace tries the next
 // one.
 func afterBrace(name string) (rest string, ok bool) {
-	inner, ok := strings.CutPrefix(name, "asynq:{")
+	inner, ok := strings.CutPrefix(name, asynqwire.KeyPrefix+"{")
 	if !ok {
 		return "", false
 	}
