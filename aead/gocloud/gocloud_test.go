@@ -182,4 +182,10 @@ func TestOtherKeepers(t *testing.T) {
 			t.Error("accepted")
 		}
 	}
+	for _, none := range []secrets.KeeperURLOpener{nil, (*localsecrets.URLOpener)(nil)} {
+		opener := gocloud.Opener{Keepers: map[string]secrets.KeeperURLOpener{"base64key": none}}
+		if _, err := opener.OpenKEK(t.Context(), "base64key://x"); err == nil || err.Error() != `the opener for "base64key" in Opener.Keepers is nil` {
+			t.Errorf("%T: %v", none, err)
+		}
+	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/internal/keyservice"
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 // Opener opens keys of Azure Key Vault, and those of other Keepers. It implements aead.KEKOpener. The zero value takes
@@ -74,6 +75,9 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 	key := keyservice.Key{Module: "gocloud", Name: u.Host + u.Path}
 	var k *secrets.Keeper
 	if other, ok := o.Keepers[u.Scheme]; ok {
+		if nilcheck.IsNil(other) {
+			return nil, fmt.Errorf("the opener for %q in Opener.Keepers is nil", u.Scheme)
+		}
 		if k, err = other.OpenKeeperURL(ctx, u); err != nil {
 			return nil, &keyservice.Failure{Reason: "the Keeper cannot be opened", Cause: err}
 		}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
+
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 // Keeper is a backing store for tests of decorators. It uses a caller's buffer as far as the contract of [BytesStore] lets
@@ -29,6 +31,9 @@ var ErrKept = errors.New("storetest: SetBytes failed, because the test called Ke
 
 // NewKeeper returns a Keeper over a store that is also a BytesStore.
 func NewKeeper(inner store.StoreInterface) (*Keeper, error) {
+	if nilcheck.IsNil(inner) {
+		return nil, errors.New("storetest: NewKeeper: the inner store is nil")
+	}
 	b, ok := inner.(BytesStore)
 	if !ok {
 		return nil, errors.New("storetest: NewKeeper: the inner store does not implement middleware.BytesStore")

@@ -47,4 +47,9 @@ func TestKeeperFindsBuffersThatChange(t *testing.T) {
 	if _, err := storetest.NewKeeper(struct{ store.StoreInterface }{m}); err == nil {
 		t.Error("NewKeeper took a store that is no BytesStore")
 	}
+	for _, none := range []store.StoreInterface{nil, (*memorystore.Store)(nil)} {
+		if _, err := storetest.NewKeeper(none); err == nil || err.Error() != "storetest: NewKeeper: the inner store is nil" {
+			t.Errorf("NewKeeper of %T: %v", none, err)
+		}
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 // A Codec turns arguments or results into bytes and back. It must be safe for concurrent use. Encode is called before a value
@@ -30,9 +32,15 @@ func (jsonCodec[T]) Decode(b []byte) (value T, err error) {
 	return value, err
 }
 
+// errNilCodec is an error only when the codec is used, because a definition returns no error.
+var errNilCodec = fmt.Errorf("%w: the codec holds a nil pointer", ErrCodec)
+
 // encode and decode turn every failure of a codec, panics included, into an ErrCodec.
 
 func encode[T any](c Codec[T], value T) (b []byte, err error) {
+	if nilcheck.IsNil(c) {
+		return nil, errNilCodec
+	}
 	defer recoverCodec[T](&err)
 	if b, err = c.Encode(value); err != nil {
 		return nil, codecError[T]("encode", err)
@@ -41,6 +49,9 @@ func encode[T any](c Codec[T], value T) (b []byte, err error) {
 }
 
 func decode[T any](c Codec[T], b []byte) (value T, err error) {
+	if nilcheck.IsNil(c) {
+		return value, errNilCodec
+	}
 	defer recoverCodec[T](&err)
 	if value, err = c.Decode(b); err != nil {
 		var zero T

@@ -32,7 +32,8 @@ func Define[T any](typename string, opts ...asynq.Option) *Job[T] {
 	return DefineWith(typename, JSON[T](), opts...)
 }
 
-// DefineWith is Define with a codec. A nil codec is JSON.
+// DefineWith is Define with a codec. A nil codec is JSON. A codec that holds a nil pointer is an ErrCodec when the
+// job is used.
 func DefineWith[T any](typename string, codec Codec[T], opts ...asynq.Option) *Job[T] {
 	if codec == nil {
 		codec = JSON[T]()

@@ -24,6 +24,7 @@ type (
 	nilLogger     struct{ asynq.Logger }
 	nilOption     struct{ asynq.Option }
 	nilKey        struct{ prf.PRF }
+	nilCodec      struct{ asynqjobs.Codec[int] }
 )
 
 // madeNil makes no client.
@@ -56,6 +57,11 @@ func TestNilArguments(t *testing.T) {
 		_, err := monitor.New(conn, e, opts...)
 		return err
 	}
+	delay := func(j *asynqjobs.Job[int]) error {
+		_, err := j.Delay(t.Context(), client, 1)
+		return err
+	}
+	write := func(r *asynqjobs.Result[int]) error { return r.Write(t.Context(), 1) }
 	set := newPRF(t)
 	set.PRFs[set.PrimaryID+1] = (*nilKey)(nil)
 	encryptor := func(opts ...jobs.Option) error {
@@ -92,6 +98,8 @@ func TestNilArguments(t *testing.T) {
 		"monitor.New, no client":   {newMonitor(madeNil{}, e), "monitor: New: the asynq.RedisConnOpt asynqjobs_test.madeNil makes no redis.UniversalClient"},
 		"monitor.New, encryptor":   {newMonitor(asynq.RedisClientOpt{}, nil), "monitor: New: the encryptor is nil"},
 		"monitor.WithAuthorizer":   {newMonitor(asynq.RedisClientOpt{}, e, monitor.WithAuthorizer(nil)), "WithAuthorizer: the function is nil"},
+		"DefineWith":               {delay(asynqjobs.DefineWith[int]("t", (*nilCodec)(nil))), "asynqjobs: the codec of the arguments or the result failed: the codec holds a nil pointer"},
+		"DefineResult":             {write(asynqjobs.DefineResult[int]((*nilCodec)(nil))), "the codec holds a nil pointer"},
 		"NewEncryptor":             {func() error { _, err := jobs.NewEncryptor((*aead.Keyring)(nil)); return err }(), "the AEAD is nil"},
 		"WithPRF":                  {encryptor(jobs.WithPRF(nil)), "WithPRF: the set of PRF keys is nil"},
 		"WithPRF, primary key":     {encryptor(jobs.WithPRF(&prf.Set{PRFs: map[uint32]prf.PRF{0: (*nilKey)(nil)}})), "WithPRF: the set of PRF keys lacks its primary key"},

@@ -47,7 +47,8 @@ func WriteResult(ctx context.Context, result []byte) error {
 // A Result is a kind of result of type R. The handler that writes it and the code that reads it share one definition.
 type Result[R any] struct{ codec Codec[R] }
 
-// DefineResult defines a result with a codec. Without one, results are encoded as JSON.
+// DefineResult defines a result with a codec. Without one, results are encoded as JSON. A codec that holds a nil pointer
+// is an ErrCodec when the result is used.
 func DefineResult[R any](codec Codec[R]) *Result[R] {
 	if codec == nil {
 		codec = JSON[R]()
