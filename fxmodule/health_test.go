@@ -1,6 +1,7 @@
 package fxmodule_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -74,11 +75,11 @@ func TestHealth(t *testing.T) {
 func TestStartRefusedByKeysDiffer(t *testing.T) {
 	t.Parallel()
 	memory := newMemory(t)
-	newApp := func() *fx.App {
-		return decorated(one(fxmodule.Cache{KEK: sealtest.KEKFile(t), Namespace: "shop"}), memory,
+	app := func(kek string) *fx.App {
+		return decorated(one(fxmodule.Cache{KEK: kek, Namespace: "shop"}), memory,
 			fx.Invoke(func(lc fx.Lifecycle, s *middleware.Store) {
 				lc.Append(fx.StartHook(func() error {
-					if err := s.KeysDiffer(); errors.Is(err, middleware.ErrUnknownKey) {
+					if err := s.KeysDiffer(); errors.Is(err, middleware.ErrUnknownKey) || errors.Is(err, middleware.ErrUnauthentic) {
 						return err
 					}
 					return nil // the module has logged any other error, such as one of the store
@@ -86,12 +87,22 @@ func TestStartRefusedByKeysDiffer(t *testing.T) {
 			}),
 		)
 	}
+	newApp := func() *fx.App { return app(sealtest.KEKFile(t)) }
 	start(t, newApp())
 	require.ErrorIs(t, newApp().Start(t.Context()), middleware.ErrUnknownKey)
 	require.NoError(t, memory.Set(t.Context(), "shop:sealcache.key-check", []byte("planted")))
 	start(t, newApp())
 	require.NoError(t, memory.Delete(t.Context(), "shop:sealcache.key-check"))
-	start(t, newApp())
+	kek := sealtest.KEKFile(t)
+	start(t, app(kek))
+	start(t, app(kek))
+	// Another key of some key services does not name the entry's key, so the finding is ErrUnauthentic.
+	check, err := memory.Get(t.Context(), "shop:sealcache.key-check")
+	require.NoError(t, err)
+	altered := bytes.Clone(check.([]byte))
+	altered[len(altered)-1] ^= 1
+	require.NoError(t, memory.Set(t.Context(), "shop:sealcache.key-check", altered))
+	require.ErrorIs(t, app(kek).Start(t.Context()), middleware.ErrUnauthentic)
 }
 
 // Health distinguishes a key service that is down from a store that is down.
