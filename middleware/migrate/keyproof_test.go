@@ -209,7 +209,7 @@ func TestUnprovenWithoutSearch(t *testing.T) {
 	require.ErrorContains(t, err, "there is no entry sealcache.key-check, and Redis refused to list the names of the namespace: NOPERM")
 }
 
-// An interrupt or an outage during the search for names is no answer about the proof.
+// A search for names that is interrupted, or that an outage ends, says nothing about the proof.
 func TestUnprovenInterrupted(t *testing.T) {
 	t.Parallel()
 	config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "interrupted"}, Keys: sealtest.Keyring(t)}
