@@ -31,7 +31,7 @@ func (withoutMemory) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			return nil
 		}
 		script, ok := cmd.(*redis.Cmd)
-		if !ok || !rediserr.Unavailable(err) && !isMissingTask(err) {
+		if !ok || !rediserr.NotOffered(err) && !isMissingTask(err) {
 			return err
 		}
 		switch args := cmd.Args(); cmd.Name() {
