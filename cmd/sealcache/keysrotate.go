@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 
 	"github.com/sealcache/sealcache/aead"
@@ -72,6 +73,7 @@ type rotationReport struct {
 	Actions []rotationAction `json:"actions"`
 	Waiting []string         `json:"waiting,omitempty"` // reasons for which nothing more was done
 	Scope   []string         `json:"scope,omitempty"`   // of the audits
+	Audited []auditedStore   `json:"audited,omitempty"`
 }
 
 type rotationAction struct {
@@ -99,17 +101,61 @@ func (k *keysRotate) run(ctx context.Context, p *program, f *flags) (int, error)
 	if err := k.check(); err != nil {
 		return 0, err
 	}
+	stores, err := k.openStores(ctx)
+	defer closeStores(stores)
+	if err != nil {
+		return 0, err
+	}
 	r := &rotationReport{header: newHeader(f), Actions: []rotationAction{}}
 	view, err := k.step(ctx, r)
 	if err != nil {
 		return 0, err
 	}
 	if k.disableUnused {
-		if view, err = k.disable(ctx, p, r, view); err != nil {
+		if view, err = k.disable(ctx, p, r, view, stores); err != nil {
+			if len(r.Actions) > 0 {
+				err = &statusError{exitFailed, err} // something was changed
+			}
 			return 0, errors.Join(err, k.write(p, r, view))
 		}
 	}
 	return exitDone, k.write(p, r, view)
+}
+
+// rotationStore is a Redis of --store.
+type rotationStore struct {
+	redis.UniversalClient
+	auditedStore
+}
+
+// auditedStore names a Redis that was audited.
+type auditedStore struct {
+	Server   string `json:"server"`
+	Database int    `json:"database"`
+}
+
+func (a auditedStore) String() string { return header{Server: a.Server, Database: &a.Database}.place() }
+
+// openStores connects to every Redis of --store. It is called before the keyset is changed, so that a wrong URL changes
+// nothing. The caller closes what it returns, even with an error.
+func (k *keysRotate) openStores(ctx context.Context) ([]rotationStore, error) {
+	var stores []rotationStore
+	for _, url := range k.stores {
+		flag := redisFlag{"store", url}
+		client, err := flag.open(ctx)
+		if err != nil {
+			return stores, err
+		}
+		server, database := flag.server(client)
+		stores = append(stores, rotationStore{client, auditedStore{server, database}})
+	}
+	return stores, nil
+}
+
+func closeStores(stores []rotationStore) {
+	for _, s := range stores {
+		_ = s.Close()
+	}
 }
 
 func (k *keysRotate) write(p *program, r *rotationReport, view *keysetView) error {
@@ -204,7 +250,7 @@ func pendingKey(v *keysetView) *keyInfo {
 }
 
 // disable disables the former keys that have settled and that no Redis names any more.
-func (k *keysRotate) disable(ctx context.Context, p *program, r *rotationReport, view *keysetView) (*keysetView, error) {
+func (k *keysRotate) disable(ctx context.Context, p *program, r *rotationReport, view *keysetView, stores []rotationStore) (*keysetView, error) {
 	var former []keyInfo
 	for _, key := range view.keys {
 		t := key.Times
@@ -223,7 +269,7 @@ func (k *keysRotate) disable(ctx context.Context, p *program, r *rotationReport,
 	if len(former) == 0 {
 		return view, nil
 	}
-	unused, err := k.audit(ctx, p, r, view, former)
+	unused, err := k.audit(ctx, p, r, view, former, stores)
 	if err != nil || len(unused) == 0 {
 		return view, err
 	}
@@ -249,24 +295,17 @@ func (k *keysRotate) disable(ctx context.Context, p *program, r *rotationReport,
 }
 
 // audit returns the keys that may be destroyed according to the audits of every Redis.
-func (k *keysRotate) audit(ctx context.Context, p *program, r *rotationReport, view *keysetView, former []keyInfo) ([]uint32, error) {
+func (k *keysRotate) audit(ctx context.Context, p *program, r *rotationReport, view *keysetView, former []keyInfo, stores []rotationStore) ([]uint32, error) {
 	unused := map[uint32]bool{}
 	for _, key := range former {
 		unused[key.ID] = true
 	}
-	for _, url := range k.stores {
-		store := redisFlag{url: url}
-		client, err := store.open(ctx)
+	for _, store := range stores {
+		report, err := audit.Run(ctx, store.UniversalClient, audit.Config{Logger: p.log, IgnoreTypes: k.ignoreTypes})
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("audit of %s: %w", store, err)
 		}
-		server, _ := store.server(client)
-		report, err := audit.Run(ctx, client, audit.Config{Logger: p.log, IgnoreTypes: k.ignoreTypes})
-		_ = client.Close()
-		if err != nil {
-			return nil, fmt.Errorf("audit of %s: %w", server, err)
-		}
-		r.Scope = append(r.Scope, server+": "+report.Scope())
+		r.Scope, r.Audited = append(r.Scope, store.String()+": "+report.Scope()), append(r.Audited, store.auditedStore)
 		for _, key := range former {
 			since := key.Times.Demoted
 			answer, reasons := report.MayDestroy(key.ID, audit.Conditions{Keyset: auditKeys(view), NotPrimarySince: since, Reload: max(k.settle.Duration, time.Second)})
@@ -274,7 +313,7 @@ func (k *keysRotate) audit(ctx context.Context, p *program, r *rotationReport, v
 				continue
 			}
 			unused[key.ID] = false
-			r.Waiting = append(r.Waiting, fmt.Sprintf("%s: may key %d be disabled? %s: %s", server, key.ID, strings.ToUpper(string(answer)), strings.Join(reasons, "; ")))
+			r.Waiting = append(r.Waiting, fmt.Sprintf("%s: may key %d be disabled? %s: %s", store, key.ID, strings.ToUpper(string(answer)), strings.Join(reasons, "; ")))
 		}
 	}
 	var ids []uint32

@@ -139,6 +139,9 @@ func TestKeysRotate(t *testing.T) {
 	report = r.rotate(t, unused...)
 	require.Equal(t, []rotationAction{{"disabled", old}}, report.Actions)
 	require.Len(t, report.Scope, 1)
+	require.Contains(t, report.Scope[0], server.Addr()+", database 0: ")
+	require.Len(t, report.Audited, 1)
+	require.Contains(t, report.Audited[0].Server, server.Addr())
 
 	// Enabled again by hand, it stays.
 	status, _, log := sealcache(t, r.args("enable", fmt.Sprint(old))...)
@@ -312,4 +315,52 @@ func TestKeysRotateRefuses(t *testing.T) {
 		status, _, _ := sealcache(t, append(r.args("rotate"), args...)...)
 		require.Equal(t, exitUsage, status, name)
 	}
+}
+
+// A Redis that cannot be used is found before the step that is due, and the error names its flag.
+func TestKeysRotateChecksStoresFirst(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	r := newRotating(t)
+	r.passes(t, 100*rotationDay)
+	before, err := os.ReadFile(r.file)
+	require.NoError(t, err)
+	rotate := append(r.args("rotate", "--every", "90d", "--disable-unused", "--store", server.URL()), "--store")
+	for url, want := range map[string]struct {
+		status int
+		text   string
+	}{
+		"nonsense":                          {exitUsage, "--store: "},
+		server.URL() + "?nonsense=1":        {exitUsage, "--store: "},
+		"redis://" + server.Addr() + "/99":  {exitUsage, "(check the number in --store)"},
+		"redis+cluster://" + server.Addr():  {exitUsage, "(write redis:// in --store)"},
+		"redis://127.0.0.1:1?max_retries=0": {exitFailed, "redis does not answer (check --store): "},
+	} {
+		status, out, log := sealcache(t, append(rotate, url)...)
+		require.Equal(t, want.status, status, "%s: %s", url, log)
+		require.Empty(t, out, url)
+		require.Contains(t, log, want.text, url)
+		require.NotContains(t, log, "--redis", url)
+		after, err := os.ReadFile(r.file)
+		require.NoError(t, err)
+		require.Equal(t, string(before), string(after), url)
+	}
+	require.Equal(t, "added", r.rotate(t, "--disable-unused", "--store", server.URL()).Actions[0].Action)
+}
+
+// A rotation that fails after its step does not end with the status for "nothing was done".
+func TestKeysRotateFailsAfterItsStep(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--cluster-enabled", "yes") // a node answers, but an audit of one node refuses to run
+	r := newRotating(t)
+	for range 2 { // added, promoted
+		r.passes(t, 100*rotationDay)
+		r.rotate(t)
+	}
+	r.passes(t, 100*rotationDay)
+	status, out, log := sealcache(t, r.args("rotate", "--every", "90d", "--disable-unused", "--store", "redis://"+server.Addr())...)
+	require.Equal(t, exitFailed, status, log)
+	require.Contains(t, out, "added key ")
+	require.Contains(t, log, "audit of redis://"+server.Addr()+", database 0: ")
+	require.Len(t, ids(t, r.file), 3)
 }

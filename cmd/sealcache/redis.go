@@ -24,11 +24,12 @@ func (silent) Printf(context.Context, string, ...any) {}
 // silenceRedis keeps go-redis from logging to the terminal, because errors show the same.
 func silenceRedis() { redis.SetLogger(silent{}) }
 
-// redisFlag is the flag --redis.
-type redisFlag struct{ url string }
+// redisFlag is a flag with the URL of Redis.
+type redisFlag struct{ name, url string }
 
 func (r *redisFlag) declare(f *flags) {
-	f.env(&r.url, "redis", "SEALCACHE_STORE", "`URL` of Redis: redis://, rediss://, redis+unix://, redis+sentinel://, redis+cluster://, with the password best in a file (?password_file=FILE)")
+	r.name = "redis"
+	f.env(&r.url, r.name, "SEALCACHE_STORE", "`URL` of Redis: redis://, rediss://, redis+unix://, redis+sentinel://, redis+cluster://, with the password best in a file (?password_file=FILE)")
 	f.need("redis")
 }
 
@@ -36,7 +37,7 @@ func (r *redisFlag) declare(f *flags) {
 func (r *redisFlag) open(ctx context.Context) (redis.UniversalClient, error) {
 	client, err := redisstore.OpenClient(ctx, r.url)
 	if err != nil {
-		return nil, wrong("--redis: %w", err)
+		return nil, wrong("--%s: %w", r.name, err)
 	}
 	err = client.Ping(ctx).Err()
 	if err == nil {
@@ -93,11 +94,11 @@ func (r *redisFlag) failed(err error) error {
 	scheme, _, _ := strings.Cut(strings.ToLower(r.url), "://")
 	switch {
 	case rediserr.LoginRefused(err):
-		return wrong("Redis refuses the user or the password (check --redis)")
+		return wrong("Redis refuses the user or the password (check --%s)", r.name)
 	case rediserr.DatabaseRefused(err):
-		return wrong("the Redis server does not have this database (check the number in --redis)")
+		return wrong("the Redis server does not have this database (check the number in --%s)", r.name)
 	case rediserr.NoCluster(err):
-		return wrong("the Redis server is a single node and not a Cluster (write %s:// in --redis)", strings.TrimSuffix(scheme, "+cluster"))
+		return wrong("the Redis server is a single node and not a Cluster (write %s:// in --%s)", strings.TrimSuffix(scheme, "+cluster"), r.name)
 	case rediserr.Protected(err):
 		return wrong("redis refused the connection: DENIED, the server is in protected mode (set a password in Redis)")
 	case rediserr.Code(err) == "NOPERM":
@@ -107,11 +108,11 @@ func (r *redisFlag) failed(err error) error {
 	case rediserr.IsReply(err):
 		return fmt.Errorf("redis refused the request: %s (check the server)", shortReply(err))
 	case rediserr.NotRedis(err):
-		return wrong("the server does not speak the Redis protocol (check --redis)")
+		return wrong("the server does not speak the Redis protocol (check --%s)", r.name)
 	case strings.HasPrefix(scheme, "rediss") && handshakeFailed(err):
 		return fmt.Errorf("redis does not answer (check that the port speaks TLS): %w", err)
 	default:
-		return fmt.Errorf("redis does not answer (check --redis): %w", err)
+		return fmt.Errorf("redis does not answer (check --%s): %w", r.name, err)
 	}
 }
 

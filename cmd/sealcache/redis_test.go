@@ -43,7 +43,7 @@ func TestOpenRedis(t *testing.T) {
 		require.NoError(t, err, name)
 		require.NoError(t, s.Set(t.Context(), name, name), name)
 		require.NoError(t, s.Close())
-		client, err := (&redisFlag{url}).open(t.Context())
+		client, err := (&redisFlag{"redis", url}).open(t.Context())
 		require.NoError(t, err, name)
 		require.Equal(t, name, client.Get(t.Context(), name).Val())
 		if _, ok := client.(*redis.ClusterClient); name == "cluster" {
@@ -52,7 +52,7 @@ func TestOpenRedis(t *testing.T) {
 		require.NoError(t, client.Close())
 	}
 	for _, url := range []string{"", "memory://", "redis://a:b@c:d", server.URL() + "?nonsense=1"} {
-		_, err := (&redisFlag{url}).open(t.Context())
+		_, err := (&redisFlag{"redis", url}).open(t.Context())
 		var u *configError
 		require.ErrorAs(t, err, &u, url)
 	}
@@ -72,7 +72,7 @@ func TestOpenRefused(t *testing.T) {
 
 		"redis+cluster://" + server.Addr(): "the Redis server is a single node and not a Cluster (write redis:// in --redis)",
 	} {
-		_, err := (&redisFlag{url}).open(t.Context())
+		_, err := (&redisFlag{"redis", url}).open(t.Context())
 		require.EqualError(t, err, want, url)
 		var u *configError
 		require.ErrorAs(t, err, &u, url)
@@ -95,7 +95,7 @@ func TestOpenNotServed(t *testing.T) {
 		"-NOPERM User app has no permissions to run the 'ping' command":                     {"redis refused the request: NOPERM User app has no permissions to run the 'ping' command (check the ACL of the Redis user)", true},
 		"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n":            {"the server does not speak the Redis protocol (check --redis)", true},
 	} {
-		_, err := (&redisFlag{"redis://" + answering(t, answer) + "?max_retries=0"}).open(t.Context())
+		_, err := (&redisFlag{"redis", "redis://" + answering(t, answer) + "?max_retries=0"}).open(t.Context())
 		require.EqualError(t, err, want.text)
 		var u *configError
 		require.Equal(t, want.usage, errors.As(err, &u), want.text)
@@ -134,7 +134,7 @@ func TestOpenTooManyClients(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client(t)
 	require.NoError(t, client.ConfigSet(t.Context(), "maxclients", "1").Err())
-	_, err := (&redisFlag{server.URL()}).open(t.Context())
+	_, err := (&redisFlag{"redis", server.URL()}).open(t.Context())
 	require.EqualError(t, err, "redis cannot serve the request now: ERR max number of clients reached (try again later)")
 }
 
@@ -143,7 +143,7 @@ func TestOpenWithoutTLS(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	for _, addr := range []string{server.Addr(), answering(t, "-ERR Protocol error")} {
-		_, err := (&redisFlag{"rediss://" + addr + "?dial_timeout=200ms&max_retries=0"}).open(t.Context())
+		_, err := (&redisFlag{"redis", "rediss://" + addr + "?dial_timeout=200ms&max_retries=0"}).open(t.Context())
 		require.ErrorContains(t, err, "redis does not answer (check that the port speaks TLS): ")
 		var u *configError
 		require.NotErrorAs(t, err, &u)
