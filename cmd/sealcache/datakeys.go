@@ -14,6 +14,7 @@ import (
 
 // dataKeyFlags name the keys that values are sealed under.
 type dataKeyFlags struct {
+	f                     *flags
 	prefix, of            string // "old-" and "old " for those that a run opens with only
 	kek, keyset, name, as string
 	others                []string
@@ -23,6 +24,7 @@ type dataKeyFlags struct {
 }
 
 func (k *dataKeyFlags) declare(f *flags) {
+	k.f = f
 	f.env(&k.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key: file:///path, passphrase:env:NAME or passphrase:file:/path")
 	f.otherKEKs(&k.others)
 	f.env(&k.keyset, "keyset", "SEALCACHE_KEYSET", "`FILE` of the keyset that --kek seals, or env:NAME; none if --kek wraps the data keys itself")
@@ -64,7 +66,7 @@ func (k *dataKeyFlags) wrapContext() []aead.EnvelopeOption {
 }
 
 func (k *dataKeyFlags) declareOld(f *flags) {
-	k.prefix, k.of = "old-", "old "
+	k.f, k.prefix, k.of = f, "old-", "old "
 	f.StringVar(&k.kek, "old-kek", "", "`URI` of the key-encryption key of the present values, if it differs from --kek")
 	f.StringVar(&k.keyset, "old-keyset", "", "`FILE` of the keyset that --old-kek seals, or env:NAME")
 	f.StringVar(&k.name, "old-keyset-name", "", "`NAME` that --old-keyset is bound to")
@@ -118,6 +120,9 @@ const dataKeysHeld = 1 << 17
 
 // open opens the keys.
 func (k *dataKeyFlags) open(ctx context.Context, p *program, to purpose) (*opened, error) {
+	if err := k.checkAlone(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
 	o := new(opened)
@@ -168,6 +173,19 @@ func (o *opened) openKeyset(ctx context.Context, p *program, k *dataKeyFlags, ke
 		return refusedKeyset(k.keyset, err)
 	}
 	o.closers = append(o.closers, o.ring)
+	return nil
+}
+
+// checkAlone refuses flags that have no effect without another one.
+func (k *dataKeyFlags) checkAlone() error {
+	if k.keyset == "" {
+		if err := k.f.refuseWithout("--"+k.prefix+"keyset", k.prefix+"keyset-name"); err != nil {
+			return err
+		}
+	}
+	if k.prefix == "" && len(k.context) == 0 {
+		return k.f.refuseWithout("--wrap-context", "wrap-context-state")
+	}
 	return nil
 }
 

@@ -140,11 +140,13 @@ func fileOfKEK(uri string) (string, error) {
 
 // keysetFlags name the keyset that a keys command works on.
 type keysetFlags struct {
+	f                 *flags
 	kek, keyset, name string
 	others            []string
 }
 
 func (k *keysetFlags) declare(f *flags) {
+	k.f = f
 	f.env(&k.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key that seals the keyset; without --keyset, file:///path of a plaintext keyset")
 	f.otherKEKs(&k.others)
 	f.env(&k.keyset, "keyset", "SEALCACHE_KEYSET", "`FILE` of the keyset; '' for none")
@@ -153,10 +155,19 @@ func (k *keysetFlags) declare(f *flags) {
 	f.file("keyset")
 }
 
+// fileOfKEK returns the file of the KEK, which is the keyset if --keyset is not given. It is plaintext, so it has no name and
+// no other key opens it.
+func (k *keysetFlags) fileOfKEK() (string, error) {
+	if err := k.f.refuseWithout("--keyset", "keyset-name", "other-kek"); err != nil {
+		return "", err
+	}
+	return fileOfKEK(k.kek)
+}
+
 // open returns the keyset as a file that can be changed.
 func (k *keysetFlags) open(ctx context.Context) (file *keysetFile, done func(), err error) {
 	if k.keyset == "" {
-		path, err := fileOfKEK(k.kek)
+		path, err := k.fileOfKEK()
 		if err != nil {
 			return nil, nil, err
 		}
@@ -183,7 +194,7 @@ func (k *keysetFlags) read(ctx context.Context) (*keysetView, keysetPlace, error
 	path, place := "", keysetPlace{File: k.keyset}
 	if k.keyset == "" {
 		var err error
-		if path, err = fileOfKEK(k.kek); err != nil {
+		if path, err = k.fileOfKEK(); err != nil {
 			return nil, place, err
 		}
 		source, place = aead.FileSource(path), keysetPlace{path, true}

@@ -119,7 +119,7 @@ func (m *moveCommand) config(p *program, f *flags) (migrate.Config, error) {
 	switch {
 	case m.proof != "" && m.allowUnproven:
 		return config, wrong("--proof and --allow-unproven exclude each other")
-	case m.old.kek == "" && (m.old.keyset != "" || m.old.name != "" || len(m.old.context) > 0 || m.old.tenant != "" || m.old.tenantKEKs != ""):
+	case m.old.kek == "" && (m.old.keyset != "" || m.old.name != "" || len(m.old.context) > 0 || m.old.tenant != "" || m.old.tenantKEKs != "" || f.Changed("old-keys-as")):
 		return config, wrong("--old-kek is missing (the other --old- flags need it)")
 	}
 	if config.Proof, err = m.scope.key("proof", m.proof); err != nil {
