@@ -73,14 +73,12 @@ func keyError(err error) error {
 	return &configError{err}
 }
 
-// message returns the text of an error without package names, repeated lines and names of temporary files.
+// message returns the text of an error without package names and repeated lines.
 func message(err error) string {
-	temporary := regexp.MustCompile(`\.([0-9]+\.tmp|new)\b`)
 	packages := regexp.MustCompile(`(^|: )((migrate|audit|aead|rediswalk|redisstore): )+`)
 	var lines []string
 	for line := range strings.Lines(err.Error()) {
 		line = packages.ReplaceAllString(strings.TrimRight(line, "\n"), "$1")
-		line = temporary.ReplaceAllString(line, "")
 		if !slices.Contains(lines, line) {
 			lines = append(lines, line)
 		}

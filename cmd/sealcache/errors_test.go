@@ -1,6 +1,9 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -53,5 +56,51 @@ func TestUnknownFlagsAndCommandsAreShownWithoutSecrets(t *testing.T) {
 		require.Equal(t, exitUsage, status, args)
 		require.Empty(t, out)
 		require.Equal(t, want+"\n", log, args)
+	}
+}
+
+// An error names the file of a flag, also one whose name looks like that of a temporary file. It names no temporary file.
+func TestErrorsNameTheFile(t *testing.T) {
+	t.Parallel()
+	_, kek := kekFile(t)
+	for _, name := range []string{"keys.new", "keys.7.tmp"} {
+		file := filepath.Join(t.TempDir(), name)
+		_, _, log := sealcache(t, "keys", "list", "--kek", kek, "--keyset", file)
+		require.Contains(t, log, "open "+file+": ")
+		file = filepath.Join(t.TempDir(), "missing", name)
+		_, _, log = sealcache(t, "keys", "create", "--kek", kek, "--out", file)
+		require.Contains(t, log, "--out: open "+file+": ")
+		_, _, log = sealcache(t, "kek", "create", file)
+		require.Contains(t, log, "make the file: open "+file+": ")
+		require.ErrorContains(t, replaceLocked(file, nil, nil, nil, nil), "open "+file+": ")
+	}
+	dir := t.TempDir()
+	require.EqualError(t, replaceFile(dir, nil), "rename "+dir+" "+dir+": file exists")
+}
+
+// A path that cannot be used is a fault of the configuration.
+func TestUnusablePaths(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("symbolic links need a privilege")
+	}
+	path, kek := kekFile(t)
+	loop := filepath.Join(t.TempDir(), "loop")
+	require.NoError(t, os.Symlink(loop, loop))
+	for name, file := range map[string]string{
+		"a file as directory": filepath.Join(path, "x"),
+		"a long name":         filepath.Join(t.TempDir(), strings.Repeat("n", 300)),
+		"a loop":              loop,
+	} {
+		for _, args := range [][]string{
+			{"keys", "list", "--kek", kek, "--keyset"}, {"keys", "add", "--kek", kek, "--keyset"}, {"keys", "create", "--kek", kek, "--out"},
+			{"kek", "create"}, {"evidence", "--kek", kek, "--audit"},
+		} {
+			if name == "a loop" && args[1] == "create" {
+				continue // it exists already
+			}
+			status, _, log := sealcache(t, append(args, file)...)
+			require.Equal(t, exitUsage, status, "%s: %q: %s", name, args, log)
+		}
 	}
 }

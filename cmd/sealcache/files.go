@@ -7,17 +7,48 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 )
 
-// fileError marks a missing file or permission as a fault of the configuration.
+// fileError marks a path that cannot be used as a fault of the configuration.
 func fileError(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+	faults := []error{fs.ErrNotExist, fs.ErrPermission, syscall.ENOTDIR, syscall.ENAMETOOLONG, syscall.ELOOP, syscall.EROFS}
+	if slices.ContainsFunc(faults, func(fault error) bool { return errors.Is(err, fault) }) {
 		return &configError{err}
 	}
 	return err
 }
+
+// forFile returns the error of a temporary file with the name of the file whose place it was to take.
+func forFile(err error, path string) error {
+	var name string
+	var one *fs.PathError
+	var two *os.LinkError
+	switch {
+	case errors.As(err, &one):
+		name = one.Path
+	case errors.As(err, &two):
+		name = two.Old
+	}
+	end, ok := strings.CutPrefix(filepath.Clean(name), filepath.Clean(path)+".")
+	if !ok || !regexp.MustCompile(`^(new|[0-9]+\.tmp)$`).MatchString(end) {
+		return err
+	}
+	return &fileNameError{err, name, path}
+}
+
+// fileNameError shows another name in the text of an error.
+type fileNameError struct {
+	err         error
+	name, shown string
+}
+
+func (e *fileNameError) Error() string { return strings.ReplaceAll(e.err.Error(), e.name, e.shown) }
+func (e *fileNameError) Unwrap() error { return e.err }
 
 // openRegular opens a regular file. It does not wait for the other end of a named pipe. A new file is for its owner alone.
 func openRegular(path string, flag int) (*os.File, error) {
@@ -38,12 +69,14 @@ func openRegular(path string, flag int) (*os.File, error) {
 
 // createBeside makes the file that takes the place of another once it is complete.
 func createBeside(path string) (*os.File, error) {
-	return os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	return f, forFile(err, path)
 }
 
 // writeBeside writes data to a file next to path, syncs it to the disk, and calls finish with its name. finish moves
 // it to its place.
-func writeBeside(path string, data []byte, finish func(name string) error) error {
+func writeBeside(path string, data []byte, finish func(name string) error) (err error) {
+	defer func() { err = forFile(err, path) }()
 	f, err := createBeside(path)
 	if err != nil {
 		return err
@@ -96,7 +129,8 @@ func createFile(path string, data []byte) error {
 // process is killed, FILE.new can remain next to it. The next change removes that file.
 //
 // The new file is locked before it takes the place of the old one. finish is called under that lock.
-func replaceLocked(path string, old fs.FileInfo, before, after []byte, finish func() error) error {
+func replaceLocked(path string, old fs.FileInfo, before, after []byte, finish func() error) (err error) {
+	defer func() { err = forFile(err, path) }()
 	name := path + ".new"
 	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -175,7 +209,7 @@ func writable(flag, path string) error {
 	}
 	_ = f.Close()
 	if err := os.Remove(f.Name()); err != nil {
-		return wrong("--%s: %w", flag, err)
+		return wrong("--%s: %w", flag, forFile(err, path))
 	}
 	return nil
 }

@@ -163,6 +163,8 @@ func TestChangeKeysetWithoutTimes(t *testing.T) {
 		require.ErrorIs(t, err, errTimesNotSaved, name)
 		require.Equal(t, exitFailed, statusOf(err), "%s: something was changed", name)
 		require.NotContains(t, err.Error(), "do not repeat", name)
+		require.Contains(t, err.Error(), timesFile(k.path), name)
+		require.NotContains(t, err.Error(), ".new", "%s: a temporary name", name)
 		ring, err := aead.OpenKeyring(t.Context(), aead.FileSource(k.path), k.kek)
 		require.NoError(t, err, name)
 		require.Equal(t, next, ring.Keys()[1].ID, name)

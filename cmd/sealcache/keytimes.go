@@ -42,7 +42,8 @@ func readKeyTimes(path string, h *keyset.Handle) (keyTimes, error) {
 }
 
 // write replaces the file of the times. The caller holds the lock of the keyset, whose mode and owner it gets.
-func (k keyTimes) write(path string, h *keyset.Handle) error {
+func (k keyTimes) write(path string, h *keyset.Handle) (err error) {
+	defer func() { err = forFile(err, timesFile(path)) }()
 	list := make([]aead.KeyTimes, 0, len(k))
 	for _, id := range sortedIDs(k) {
 		list = append(list, k[id])

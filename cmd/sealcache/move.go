@@ -182,6 +182,7 @@ func (m *moveCommand) run(ctx context.Context, p *program, f *flags) (int, error
 		show(state)
 	}
 	report, err := migrate.Run(ctx, client, config)
+	err = forFile(err, m.checkpoint)
 	steer.stop()
 	done()
 	if report == nil {
