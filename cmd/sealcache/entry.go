@@ -219,7 +219,7 @@ func (g *getCommand) run(ctx context.Context, p *program, f *flags) (int, error)
 		return 0, err
 	}
 	defer client.Close()
-	if err := g.newRecord(f).write(p, g.record); err != nil {
+	if err := g.newRecord(f, client, keys).write(p, g.record); err != nil {
 		return 0, fmt.Errorf("the entry was not opened, because the access record (--record) cannot be written: %w", err)
 	}
 	return g.open(ctx, p, f, client, keys, names)
@@ -248,7 +248,7 @@ func (g *getCommand) open(ctx context.Context, p *program, f *flags, client redi
 		}
 		return exitDone, err
 	}
-	if g.hidden.given() {
+	if name != f.args[0] {
 		fmt.Fprintf(p.stderr, "the name of the entry is %q\n", name)
 	}
 	_, err = p.stdout.Write(v.Text)
@@ -265,19 +265,25 @@ type record struct {
 	Sudo      string `json:"sudo_user,omitempty"`
 	Host      string `json:"host"`
 	Server    string `json:"server"`
+	Database  int    `json:"database"`
 	Namespace string `json:"namespace"`
 	Name      string `json:"name_sha256"`
 	Reason    string `json:"reason"`
+
+	Keys []uint32 `json:"key_ids,omitempty"` // of the keyset, if the keys are in one
 }
 
-func (g *getCommand) newRecord(f *flags) record {
+func (g *getCommand) newRecord(f *flags, client redis.UniversalClient, keys *opened) record {
 	digest := sha256.Sum256([]byte(g.stored(f.args[0])))
 	r := record{
 		Schema: schema, Time: time.Now().UTC().Format(time.RFC3339Nano), Action: "get", User: userName(), Sudo: os.Getenv("SUDO_USER"),
 		Namespace: g.namespace, Name: hex.EncodeToString(digest[:]), Reason: g.reason,
 	}
 	r.Host, _ = os.Hostname()
-	r.Server, _ = g.redis.server(nil)
+	r.Server, r.Database = g.redis.server(client)
+	for _, key := range infoOf(keys.ring) {
+		r.Keys = append(r.Keys, key.ID)
+	}
 	return r
 }
 

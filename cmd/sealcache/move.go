@@ -154,13 +154,14 @@ func (m *moveCommand) run(ctx context.Context, p *program, f *flags) (int, error
 	if config.HiddenKeys, config.OneWayKeys, err = m.hidden.open(ctx, p, m.keys.kek, m.keys.others); err != nil {
 		return 0, err
 	}
+	var oldKeys []keyInfo
 	if m.old.kek != "" {
 		old, err := m.old.open(ctx, p, toOpen)
 		if err != nil {
 			return 0, err
 		}
 		defer old.close()
-		config.OldKeys = old.aead
+		config.OldKeys, oldKeys = old.aead, infoOf(old.ring)
 		if old.alone {
 			config.OldKeys = opensOnly{old.aead}
 		}
@@ -171,6 +172,7 @@ func (m *moveCommand) run(ctx context.Context, p *program, f *flags) (int, error
 	}
 	defer client.Close()
 	h := newHeader(f).at(&m.redis, client, infoOf(keys.ring))
+	h.OldKeyset = oldKeys
 	config.Control = new(migrate.Control)
 	show, done := m.output.show(p)
 	defer done()

@@ -26,6 +26,8 @@ type header struct {
 	Server   string    `json:"server,omitempty"`
 	Database *int      `json:"database,omitempty"`
 	Keyset   []keyInfo `json:"keyset,omitempty"` // if the keys are in one
+
+	OldKeyset []keyInfo `json:"old_keyset,omitempty"` // of --old-kek, if those keys are in one
 }
 
 func newHeader(f *flags) header {

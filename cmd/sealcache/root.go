@@ -67,7 +67,8 @@ Exit statuses:
 Environment variables:
   The variables of the application give the defaults of flags: SEALCACHE_STORE of --redis, SEALCACHE_NAMESPACE of
   --namespace, SEALCACHE_KEK of --kek, SEALCACHE_KEYSET of --keyset, SEALCACHE_KEYSET_NAME of --keyset-name. The help of a
-  command names the variables of its other flags. A flag that is given wins. An unknown SEALCACHE_ variable is an error.`
+  command names the variables of its other flags. SEALCACHE_RECORD gives the default of --record of "sealcache get".
+  A flag that is given wins. An unknown SEALCACHE_ variable is an error.`
 }
 
 const rootExample = `  sealcache kek create file:///run/secrets/kek.json
