@@ -176,10 +176,10 @@ func TestUndoneRunNamesItsCause(t *testing.T) {
 	changed, done := register("1", "a:"), register("2", "b:")
 	register("3", "a:")
 	require.NoError(t, s.EndRun(ctx, done))
-	for id, cause := range map[string]string{changed: "a later run", done: "is complete", "lost": "no record"} {
+	for id, cause := range map[string]string{changed: "a later run", done: "already complete", "lost": "no record"} {
 		err := s.CheckRun(ctx, id)
 		require.ErrorIs(t, err, ErrRunUndone)
-		for _, text := range []string{"a later run", "is complete", "no record"} {
+		for _, text := range []string{"a later run", "already complete", "no record"} {
 			require.Equal(t, text == cause, strings.Contains(err.Error(), text), "%v", err)
 		}
 	}
