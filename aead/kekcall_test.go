@@ -22,7 +22,7 @@ type hangingService struct {
 	wraps   atomic.Int64 // stuck at this moment
 	unwraps atomic.Int64
 	mu      sync.Mutex
-	given   [][]byte // what it was given to wrap while it hangs
+	given   [][]byte // the data keys to wrap that it gets while it hangs
 	late    []byte   // what it returned of the last unwrap, late
 }
 

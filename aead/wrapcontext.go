@@ -105,7 +105,7 @@ func checkWrapContext(context map[string]string) error {
 	}
 	for name, value := range context {
 		if !validWrapName(name) {
-			return fmt.Errorf("a name in the wrap context is empty, over %d characters, or has a character outside [A-Za-z0-9_.:/-]", maxWrapContextName)
+			return fmt.Errorf("a name in the wrap context is empty, over %d bytes, or has a byte outside [A-Za-z0-9_.:/-]", maxWrapContextName)
 		}
 		if !validWrapValue(value) {
 			return fmt.Errorf("a value in the wrap context is empty, over %d bytes, or has a byte outside [A-Za-z0-9_.:/@+= -]", maxWrapContextValue)

@@ -93,7 +93,7 @@ func NotOffered(err error) bool {
 	case "NOPERM":
 		return !strings.Contains(text, "access ") && !strings.Contains(text, " key")
 	case "ERR":
-		said := text[:strings.IndexAny(text+"'", "'\"`")] // what follows may quote a key's name
+		said := text[:strings.IndexAny(text+"'", "'\"`")] // the rest may quote the name of a key
 		return !strings.Contains(text, cannotAccess) && !strings.Contains(said, "upstream") &&
 			slices.ContainsFunc(notOffered(), func(part string) bool { return strings.Contains(text, part) })
 	default:
