@@ -3,9 +3,7 @@ package redistest
 import (
 	"bufio"
 	"context"
-	"io"
 	"net"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -55,32 +53,12 @@ func Answering(t testing.TB, line func(command string) string) (addr string) {
 func answer(conn net.Conn, line func(command string) string) {
 	defer conn.Close()
 	for r := bufio.NewReader(conn); ; {
-		parts, err := readLength(r, "*")
-		name := ""
-		for i := 0; i < parts && err == nil; i++ {
-			var size int
-			if size, err = readLength(r, "$"); err != nil {
-				return
-			}
-			value := make([]byte, size+len("\r\n"))
-			if _, err = io.ReadFull(r, value); i == 0 {
-				name = strings.ToLower(string(value[:size]))
-			}
-		}
-		if err != nil {
+		_, words, err := message(r)
+		if err != nil || len(words) == 0 {
 			return
 		}
-		if _, err = conn.Write([]byte(line(name) + "\r\n")); err != nil {
+		if _, err = conn.Write([]byte(line(strings.ToLower(words[0])) + "\r\n")); err != nil {
 			return
 		}
 	}
-}
-
-// readLength reads a line that consists of a prefix and a number.
-func readLength(r *bufio.Reader, prefix string) (int, error) {
-	text, err := r.ReadString('\n')
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(text, prefix)))
 }
