@@ -3,13 +3,11 @@
 //   - [Pattern] builds the pattern of a SCAN command.
 //   - [ClusterMode] reads from a reply of INFO whether the server is a node of a Redis Cluster.
 //   - [CheckType] checks the name of a Redis type, such as hash.
-//   - [ScriptDigest] computes the digest of a Lua script, for EVALSHA.
+//   - [Script] makes the commands that call a Lua script.
+//   - [Exec] sends a pipeline, and [Once] marks a command that must not be sent twice.
 package rediscmd
 
 import (
-	"crypto/fips140"
-	"crypto/sha1" //nolint:gosec // Redis names a script by its SHA-1
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -74,12 +72,4 @@ func knownTypes() []string {
 		"bitmap", "hyperloglog", "timeseries", // Kvrocks
 		"cron", "nestedhash", // KeyDB
 	}
-}
-
-// ScriptDigest returns the name under which EVALSHA calls a script. Redis prescribes SHA-1. It protects nothing here, so
-// that FIPS-only mode, which forbids SHA-1, does not apply.
-func ScriptDigest(source string) string {
-	var sum [sha1.Size]byte
-	fips140.WithoutEnforcement(func() { sum = sha1.Sum([]byte(source)) }) //nolint:gosec // Redis names a script by its SHA-1
-	return hex.EncodeToString(sum[:])
 }

@@ -66,11 +66,6 @@ func TestClusterMode(t *testing.T) {
 	require.False(t, rediscmd.InClusterMode("OK"))
 }
 
-func TestScriptDigest(t *testing.T) {
-	t.Parallel()
-	require.Equal(t, "e0e1f9fabfc9d4800c877a703b823ac0578ff8db", rediscmd.ScriptDigest("return 1"))
-}
-
 // A misspelt type is refused. The types of Redis, of modules and of other servers are not.
 func TestCheckType(t *testing.T) {
 	t.Parallel()

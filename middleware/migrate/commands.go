@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
@@ -93,7 +94,7 @@ func (m *migration) proveTags(ctx context.Context) error {
 func (m *migration) prove(ctx context.Context, name, source, commands string) error {
 	err := m.walk.Retry(ctx, "test the commands of the run", func(ctx context.Context) error {
 		call := &rediswalk.Call{Keys: []string{name}}
-		if err := m.servers.Run(ctx, rediswalk.NewScript(source), []*rediswalk.Call{call}); err != nil {
+		if err := m.servers.Run(ctx, rediscmd.NewScript(source), []*rediswalk.Call{call}); err != nil {
 			return err
 		}
 		if rediserr.Code(call.Cmd.Err()) == "OOM" && !m.DryRun {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
@@ -185,7 +186,7 @@ func (m *migration) writeNew(ctx context.Context, moves []moved) error {
 				args = append(args, "pxat", v.expires)
 			}
 			cmds[i] = redis.NewCmd(ctx, args...)
-			_ = p.Process(ctx, rediswalk.Once(cmds[i]))
+			_ = p.Process(ctx, rediscmd.Once(cmds[i]))
 		}
 	})
 	for i, cmd := range cmds {

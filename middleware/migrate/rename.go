@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
@@ -185,7 +186,7 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 
 // results runs a script for each call, and returns the numbers that the script returned. A lost reply is an error: the second
 // answer of a script that has deleted an entry is that the application has deleted it.
-func (m *migration) results(ctx context.Context, script rediswalk.Script, calls []*rediswalk.Call) ([]int64, error) {
+func (m *migration) results(ctx context.Context, script rediscmd.Script, calls []*rediswalk.Call) ([]int64, error) {
 	if err := m.servers.RunOnce(ctx, script, calls); err != nil {
 		return nil, err
 	}

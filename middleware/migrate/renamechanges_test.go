@@ -37,7 +37,7 @@ func (h *losesDeletions) ProcessPipelineHook(next redis.ProcessPipelineHook) red
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		args := cmds[0].Args()
 		if args[0] == "eval" && strings.Contains(fmt.Sprint(args[1]), sendsDeletions) {
-			h.digest = rediscmd.ScriptDigest(fmt.Sprint(args[1]))
+			h.digest = rediscmd.NewScript(fmt.Sprint(args[1])).Digest
 		}
 		const drop = 7 // evalsha, script, 1, key, and the arguments of dropSource for an original
 		deletes := len(args) == drop && (args[1] == h.digest || strings.Contains(fmt.Sprint(args[1]), sendsDeletions))

@@ -39,7 +39,7 @@ func (h *failsOverDeletions) ProcessPipelineHook(next redis.ProcessPipelineHook)
 		args := cmds[0].Args()
 		source := args[0] == "eval" && strings.Contains(fmt.Sprint(args[1]), sendsDeletions)
 		if source {
-			h.digest = rediscmd.ScriptDigest(fmt.Sprint(args[1]))
+			h.digest = rediscmd.NewScript(fmt.Sprint(args[1])).Digest
 		}
 		if h.deleted != nil || !source && (args[0] != "evalsha" || args[1] != h.digest) || !h.originals[fmt.Sprint(args[3])] {
 			return next(ctx, cmds)

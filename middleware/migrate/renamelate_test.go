@@ -33,7 +33,7 @@ func (h *afterDeletions) ProcessPipelineHook(next redis.ProcessPipelineHook) red
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		args := cmds[0].Args()
 		if args[0] == "eval" && strings.Contains(fmt.Sprint(args[1]), sendsDeletions) {
-			h.digest = rediscmd.ScriptDigest(fmt.Sprint(args[1]))
+			h.digest = rediscmd.NewScript(fmt.Sprint(args[1])).Digest
 			args = append([]any{args[0], h.digest}, args[2:]...)
 		}
 		err := next(ctx, cmds)

@@ -128,7 +128,7 @@ func (h *scanThrice) isDeletion(cmds []redis.Cmder) bool {
 	args := cmds[0].Args()
 	if args[0] == "eval" && strings.Contains(fmt.Sprint(args[1]), sendsDeletions) {
 		h.mu.Lock()
-		h.digest = rediscmd.ScriptDigest(fmt.Sprint(args[1]))
+		h.digest = rediscmd.NewScript(fmt.Sprint(args[1])).Digest
 		h.mu.Unlock()
 		return true
 	}

@@ -1,14 +1,14 @@
 package migrate
 
-import "github.com/sealcache/sealcache/middleware/internal/rediswalk"
+import "github.com/sealcache/sealcache/internal/rediscmd"
 
 // scripts holds the scripts of a run. None fails on an entry of another type.
-type scripts struct{ swap, look, drop, read, tag, rename rediswalk.Script }
+type scripts struct{ swap, look, drop, read, tag, rename rediscmd.Script }
 
 func newScripts() scripts {
 	return scripts{
-		swap: rediswalk.NewScript(swapSource), look: rediswalk.NewScript(lookSource), drop: rediswalk.NewScript(dropSource),
-		read: rediswalk.NewScript(readSource), tag: rediswalk.NewScript(tagSource), rename: rediswalk.NewScript(renameSource),
+		swap: rediscmd.NewScript(swapSource), look: rediscmd.NewScript(lookSource), drop: rediscmd.NewScript(dropSource),
+		read: rediscmd.NewScript(readSource), tag: rediscmd.NewScript(tagSource), rename: rediscmd.NewScript(renameSource),
 	}
 }
 

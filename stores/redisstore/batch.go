@@ -7,6 +7,8 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/rediscmd"
 )
 
 // A batch is sent in pipelines of at most this many entries and, unless one value alone is larger, this many bytes of
@@ -59,7 +61,7 @@ func (s *Store) getPart(ctx context.Context, keys []string, limit int, result fu
 		}
 		parts[i], exist[i] = pipe.GetRange(ctx, key, 0, int64(limit)), pipe.Exists(ctx, key)
 	}
-	execute(ctx, pipe)
+	_, _ = rediscmd.Exec(ctx, pipe)
 	for i, key := range keys {
 		if limit == unbounded {
 			value, err := s.ownBytes(ctx, opGet, parts[i])
@@ -117,7 +119,7 @@ func (s *Store) setPart(ctx context.Context, keys []string, values [][]byte, o s
 		}
 	}
 	if pipe.Len() > 0 {
-		execute(ctx, pipe)
+		_, _ = rediscmd.Exec(ctx, pipe)
 	}
 	written := func(i int) bool {
 		var refusal redis.Error
@@ -203,7 +205,7 @@ func (s *Store) deletePart(ctx context.Context, keys []string, errs []error) {
 		}
 	}
 	if pipe.Len() > 0 {
-		execute(ctx, pipe)
+		_, _ = rediscmd.Exec(ctx, pipe)
 	}
 	for i, cmd := range cmds {
 		if cmd != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
@@ -240,7 +241,7 @@ func (c *combiner) over(ctx context.Context, cmd, also redis.Cmder) error {
 	}
 	pipe := c.client.Pipeline()
 	_, _ = pipe.Process(ctx, cmd), pipe.Process(ctx, also) // queues them
-	execute(ctx, pipe)
+	_, _ = rediscmd.Exec(ctx, pipe)
 	return cmd.Err()
 }
 
@@ -340,7 +341,7 @@ func (c *combiner) send(q *queue, batch []*waitingCall) {
 	defer cancel()
 	pipe := c.client.Pipeline()
 	_ = pipe.BatchProcess(ctx, c.commands(batch, cancel)...) // queues them
-	execute(ctx, pipe)
+	_, _ = rediscmd.Exec(ctx, pipe)
 	// watch ends a batch before go-redis repeats its other commands, as after a broken connection.
 	sentOnce = sentOnce || errors.Is(ctx.Err(), context.Canceled)
 	completed = true
@@ -354,7 +355,7 @@ func (c *combiner) commands(batch []*waitingCall, end context.CancelFunc) []redi
 	for _, w := range batch {
 		cmd := w.cmd
 		if w.write && !c.watches {
-			cmd = once{cmd} // reads keep their type, by which hooks may look for them
+			cmd = rediscmd.Once(cmd) // reads keep their type, by which hooks may look for them
 		}
 		if cmds = append(cmds, cmd); w.also != nil {
 			cmds = append(cmds, w.also)

@@ -10,6 +10,7 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
@@ -178,7 +179,7 @@ func (s *Store) readTogether(ctx context.Context, key string, limit int) (value 
 		value, pttl := redis.NewStringCmd(ctx, read...), redis.NewDurationCmd(ctx, time.Millisecond, "pttl", key)
 		pipe := s.client.TxPipeline()
 		_, _ = pipe.Process(ctx, value), pipe.Process(ctx, pttl) // queues them
-		execute(ctx, pipe)
+		_, _ = rediscmd.Exec(ctx, pipe)
 		if rediserr.IsReply(value.Err()) && rediserr.Code(value.Err()) != "EXECABORT" && pttl.Err() != nil {
 			return nil, 0, value.Err()
 		}
@@ -195,7 +196,7 @@ func (s *Store) readTogether(ctx context.Context, key string, limit int) (value 
 	if s.transactions.Load() == transactionsUnknown { // a server that accepts MULTI and refuses EXEC would queue the next call
 		_ = pipe.Process(ctx, redis.NewStatusCmd(ctx, "discard"))
 	}
-	execute(ctx, pipe)
+	_, _ = rediscmd.Exec(ctx, pipe)
 	for _, cmd := range commands {
 		if err := cmd.Err(); err != nil {
 			return nil, 0, err

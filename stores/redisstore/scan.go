@@ -206,7 +206,7 @@ func (s *Store) unlinkAll(ctx context.Context, keys []string) error {
 	for _, key := range keys {
 		pipe.Unlink(ctx, key)
 	}
-	_, err := pipe.Exec(ctx)
+	_, err := pipe.Exec(ctx) // of a Cluster
 	return err
 }
 

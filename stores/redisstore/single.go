@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/rediscmd"
 )
 
 // The commands on one entry that the combiner may send together with those of other callers.
@@ -30,7 +32,7 @@ func (s *Store) getStart(ctx context.Context, key string, limit int) (*redis.Str
 	if s.combiner == nil {
 		pipe := s.client.Pipeline()
 		part, exists := pipe.GetRange(ctx, key, 0, int64(limit)), pipe.Exists(ctx, key)
-		execute(ctx, pipe)
+		_, _ = rediscmd.Exec(ctx, pipe)
 		return part, exists, part.Err()
 	}
 	part, exists := redis.NewStringCmd(ctx, "getrange", key, 0, limit), redis.NewIntCmd(ctx, "exists", key)

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
+
+	"github.com/sealcache/sealcache/internal/rediscmd"
 )
 
 // unchangedSource is a function that reports whether the stored value has a length and ends with some bytes. KEYS: entry.
@@ -125,7 +127,7 @@ func (s *Store) CompareAndDelete(ctx context.Context, key string, old []byte, ta
 }
 
 // ifUnchanged calls a script that begins with compareSource.
-func (s *Store) ifUnchanged(ctx context.Context, op string, sc script, key string, old []byte, tail int, args ...any) (bool, error) {
+func (s *Store) ifUnchanged(ctx context.Context, op string, sc rediscmd.Script, key string, old []byte, tail int, args ...any) (bool, error) {
 	n, err := s.runOnce(ctx, sc, []string{key}, append([]any{len(old), lastBytes(old, tail)}, args...)...).Int64()
 	return n == 1, failed(ctx, op, err)
 }

@@ -133,7 +133,7 @@ func (c *Copies) read(ctx context.Context, p *portion) ([][]byte, error) {
 	for i, m := range p.members {
 		isMember[i] = pipe.SIsMember(ctx, m.Set, m.Name)
 	}
-	_, _ = pipe.Exec(ctx) // every command has its own error
+	_, _ = rediscmd.Exec(ctx, pipe) // every command has its own error
 	if n, err := marked.Int(); err != nil || n != 1 {
 		return nil, c.failed(ctx, err)
 	}
@@ -211,7 +211,7 @@ func (c *Copies) await(ctx context.Context, node *redis.Client, target State, la
 		pipe := node.Pipeline()
 		c.wait(ctx, pipe, node)
 		last = pipe.Info(ctx, "replication")
-		_, _ = pipe.Exec(ctx)
+		_, _ = rediscmd.Exec(ctx, pipe)
 	}
 }
 

@@ -23,10 +23,13 @@ func TestDatabaseMovesSince(t *testing.T) {
 		"a reset and as many INFO":        {DatabaseMoves{Run: "a", Calls: 5, Infos: 1001, Resets: "calls=1,usec=21"}, true},
 		"another run":                     {DatabaseMoves{Run: "b", Infos: 1}, false},
 		"another run, and a call":         {DatabaseMoves{Run: "b", Calls: 1, Infos: 1}, true},
+		"another run, and a reset":        {DatabaseMoves{Run: "b", Infos: 1, Resets: "calls=1,usec=20"}, true},
+		"no answer any more":              {DatabaseMoves{}, true},
 		"another run, with as many calls": {DatabaseMoves{Run: "b", Calls: 5, Infos: 1001, Resets: "calls=1,usec=20"}, true},
 	} {
 		require.Equal(t, c.want, c.now.Since(earlier), name)
 	}
+	require.True(t, earlier.Since(DatabaseMoves{}), "no answer before")
 	require.False(t, DatabaseMoves{}.Since(DatabaseMoves{}), "a server that shows nothing")
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
@@ -41,9 +42,9 @@ func (s *Servers) Pipelined(ctx context.Context, fill func(p redis.Pipeliner)) e
 	}
 	p := s.Client.Pipeline()
 	fill(p)
-	cmds, err := p.Exec(ctx)
-	if err == nil {
-		return nil
+	cmds, refused := rediscmd.Exec(ctx, p)
+	if refused != nil {
+		return rediserr.Wrap(refused)
 	}
 	for _, c := range cmds {
 		var reply redis.Error

@@ -226,13 +226,13 @@ type DatabaseMoves struct {
 }
 
 // Since reports whether SWAPDB, MOVE or CONFIG RESETSTAT, which resets their counters, was called after an earlier state, or
-// may have been called because the server shows its counters no longer.
+// may have been called because the server showed its counters at one of the two times only.
 func (m DatabaseMoves) Since(earlier DatabaseMoves) bool {
 	switch {
-	case m.Run == "" && earlier.Run != "": // the server no longer shows its counters
+	case (m.Run == "") != (earlier.Run == ""): // the server shows its counters at one of the two times
 		return true
 	case m.Run != earlier.Run:
-		return m.Calls > 0 // the counters of another run began at 0
+		return m.Calls > 0 || m.Resets != "" // the counters of another run began at 0
 	}
 	return m.Calls != earlier.Calls || m.Infos < earlier.Infos || m.Resets != earlier.Resets
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
@@ -44,10 +45,10 @@ func recordingIn(ctx context.Context) *recording {
 
 // scriptCall is a recorded command. Its reply may be read after sendScripts.
 type scriptCall struct {
-	sha, source string
-	keys        []string
-	args        []any
-	reply       *redis.Cmd
+	script rediscmd.Script
+	keys   []string
+	args   []any
+	reply  *redis.Cmd
 }
 
 // bytes returns about how much the command sends.
@@ -94,7 +95,7 @@ func (c recordingClient) Eval(ctx context.Context, source string, keys []string,
 	if r == nil {
 		return c.UniversalClient.Eval(ctx, source, keys, args...)
 	}
-	r.call = &scriptCall{sha: r.sha, source: source, keys: slices.Clone(keys), args: slices.Clone(args)}
+	r.call = &scriptCall{script: rediscmd.Script{Source: source, Digest: r.sha}, keys: slices.Clone(keys), args: slices.Clone(args)}
 	cmd := redis.NewCmd(ctx)
 	cmd.SetVal(int64(1))
 	return cmd
@@ -117,12 +118,6 @@ func (c recordingClient) SAdd(ctx context.Context, key string, members ...any) *
 	return cmd
 }
 
-// once marks a command that go-redis must not send again if the server may have run it.
-type once struct{ redis.Cmder }
-
-// NoRetry is true, for go-redis.
-func (once) NoRetry() bool { return true }
-
 // scriptAttempts bounds the attempts for a command that the server refuses to run, as during a failover.
 const scriptAttempts = 4
 
@@ -140,7 +135,7 @@ func sendScripts(ctx context.Context, rdb redis.UniversalClient, calls []*script
 			if err := s.reply.Err(); rediserr.RefusedForNow(err) {
 				refused = true
 				again = append(again, s)
-			} else if rediserr.Code(err) == "NOSCRIPT" {
+			} else if rediscmd.UnknownScript(err) {
 				again = append(again, s)
 			}
 		}
@@ -160,41 +155,18 @@ func sendScripts(ctx context.Context, rdb redis.UniversalClient, calls []*script
 // sendScriptsOnce sends a pipeline. The first command of each script and queue has the source, so that the node knows it: the
 // others name it by its digest.
 func sendScriptsOnce(ctx context.Context, rdb redis.UniversalClient, calls []*scriptCall, withSource bool) {
-	type node struct{ sha, slot string }
+	type node struct{ digest, slot string }
 	known := make(map[node]bool)
 	pipe := rdb.Pipeline()
 	for _, s := range calls {
-		at := node{s.sha, s.slot()}
-		verb, script := "evalsha", s.sha
+		at := node{s.script.Digest, s.slot()}
+		command := s.script.ByDigest
 		if withSource || !known[at] {
-			verb, script = "eval", s.source
+			command = s.script.BySource
 			known[at] = true
 		}
-		args := make([]any, 0, 3+len(s.keys)+len(s.args))
-		args = append(args, verb, script, len(s.keys))
-		for _, key := range s.keys {
-			args = append(args, key)
-		}
-		s.reply = redis.NewCmd(ctx, append(args, s.args...)...)
-		if len(s.keys) > 0 {
-			s.reply.SetFirstKeyPos(3)
-		}
-		_ = pipe.Process(ctx, once{s.reply}) // queues it
+		s.reply = command(ctx, s.keys, s.args...)
+		_ = pipe.Process(ctx, rediscmd.Once(s.reply)) // queues it
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		setErrors(calls, err)
-	}
-}
-
-// setErrors sets the errors of a pipeline that go-redis leaves unset. If the server refuses a new connection, for
-// example with WRONGPASS, the commands otherwise look successful with an empty reply.
-func setErrors(calls []*scriptCall, err error) {
-	for _, s := range calls {
-		if s.reply.Err() != nil {
-			return
-		}
-	}
-	for _, s := range calls {
-		s.reply.SetErr(err)
-	}
+	_, _ = rediscmd.Exec(ctx, pipe)
 }
