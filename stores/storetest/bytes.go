@@ -38,7 +38,7 @@ func ownedBytes(t *testing.T, s *subject) {
 			t.Fatalf("GetBytesWithTTL: %q, %v", got, err)
 		}
 		if elapsed := time.Since(start); ttl > d || ttl < d-elapsed-time.Millisecond {
-			t.Errorf("GetBytesWithTTL returned the TTL %v, %v after a Set with the expiration %v (want it exact to 1 ms)", ttl, elapsed, d)
+			t.Errorf("%v after a Set with the expiration %v, GetBytesWithTTL returned the TTL %v (want it exact to 1 ms)", elapsed, d, ttl)
 		}
 		clear(got[:cap(got)])
 	}
@@ -140,7 +140,7 @@ func boundedReads(t *testing.T, s *subject) {
 			case size > limit && (!errors.As(err, &large) || !large.TooLarge()):
 				t.Errorf("%s of %d bytes with a limit of %d: error %v, want one whose TooLarge() is true", name, size, limit, err)
 			case size > limit && errors.Is(err, store.NotFound{}):
-				t.Errorf("%s returned store.NotFound for a value over the limit", name)
+				t.Errorf("%s of %d bytes with a limit of %d returned store.NotFound, want an error whose TooLarge() is true", name, size, limit)
 			case size <= limit && (err != nil || len(value) != size):
 				t.Errorf("%s of %d bytes with a limit of %d returned %d bytes, error %v, want all bytes and nil", name, size, limit, len(value), err)
 			case err == nil && s.Can.TTL.Reported && (ttl <= 59*time.Minute || ttl > time.Hour):

@@ -190,7 +190,7 @@ func (s *subject) reportsTTLOf(t *testing.T, d time.Duration) bool {
 		t.Fatalf("GetWithTTL: %v", err)
 	}
 	if ttl > d+unit || ttl < d-elapsed-unit {
-		t.Errorf("GetWithTTL returned the TTL %v, %v after Set with the expiration %v", ttl, elapsed, d)
+		t.Errorf("%v after Set with the expiration %v, GetWithTTL returned the TTL %v", elapsed, d, ttl)
 	}
 	if ttl%unit != 0 && unit >= time.Second {
 		t.Errorf("GetWithTTL returned the TTL %v, which is not a multiple of the declared TTL.Resolution %v", ttl, unit)

@@ -23,7 +23,7 @@ func sealedCases() []testCase {
 		},
 		{
 			name: "magnitude",
-			rule: "the length of a sealed number does not depend on the size of the number",
+			rule: "the length of a sealed number does not depend on how large the number is",
 			why:  sealed,
 			run: func(t *testing.T, s *subject) {
 				for _, pair := range [][2]any{

@@ -24,7 +24,7 @@ func throughCases() []testCase {
 	return []testCase{
 		{
 			name: "through cache.Cache",
-			rule: "cache.New[T] works for each T that the store takes, and returns what was set",
+			rule: "a cache made with cache.New[T] works for each T that the store takes: all its methods, and GetType",
 			run: func(t *testing.T, s *subject) {
 				ran := false
 				if s.Can.Bytes.taken() {
@@ -64,7 +64,7 @@ func throughCases() []testCase {
 		},
 		{
 			name: "through cache.Loadable",
-			rule: "a Loadable loads an absent value once, and writes the value to the store",
+			rule: "a Loadable loads an absent value once, returns it, and writes it to the store",
 			run: func(t *testing.T, s *subject) {
 				if s.Can.Bytes.taken() {
 					throughLoadable(t, s, func(text string) []byte { return []byte(text) })
@@ -159,8 +159,8 @@ func throughCache[T any](t *testing.T, s *subject, value T) {
 	if err := c.Clear(ctx); err != nil {
 		t.Errorf("%s: Clear failed: %v", key, err)
 	}
-	if c.GetCodec().GetStore().GetType() != s.Store.GetType() {
-		t.Errorf("%s: GetCodec().GetStore().GetType() differs from GetType() of the store", key)
+	if through, direct := c.GetCodec().GetStore().GetType(), s.Store.GetType(); through != direct {
+		t.Errorf("%s: GetType() returned %q, and %q through the cache, want the same text at each call", key, direct, through)
 	}
 }
 
@@ -177,26 +177,28 @@ func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 	}, below)
 	closeAfter(t, c)
 
+	loaded := func() {
+		t.Helper()
+		if got, err := c.Get(t.Context(), "k"); err != nil {
+			t.Errorf("Get through a Loadable failed: %v", err)
+		} else if textOf(got) != "loaded k" {
+			t.Errorf("Get through a Loadable returned %#v, want %#v, which was loaded", got, value("loaded k"))
+		}
+	}
 	if _, err := c.Get(t.Context(), "fails"); !errors.Is(err, failure) {
 		t.Errorf("Get through a Loadable: error %v, want the error of the load function", err)
 	}
 	loads.Store(0)
 	var wg sync.WaitGroup
 	for range 8 {
-		wg.Go(func() {
-			if got, err := c.Get(t.Context(), "k"); err != nil || textOf(got) != "loaded k" {
-				t.Errorf("Get through a Loadable failed or returned another value: error %v", err)
-			}
-		})
+		wg.Go(loaded)
 	}
 	wg.Wait()
 	eventually(t, patience, "the loaded value is in the store", func() bool {
 		got, err := below.Get(t.Context(), "k")
 		return err == nil && textOf(got) == "loaded k"
 	})
-	if got, err := c.Get(t.Context(), "k"); err != nil || textOf(got) != "loaded k" {
-		t.Errorf("Get through a Loadable failed or returned another value: error %v", err)
-	}
+	loaded()
 	if n := loads.Load(); n != 1 {
 		t.Errorf("the Loadable called its load function %d times, want once", n)
 	}
@@ -210,9 +212,7 @@ func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 	if err := c.Invalidate(t.Context(), store.WithInvalidateTags([]string{"loaded"})); err != nil {
 		t.Fatalf("Invalidate: %v", err)
 	}
-	if got, err := c.Get(t.Context(), "k"); err != nil || textOf(got) != "loaded k" {
-		t.Errorf("Get through a Loadable failed or returned another value: error %v", err)
-	}
+	loaded()
 	if n := loads.Load(); n != 2 {
 		t.Errorf("after Invalidate, the Loadable has called its load function %d times, want twice", n)
 	}
