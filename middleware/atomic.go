@@ -124,7 +124,7 @@ func (s *Store) touch(ctx context.Context, key any, ttl time.Duration) error {
 			if err != nil {
 				return false, err
 			}
-			done, err := s.swapper.CompareAndSwap(ctx, e.at.stored, e.stored, e.tail(), sealed, ttl)
+			done, err := s.can.swapper.CompareAndSwap(ctx, e.at.stored, e.stored, e.tail(), sealed, ttl)
 			return done, s.backingError(err)
 		}
 		done, err := s.can.atomic.CompareAndExpire(ctx, e.at.stored, e.stored, e.tail(), ttl)
@@ -250,7 +250,7 @@ const (
 // the goroutines of this process share. Processes that write to the same entry
 // pause for random times, so that they do not keep disturbing each other.
 func (s *Store) swapLoop(ctx context.Context, key any, attempt func(a address) (bool, error)) error {
-	if s.can.atomic == nil || s.swapper == nil || s.setNX == nil {
+	if s.can.atomic == nil || s.can.swapper == nil || s.can.setNX == nil {
 		return s.unsupported("change an entry atomically")
 	}
 	a, err := s.address(key)
@@ -298,7 +298,7 @@ func (s *Store) swapEntry(ctx context.Context, e entry, value any) (bool, error)
 	if err != nil {
 		return false, err
 	}
-	done, err := s.swapper.CompareAndSwap(ctx, e.at.stored, e.stored, e.tail(), replacement, keepTTL)
+	done, err := s.can.swapper.CompareAndSwap(ctx, e.at.stored, e.stored, e.tail(), replacement, keepTTL)
 	return done, s.backingError(err)
 }
 

@@ -141,7 +141,7 @@ func (s *Store) keyCheck(ctx context.Context) (outcome string, err error) {
 		if written, err := s.createKeyCheck(ctx); written || err != nil {
 			return keyOutcome("created", err), err
 		}
-		if s.setNX == nil {
+		if s.can.setNX == nil {
 			return "unsupported", nil
 		}
 		v, err = s.fetchKeyCheck(ctx) // another process was first
@@ -195,14 +195,14 @@ func keyOutcome(done string, err error) string {
 }
 
 func (s *Store) createKeyCheck(ctx context.Context) (bool, error) {
-	if s.setNX == nil {
+	if s.can.setNX == nil {
 		return false, nil
 	}
 	sealed, err := s.keys.Seal(ctx)
 	if err != nil {
 		return false, err
 	}
-	written, err := s.setNX.SetIfNotExists(ctx, s.prefix+keycheck.Name, s.traits.form(sealed), store.WithExpiration(0), store.WithTags(nil))
+	written, err := s.can.setNX.SetIfNotExists(ctx, s.prefix+keycheck.Name, s.traits.form(sealed), store.WithExpiration(0), store.WithTags(nil))
 	if written {
 		s.keysMade.Store(true)
 		s.keysRenewed.Store(true)
@@ -212,7 +212,7 @@ func (s *Store) createKeyCheck(ctx context.Context) (bool, error) {
 
 // renewKeyCheck seals an entry that opens under the primary key of this process.
 func (s *Store) renewKeyCheck(ctx context.Context, old []byte) (bool, error) {
-	if s.swapper == nil {
+	if s.can.swapper == nil {
 		return false, nil
 	}
 	sealed, err := s.keys.Seal(ctx)
@@ -223,7 +223,7 @@ func (s *Store) renewKeyCheck(ctx context.Context, old []byte) (bool, error) {
 	if !outdated && (s.keysRenewed.Load() || !keycheck.FromEnvelope(old)) {
 		return false, nil
 	}
-	swapped, err := s.swapper.CompareAndSwap(ctx, s.prefix+keycheck.Name, old, 0, sealed, keepTTL)
+	swapped, err := s.can.swapper.CompareAndSwap(ctx, s.prefix+keycheck.Name, old, 0, sealed, keepTTL)
 	// After any other failure, and after another process has changed the entry, the next Check tries again.
 	if swapped || rediserr.Denied(err) {
 		s.keysRenewed.Store(true)

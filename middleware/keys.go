@@ -26,7 +26,7 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[string, error] {
 		switch {
 		case s.cfg.oneWay:
 			yield("", errOneWay)
-		case s.lister == nil:
+		case s.can.lister == nil:
 			yield("", s.unsupported("list its entries"))
 		case s.names != nil:
 			s.hiddenKeys(ctx, yield)
@@ -43,7 +43,7 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[string, error] {
 // storedKeys streams the stored names of the namespace's entries.
 func (s *Store) storedKeys(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		for name, err := range s.lister.Keys(ctx, s.prefix) {
+		for name, err := range s.can.lister.Keys(ctx, s.prefix) {
 			if err != nil {
 				yield("", s.backingError(err))
 				return

@@ -77,8 +77,8 @@ func (s *Store) triesNextKey(err error) bool {
 
 // getAt returns the value at one address.
 func (s *Store) getAt(ctx context.Context, a address, w wanted) (opened, time.Duration, error) {
-	if s.bytes != nil && s.bounded == nil && !w.ttl && s.policy() == RejectPlaintext { // the usual case, by the shortest way
-		raw, err := s.bytes.GetBytes(ctx, a.stored)
+	if s.can.bytes != nil && s.bounded == nil && !w.ttl && s.policy() == RejectPlaintext { // the usual case, by the shortest way
+		raw, err := s.can.bytes.GetBytes(ctx, a.stored)
 		if err != nil {
 			return opened{}, 0, s.backingError(err)
 		}
@@ -110,16 +110,16 @@ func (s *Store) getAt(ctx context.Context, a address, w wanted) (opened, time.Du
 // the store gives it. With a bound it reads bytes, and stops at the bound.
 func (s *Store) fetch(ctx context.Context, name string, withTTL bool) (v stored, err error) {
 	v.timed = withTTL
-	asBytes := s.bytes != nil && s.policy() == RejectPlaintext
+	asBytes := s.can.bytes != nil && s.policy() == RejectPlaintext
 	switch {
 	case s.bounded != nil && withTTL:
 		v.raw, v.ttl, err = s.bounded.GetBytesWithTTLMax(ctx, name, s.sealer.maxStored())
 	case s.bounded != nil:
 		v.raw, err = s.bounded.GetBytesMax(ctx, name, s.sealer.maxStored())
 	case asBytes && withTTL:
-		v.raw, v.ttl, err = s.bytes.GetBytesWithTTL(ctx, name)
+		v.raw, v.ttl, err = s.can.bytes.GetBytesWithTTL(ctx, name)
 	case asBytes:
-		v.raw, err = s.bytes.GetBytes(ctx, name)
+		v.raw, err = s.can.bytes.GetBytes(ctx, name)
 	case withTTL:
 		v.other, v.ttl, err = s.backing.GetWithTTL(ctx, name)
 		v.ttl = s.traits.ttl(v.ttl)
@@ -225,7 +225,7 @@ func (s *Store) sealInPlace(ctx context.Context, a address, v stored, t wire.Typ
 	sealed, err := s.sealer.sealBytes(ctx, nil, sc, s.binding(a, s.endOf(v.ttl), nil), t, v.raw)
 	if err == nil {
 		var swapped bool
-		swapped, err = s.swapper.CompareAndSwap(ctx, a.stored, v.raw, 0, sealed, keepTTL)
+		swapped, err = s.can.swapper.CompareAndSwap(ctx, a.stored, v.raw, 0, sealed, keepTTL)
 		if err == nil {
 			what = "changed"
 			if swapped {

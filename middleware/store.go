@@ -28,13 +28,8 @@ import (
 type Store struct {
 	origin  origin
 	backing store.StoreInterface
-	bytes   BytesStore                // backing, or nil
-	bounded BoundedReader             // backing, or nil: reads stop at the bound
-	swapper Swapper                   // backing, or nil
-	setNX   store.SetIfNotExistsStore // backing, or nil
-	lister  Enumerator                // backing, or nil
-	scoped  PrefixInvalidator         // backing, or nil
-	can     capabilities              // of backing, all of them
+	can     capabilities  // of backing
+	bounded BoundedReader // backing, or nil: reads stop at the bound
 	sealer  *Sealer
 
 	cfg           *config
@@ -122,12 +117,11 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 	}
 	s.can = capabilitiesOf(backing)
 	s.traits = traitsFor(backing, s.can)
-	s.bytes, s.swapper, s.setNX, s.lister, s.scoped = s.can.bytes, s.can.swapper, s.can.setNX, s.can.lister, s.can.scoped
 	if cfg.boundReads {
 		s.bounded = s.can.bounded
 	}
-	s.reusedBuffers = s.bytes == nil && acceptsReusedBuffers(backing)
-	if cfg.plaintext == SealOnRead && s.swapper == nil {
+	s.reusedBuffers = s.can.bytes == nil && acceptsReusedBuffers(backing)
+	if cfg.plaintext == SealOnRead && s.can.swapper == nil {
 		return nil, fmt.Errorf("WithPlaintext(SealOnRead): %w", s.unsupported("replace a value atomically"))
 	}
 	if cfg.namespace != "" {
@@ -269,8 +263,8 @@ func (s *Store) invalidate(ctx context.Context, options []store.InvalidateOption
 		}
 		options = append(options[:len(options):len(options)], func(o *store.InvalidateOptions) { o.Tags = tags })
 	}
-	if s.prefix != "" && s.scoped != nil {
-		return s.backingError(s.scoped.InvalidatePrefix(ctx, s.prefix, options...))
+	if s.prefix != "" && s.can.scoped != nil {
+		return s.backingError(s.can.scoped.InvalidatePrefix(ctx, s.prefix, options...))
 	}
 	return s.backingError(s.backing.Invalidate(ctx, options...))
 }
@@ -296,10 +290,10 @@ func (s *Store) clear(ctx context.Context) error {
 		return errClearWithoutNamespace
 	case s.prefix == "":
 		return s.backingError(s.backing.Clear(ctx))
-	case s.lister == nil:
+	case s.can.lister == nil:
 		return s.unsupported("clear one namespace and leave the rest")
 	default:
-		return s.backingError(s.lister.ClearPrefix(ctx, s.prefix))
+		return s.backingError(s.can.lister.ClearPrefix(ctx, s.prefix))
 	}
 }
 

@@ -59,32 +59,28 @@ func (s *Store) set(ctx context.Context, key, value any, options []store.Option)
 	if err != nil {
 		return err
 	}
-	if _, err = s.setAt(ctx, a, value, plan, false); err != nil {
+	if err = s.setAt(ctx, a, value, plan); err != nil {
 		return err
 	}
 	return s.removeOthers(ctx, a)
 }
 
-// setAt writes the entry at an address, and if onlyNew only if there is none.
-func (s *Store) setAt(ctx context.Context, a address, value any, plan writePlan, onlyNew bool) (bool, error) {
+// setAt writes the entry at an address.
+func (s *Store) setAt(ctx context.Context, a address, value any, plan writePlan) error {
 	if s.policy() == WritePlaintext {
-		return s.setPlaintext(ctx, a, value, plan, onlyNew)
+		form, err := s.writtenPlaintext(ctx, value)
+		if err != nil {
+			return err
+		}
+		return s.backingError(s.backing.Set(ctx, a.stored, form, plan.options...))
 	}
 	sc := newScratch()
 	defer sc.free()
-	if onlyNew {
-		sealed, err := s.seal(ctx, nil, sc, a, value, s.endOf(plan.ttl), plan.tags)
-		if err != nil {
-			return false, err
-		}
-		written, err := s.setNX.SetIfNotExists(ctx, a.stored, s.traits.form(sealed), plan.options...)
-		return written, s.backingError(err)
-	}
 	t, encoded, err := s.sealer.encode(&sc.word, value)
 	if err != nil {
-		return false, err
+		return err
 	}
-	return true, s.setEncoded(ctx, sc, a, t, encoded, plan)
+	return s.setEncoded(ctx, sc, a, t, encoded, plan)
 }
 
 // setEncoded writes an encoded value of type t at an address.
@@ -92,7 +88,7 @@ func (s *Store) setEncoded(ctx context.Context, sc *scratch, a address, t wire.T
 	// The buffer is used again where the backing store has finished with it when
 	// its method returns nil.
 	var dst []byte
-	reuse := s.bytes != nil || s.reusedBuffers
+	reuse := s.can.bytes != nil || s.reusedBuffers
 	if reuse {
 		dst, sc.reused = sc.out[:0], true
 	}
@@ -104,11 +100,11 @@ func (s *Store) setEncoded(ctx context.Context, sc *scratch, a address, t wire.T
 		sc.out = sealed
 	}
 	switch {
-	case s.bytes != nil:
+	case s.can.bytes != nil:
 		if s.can.ttlSetter != nil && plan.exact && len(plan.tags) == 0 {
 			err = s.can.ttlSetter.SetBytesWithTTL(ctx, a.stored, sealed, plan.ttl)
 		} else {
-			err = s.bytes.SetBytes(ctx, a.stored, sealed, plan.options...)
+			err = s.can.bytes.SetBytes(ctx, a.stored, sealed, plan.options...)
 		}
 		if err != nil {
 			sc.out = nil // the store may still read it
@@ -137,7 +133,7 @@ func (s *Store) removeOthers(ctx context.Context, a address) error {
 }
 
 func (s *Store) setIfNotExists(ctx context.Context, key, value any, options []store.Option) (bool, error) {
-	if s.setNX == nil {
+	if s.can.setNX == nil {
 		return false, s.unsupported("set a key only if it is absent")
 	}
 	a, err := s.address(key)
@@ -189,9 +185,13 @@ func (s *Store) createIfAbsent(ctx context.Context, a address, value any, plan w
 // PRF keys a Set of another process writes elsewhere. A look before the creation can
 // miss it. So createAt looks again, takes its entry back, and reports taken.
 func (s *Store) createAt(ctx context.Context, a address, value any, plan writePlan) (written, taken bool, err error) {
-	if s.prfKeys() == 1 || s.can.atomic == nil {
-		written, err = s.setAt(ctx, a, value, plan, true)
-		return written, false, err
+	if s.policy() == WritePlaintext {
+		form, err := s.writtenPlaintext(ctx, value)
+		if err != nil {
+			return false, false, err
+		}
+		written, err = s.can.setNX.SetIfNotExists(ctx, a.stored, form, plan.options...)
+		return written, false, s.backingError(err)
 	}
 	sc := newScratch()
 	defer sc.free()
@@ -199,9 +199,9 @@ func (s *Store) createAt(ctx context.Context, a address, value any, plan writePl
 	if err != nil {
 		return false, false, err
 	}
-	written, err = s.setNX.SetIfNotExists(ctx, a.stored, s.traits.form(sealed), plan.options...)
-	if err != nil || !written {
-		return false, false, s.backingError(err)
+	written, err = s.can.setNX.SetIfNotExists(ctx, a.stored, s.traits.form(sealed), plan.options...)
+	if err != nil || !written || s.prfKeys() == 1 || s.can.atomic == nil {
+		return written, false, s.backingError(err)
 	}
 	return s.lookAgain(ctx, a, sealed)
 }
@@ -294,7 +294,7 @@ func (s *Store) replaceRefused(ctx context.Context, a address, value any, plan w
 	switch {
 	case err != nil || taken || refused == nil:
 		return false, taken, err // without an entry, it has disappeared
-	case s.swapper == nil:
+	case s.can.swapper == nil:
 		return false, false, s.unsupported("replace an unreadable or expired value atomically")
 	case s.can.atomic != nil:
 		return s.createOver(ctx, *refused, value, plan)
@@ -349,22 +349,17 @@ func (s *Store) swap(ctx context.Context, a address, old []byte, value any, plan
 	if wire.IsSealed(old) {
 		tail = tailBytes
 	}
-	swapped, err := s.swapper.CompareAndSwap(ctx, a.stored, old, tail, replacement, plan.ttl)
+	swapped, err := s.can.swapper.CompareAndSwap(ctx, a.stored, old, tail, replacement, plan.ttl)
 	return swapped, s.backingError(err)
 }
 
-// setPlaintext writes a value as the backing store would without this package.
-func (s *Store) setPlaintext(ctx context.Context, a address, value any, plan writePlan, onlyNew bool) (bool, error) {
-	value, err := s.plaintextForm(value)
-	if err != nil {
-		return false, err
+// writtenPlaintext is plaintextForm for a value that is written, and counts it.
+func (s *Store) writtenPlaintext(ctx context.Context, value any) (any, error) {
+	form, err := s.plaintextForm(value)
+	if err == nil {
+		s.tel.plaintextValue(ctx, "written")
 	}
-	s.tel.plaintextValue(ctx, "written")
-	if onlyNew {
-		written, err := s.setNX.SetIfNotExists(ctx, a.stored, value, plan.options...)
-		return written, s.backingError(err)
-	}
-	return true, s.backingError(s.backing.Set(ctx, a.stored, value, plan.options...))
+	return form, err
 }
 
 // looksSealedError is an ErrUnsupportedFormat about a value that a caller wants to store. The text says what to do instead.
