@@ -6,12 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
 
 	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/internal/redistext"
 )
 
 // Update replaces the value under key by the result of change. For all other clients this is one
@@ -324,40 +324,24 @@ func (s *Store) createOver(ctx context.Context, e entry, value any, plan writePl
 // replacement returns the bytes of a value that is swapped in.
 func (s *Store) replacement(ctx context.Context, a address, value any, end time.Time, tags []string) ([]byte, error) {
 	if s.policy() == WritePlaintext {
-		text, err := s.plaintextText(value)
-		if err == nil {
-			s.tel.plaintextValue(ctx, "written")
-		}
-		return text, err
+		return s.plaintextText(ctx, value)
 	}
 	sc := newScratch()
 	defer sc.free()
 	return s.seal(ctx, nil, sc, a, value, end, tags)
 }
 
-// plaintextText is plaintextForm as go-redis would send it.
-func (s *Store) plaintextText(value any) ([]byte, error) {
-	form, err := s.plaintextForm(value)
+// plaintextText is writtenPlaintext as go-redis would send it.
+func (s *Store) plaintextText(ctx context.Context, value any) ([]byte, error) {
+	form, err := s.writtenPlaintext(ctx, value)
 	if err != nil {
 		return nil, err
 	}
-	switch v := form.(type) {
-	case []byte:
-		return v, nil
-	case string:
-		return []byte(v), nil
-	case bool:
-		if v {
-			return []byte("1"), nil
-		}
-		return []byte("0"), nil
-	case float32:
-		return strconv.AppendFloat(nil, float64(v), 'f', -1, 64), nil
-	case float64:
-		return strconv.AppendFloat(nil, v, 'f', -1, 64), nil
-	default:
-		return fmt.Append(nil, v), nil // an integer: plaintextForm returns nothing else
+	if b, ok := form.([]byte); ok {
+		return b, nil
 	}
+	text, _ := redistext.Of(form) // plaintextForm returns no other types
+	return []byte(text), nil
 }
 
 // randomPause returns a random time below most.

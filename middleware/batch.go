@@ -200,11 +200,10 @@ func (s *Store) addTo(ctx context.Context, a *arena, key string, value any, plan
 	}
 	out := a.scratch.out[:a.used()]
 	if s.policy() == WritePlaintext {
-		text, err := s.plaintextText(value)
+		text, err := s.plaintextText(ctx, value)
 		if err != nil {
 			return err
 		}
-		s.tel.plaintextValue(ctx, "written")
 		out = append(out, text...)
 	} else {
 		sealed, err := s.seal(ctx, out, a.scratch, at, value, s.endOf(plan.ttl), plan.tags)

@@ -304,14 +304,15 @@ func TestReplacingFollowsThePolicy(t *testing.T) {
 	require.NoError(t, sealed(t, m, a).Set(t.Context(), "other", "moved"))
 	moved := raw(t, m, "other")
 	options := []middleware.Option{middleware.WithMissOnOpenFailure(), middleware.WithPlaintext(middleware.WritePlaintext)}
-	for text, value := range map[string]any{"clear": "clear", "42": 42, "1.5": 1.5} {
-		require.NoError(t, m.SetBytes(t.Context(), "k", moved))
-		written, err := sealed(t, m, a, options...).SetIfNotExists(t.Context(), "k", value)
-		require.NoError(t, err)
-		require.True(t, written)
-		require.Equal(t, text, string(raw(t, m, "k")))
+	for name, backing := range map[string]store.StoreInterface{"AtomicStore": m, "Swapper": &swapperOnly{m}} {
+		for text, value := range map[string]any{"clear": "clear", "42": 42, "1.5": 1.5, "1": true} {
+			require.NoError(t, m.SetBytes(t.Context(), "k", moved))
+			written, err := sealed(t, backing, a, options...).SetIfNotExists(t.Context(), "k", value)
+			require.NoError(t, err, name)
+			require.True(t, written, name)
+			require.Equal(t, text, string(raw(t, m, "k")), name)
+		}
+		_, err := sealed(t, backing, a, options...).SetIfNotExists(t.Context(), "k", time.Second)
+		require.ErrorIs(t, err, middleware.ErrUnsupportedType, name)
 	}
-	require.NoError(t, m.SetBytes(t.Context(), "k", moved))
-	_, err := sealed(t, &swapperOnly{m}, a, options...).SetIfNotExists(t.Context(), "k", 42)
-	require.ErrorIs(t, err, middleware.ErrUnsupported, "a swap takes bytes")
 }

@@ -333,15 +333,7 @@ func (s *Store) swap(ctx context.Context, a address, old []byte, value any, plan
 		// Without the tags, Invalidate would never find the entry.
 		return false, s.unsupported("replace a value and set its tags in one step")
 	}
-	var replacement []byte
-	var err error
-	if s.policy() == WritePlaintext {
-		replacement, err = s.plaintextBytes(value)
-	} else {
-		sc := newScratch()
-		defer sc.free()
-		replacement, err = s.seal(ctx, nil, sc, a, value, s.endOf(plan.ttl), nil)
-	}
+	replacement, err := s.replacement(ctx, a, value, s.endOf(plan.ttl), nil)
 	if err != nil {
 		return false, err
 	}
@@ -403,21 +395,5 @@ func (s *Store) plaintextForm(value any) (any, error) {
 		return nil, &typeError{fmt.Sprintf("%T", value), fmt.Sprintf("the %s store does not support the type as plaintext", s.backing.GetType())}
 	default:
 		return value, nil
-	}
-}
-
-// plaintextBytes is plaintextForm for a swap, which takes bytes.
-func (s *Store) plaintextBytes(value any) ([]byte, error) {
-	form, err := s.plaintextForm(value)
-	if err != nil {
-		return nil, err
-	}
-	switch v := form.(type) {
-	case []byte:
-		return v, nil
-	case string:
-		return []byte(v), nil
-	default:
-		return nil, s.unsupported(fmt.Sprintf("swap in a plaintext %T", value))
 	}
 }

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"net"
 	"reflect"
-	"strconv"
 	"strings"
-	"time"
+
+	"github.com/sealcache/sealcache/internal/redistext"
 )
 
 // entryOf copies value into an entry (see prepare), in the form in which go-redis would send it.
@@ -45,7 +45,7 @@ func redisText(value any) (text string, ok bool, err error) {
 	if value == nil {
 		return "", true, nil
 	}
-	if text, ok := scalarText(value); ok {
+	if text, ok := redistext.Of(value); ok {
 		return text, true, nil
 	}
 	if p := reflect.ValueOf(value); p.Kind() == reflect.Pointer {
@@ -54,7 +54,7 @@ func redisText(value any) (text string, ok bool, err error) {
 			elem = p.Elem()
 		}
 		// A nil pointer is sent as the zero value of its type.
-		if text, ok := scalarText(elem.Interface()); ok {
+		if text, ok := redistext.Of(elem.Interface()); ok {
 			return strings.Clone(text), true, nil
 		}
 		if p.IsNil() {
@@ -69,47 +69,4 @@ func redisText(value any) (text string, ok bool, err error) {
 		return string(v), true, nil
 	}
 	return "", false, nil
-}
-
-func scalarText(value any) (string, bool) {
-	switch v := value.(type) {
-	case string:
-		return v, true
-	case int:
-		return strconv.Itoa(v), true
-	case int8:
-		return strconv.FormatInt(int64(v), 10), true
-	case int16:
-		return strconv.FormatInt(int64(v), 10), true
-	case int32:
-		return strconv.FormatInt(int64(v), 10), true
-	case int64:
-		return strconv.FormatInt(v, 10), true
-	case uint:
-		return strconv.FormatUint(uint64(v), 10), true
-	case uint8:
-		return strconv.FormatUint(uint64(v), 10), true
-	case uint16:
-		return strconv.FormatUint(uint64(v), 10), true
-	case uint32:
-		return strconv.FormatUint(uint64(v), 10), true
-	case uint64:
-		return strconv.FormatUint(v, 10), true
-	case uintptr:
-		return strconv.FormatUint(uint64(v), 10), true
-	case float32:
-		return strconv.FormatFloat(float64(v), 'f', -1, 64), true
-	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64), true
-	case bool:
-		if v {
-			return "1", true
-		}
-		return "0", true
-	case time.Time:
-		return v.Format(time.RFC3339Nano), true
-	case time.Duration:
-		return strconv.FormatInt(v.Nanoseconds(), 10), true
-	}
-	return "", false
 }
