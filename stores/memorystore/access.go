@@ -2,7 +2,6 @@ package memorystore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +9,8 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/maypok86/otter/v2"
+
+	"github.com/sealcache/sealcache/stores/internal/storeargs"
 )
 
 // Get returns the value of key, as a string or as a []byte that the caller owns (see [Store.Set]). If there is no
@@ -21,9 +22,9 @@ func (s *Store) Get(ctx context.Context, key any) (any, error) {
 
 // GetWithTTL is [Store.Get] with the time that the entry has left, 0 for no expiration.
 func (s *Store) GetWithTTL(ctx context.Context, key any) (any, time.Duration, error) {
-	name, err := keyName(key)
+	name, err := storeargs.Key(key)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, fmt.Errorf("memorystore: %w", err)
 	}
 	e, ttl, err := s.lookUp(ctx, name)
 	if err != nil {
@@ -157,9 +158,9 @@ func (s *Store) SetIfNotExists(ctx context.Context, key, value any, options ...s
 
 // Delete removes the entry of key. Deleting an absent entry is not an error.
 func (s *Store) Delete(ctx context.Context, key any) error {
-	name, err := keyName(key)
+	name, err := storeargs.Key(key)
 	if err != nil {
-		return err
+		return fmt.Errorf("memorystore: %w", err)
 	}
 	if err := s.usable(ctx); err != nil {
 		return err
@@ -171,16 +172,16 @@ func (s *Store) Delete(ctx context.Context, key any) error {
 // prepare checks a write and copies key, value and tags. A string may be a small part of a large one, such as a key cut out
 // of a request. Without the copy, the large one would stay in memory, and the budget would not count it.
 func (s *Store) prepare(ctx context.Context, key, value any, options []store.Option) (string, *entry, error) {
-	name, err := keyName(key)
+	name, err := storeargs.Key(key)
 	if err != nil {
-		return "", nil, err
+		return "", nil, fmt.Errorf("memorystore: %w", err)
 	}
 	if err := s.usable(ctx); err != nil {
 		return "", nil, err
 	}
 	o := s.defaults
-	if err := apply(&o, options); err != nil {
-		return "", nil, err
+	if err := storeargs.Apply(&o, options); err != nil {
+		return "", nil, fmt.Errorf("memorystore: %w", err)
 	}
 	e, err := s.newEntry(name, value, o.Expiration, o.Tags)
 	return strings.Clone(name), e, err
@@ -208,26 +209,7 @@ func (s *Store) newEntry(name string, value any, expiration time.Duration, tags 
 	return e, nil
 }
 
-// apply is gocache's store.ApplyOptions with an error for a nil option, on which that panics.
-func apply(o *store.Options, options []store.Option) error {
-	for _, opt := range options {
-		if opt == nil {
-			return errors.New("memorystore: a store option that the caller gave is nil")
-		}
-		opt(o)
-	}
-	return nil
-}
-
 // room returns how many bytes of tags from former writes e may take without becoming too large.
 func (s *Store) room(key string, e *entry) int64 {
 	return s.budget.bytes(s.budget.maximum) - e.weight(key)
-}
-
-func keyName(key any) (string, error) {
-	name, ok := key.(string)
-	if !ok {
-		return "", fmt.Errorf("memorystore: the cache key has the type %T and is not a string", key)
-	}
-	return name, nil
 }

@@ -2,12 +2,14 @@ package memorystore
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"iter"
 	"strings"
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/maypok86/otter/v2"
+
+	"github.com/sealcache/sealcache/stores/internal/storeargs"
 )
 
 // Invalidate removes the entries that have one of the tags. An entry that is written at the same time is either removed,
@@ -22,14 +24,11 @@ func (s *Store) InvalidatePrefix(ctx context.Context, prefix string, options ...
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
-	var o store.InvalidateOptions
-	for _, opt := range options {
-		if opt == nil {
-			return errors.New("memorystore: an invalidation option that the caller gave is nil")
-		}
-		opt(&o)
+	tags, err := storeargs.Tags(options)
+	if err != nil {
+		return fmt.Errorf("memorystore: %w", err)
 	}
-	for _, tag := range o.Tags {
+	for _, tag := range tags {
 		for _, key := range s.tags.keys(tag) {
 			if err := s.usable(ctx); err != nil {
 				return err

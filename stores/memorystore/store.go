@@ -14,6 +14,7 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/sealcache/sealcache/internal/options"
+	"github.com/sealcache/sealcache/stores/internal/storeargs"
 )
 
 const (
@@ -87,8 +88,8 @@ func New(opts ...Option) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{maxBytes: c.maxBytes, budget: newBudget(c.maxBytes)}
-	if err := apply(&s.defaults, c.defaults); err != nil {
-		return nil, err
+	if err := storeargs.Apply(&s.defaults, c.defaults); err != nil {
+		return nil, fmt.Errorf("memorystore: %w", err)
 	}
 	s.defaults.Tags = slices.Clone(s.defaults.Tags)
 	if _, err := lifetime(s.defaults.Expiration); err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sealcache/sealcache/internal/redistext"
+	"github.com/sealcache/sealcache/stores/internal/storeargs"
 )
 
 // entryOf copies value into an entry (see prepare), in the form in which go-redis would send it.
@@ -19,25 +20,14 @@ func entryOf(value any) (*entry, error) {
 		return &entry{data: strings.Clone(v), text: true}, nil
 	}
 	text, ok, err := redisText(value)
-	if err != nil {
-		return nil, &marshalError{kind: fmt.Sprintf("%T", value), cause: err}
+	if err == nil && !ok {
+		err = storeargs.Unsupported(value)
 	}
-	if !ok {
-		return nil, fmt.Errorf("memorystore: set: values of type %T are not supported (use []byte, string or a BinaryMarshaler)", value)
+	if err != nil {
+		return nil, fmt.Errorf("memorystore: set: %w", err)
 	}
 	return &entry{data: text, text: true}, nil
 }
-
-// marshalError is the error of a BinaryMarshaler. Its text is withheld, because it may quote the value.
-type marshalError struct {
-	kind  string
-	cause error
-}
-
-func (e *marshalError) Error() string {
-	return "memorystore: set: MarshalBinary of " + e.kind + " failed"
-}
-func (e *marshalError) Unwrap() error { return e.cause }
 
 // redisText formats a value as go-redis does (internal/proto/writer.go, WriteArg), for the same types and in the same order
 // of precedence.
@@ -63,7 +53,7 @@ func redisText(value any) (text string, ok bool, err error) {
 	}
 	switch v := value.(type) {
 	case encoding.BinaryMarshaler:
-		b, err := v.MarshalBinary()
+		b, err := storeargs.Marshal(v)
 		return string(b), err == nil, err
 	case net.IP:
 		return string(v), true, nil

@@ -57,13 +57,3 @@ func (e *opError) Unwrap() []error {
 	}
 	return []error{e.cause}
 }
-
-// marshalError is the error of a BinaryMarshaler. Its text is withheld, because it may quote the value.
-type marshalError struct {
-	kind  string
-	cause error
-}
-
-func (e *marshalError) Error() string { return "MarshalBinary of " + e.kind + " failed" }
-
-func (e *marshalError) Unwrap() error { return e.cause }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
+
+	"github.com/sealcache/sealcache/stores/internal/storeargs"
 )
 
 // defaultTagsTTL is how long gocache's Redis store keeps a tag's set.
@@ -20,33 +22,10 @@ type settings struct {
 	tagsTTL time.Duration // at least ttl, whole milliseconds, 0 for no expiry
 }
 
-// apply is gocache's store.ApplyOptions with an error for a nil option, on which that panics.
-func apply(o *store.Options, opts []store.Option) error {
-	for _, opt := range opts {
-		if opt == nil {
-			return errors.New("a store option that the caller gave is nil")
-		}
-		opt(o)
-	}
-	return nil
-}
-
-// tagsOf returns the tags of an invalidation.
-func tagsOf(opts []store.InvalidateOption) ([]string, error) {
-	var o store.InvalidateOptions
-	for _, opt := range opts {
-		if opt == nil {
-			return nil, errors.New("an invalidation option that the caller gave is nil")
-		}
-		opt(&o)
-	}
-	return o.Tags, nil
-}
-
 // settings applies the options of a call after the store's defaults.
 func (s *Store) settings(opts []store.Option) (settings, error) {
 	o := s.defaults
-	if err := apply(&o, opts); err != nil {
+	if err := storeargs.Apply(&o, opts); err != nil {
 		return settings{}, err
 	}
 	ttl, err := wholeMilliseconds(o.Expiration)
@@ -89,14 +68,6 @@ func wholeMilliseconds(d time.Duration) (time.Duration, error) {
 	return d, nil
 }
 
-func keyName(key any) (string, error) {
-	name, ok := key.(string)
-	if !ok {
-		return "", fmt.Errorf("the cache key has the type %T and is not a string", key)
-	}
-	return name, nil
-}
-
 // argument checks that go-redis can send a value before it writes a part of the command. The cases are those of its
 // proto.Writer.WriteArg, in the same order.
 func argument(value any) (any, error) {
@@ -108,14 +79,10 @@ func argument(value any) (any, error) {
 		time.Time, *time.Time, time.Duration, *time.Duration:
 		return value, nil
 	case encoding.BinaryMarshaler:
-		b, err := v.MarshalBinary()
-		if err != nil {
-			return nil, &marshalError{kind: fmt.Sprintf("%T", value), cause: err}
-		}
-		return b, nil
+		return storeargs.Marshal(v)
 	case net.IP:
 		return value, nil
 	default:
-		return nil, fmt.Errorf("values of type %T are not supported (use []byte, string or a BinaryMarshaler)", value)
+		return nil, storeargs.Unsupported(value)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/stores/internal/storeargs"
 )
 
 // unbounded is the limit of a read that takes any value.
@@ -24,7 +25,7 @@ const (
 
 // Get returns the value as []byte, which the caller owns, or store.NotFound.
 func (s *Store) Get(ctx context.Context, key any) (any, error) {
-	name, err := keyName(key)
+	name, err := storeargs.Key(key)
 	if err != nil {
 		return nil, failed(ctx, opGet, err)
 	}
@@ -39,7 +40,7 @@ func (s *Store) Get(ctx context.Context, key any) (any, error) {
 // the millisecond, and 0 if the entry does not expire. An absent entry is store.NotFound. Value and time are read at the
 // same moment, in one round trip.
 func (s *Store) GetWithTTL(ctx context.Context, key any) (any, time.Duration, error) {
-	name, err := keyName(key)
+	name, err := storeargs.Key(key)
 	if err != nil {
 		return nil, 0, failed(ctx, opGetWithTTL, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealcache/sealcache/internal/nilcheck"
+	"github.com/sealcache/sealcache/stores/internal/storeargs"
 )
 
 // Store is a gocache store over Redis. It is safe for concurrent use. Open and New return one.
@@ -114,7 +115,7 @@ func NewWithConfig(client redis.UniversalClient, cfg Config, opts ...store.Optio
 	} else if s.masters == nil {
 		return nil, fmt.Errorf("redisstore: new: client type %T is not supported (pass a *redis.Client or *redis.ClusterClient)", client)
 	}
-	if err := apply(&s.defaults, opts); err != nil {
+	if err := storeargs.Apply(&s.defaults, opts); err != nil {
 		return nil, fmt.Errorf("redisstore: new: default options: %w", err)
 	}
 	if _, err := s.settings(nil); err != nil {
@@ -211,7 +212,7 @@ func (s *Store) eachMaster(ctx context.Context, fn func(ctx context.Context, nod
 // tagged. Sets that never expire keep the names of deleted entries until their tag is invalidated: see PruneTags.
 func (s *Store) Set(ctx context.Context, key any, value any, opts ...store.Option) error {
 	const op = "set"
-	name, err := keyName(key)
+	name, err := storeargs.Key(key)
 	if err != nil {
 		return failed(ctx, op, err)
 	}
@@ -289,7 +290,7 @@ func (s *Store) noTagSet(ctx context.Context, key string) error {
 // In a Cluster, it writes the tags after the entry. If the process dies in between, the entry lacks its tags.
 func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, opts ...store.Option) (bool, error) {
 	const op = "set if not exists"
-	name, err := keyName(key)
+	name, err := storeargs.Key(key)
 	if err != nil {
 		return false, failed(ctx, op, err)
 	}
@@ -325,7 +326,7 @@ func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, opts ...
 
 // Delete removes an entry. Deleting an absent entry is not an error. Its memberships in tags stay, as in gocache's stores.
 func (s *Store) Delete(ctx context.Context, key any) error {
-	name, err := keyName(key)
+	name, err := storeargs.Key(key)
 	if err != nil {
 		return failed(ctx, "delete", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 
 	"github.com/sealcache/sealcache/internal/names"
+	"github.com/sealcache/sealcache/stores/internal/storeargs"
 )
 
 const tagPrefix = names.TagSets
@@ -144,7 +145,7 @@ func (s *Store) Invalidate(ctx context.Context, opts ...store.InvalidateOption) 
 // InvalidatePrefix is Invalidate for an application that keeps its entries under a prefix. It removes only members whose
 // names start with prefix. Other members only lose the tag, and no permission for them is needed.
 func (s *Store) InvalidatePrefix(ctx context.Context, prefix string, opts ...store.InvalidateOption) error {
-	tags, err := tagsOf(opts)
+	tags, err := storeargs.Tags(opts)
 	if err != nil {
 		return failed(ctx, "invalidate", err)
 	}
