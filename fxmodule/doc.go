@@ -9,8 +9,8 @@
 //	).Run()
 //
 // Each constructor that takes a store.StoreInterface of gocache (github.com/eko/gocache) gets the sealed cache. Here,
-// [Module] opens the store of the cache. If the application already provides a store.StoreInterface, use [Decorator]
-// instead. Decorator seals only a store of the type store.StoreInterface without an fx name: see the comment of Decorator.
+// [Module] opens the store of the cache. If the application already provides a store.StoreInterface, use [Decorator] instead
+// of Module. Decorator seals only a store of the type store.StoreInterface without an fx name: see the comment of Decorator.
 //
 // [Sessions] provides a store for HTTP sessions. For jobs on asynq, a job queue in Redis, add package fxjobs.
 //
@@ -41,9 +41,9 @@
 //
 // # Start and stop
 //
-// The function fx.New opens keys and stores. Config.KeyTimeout limits the time for this. When the application starts, each
-// cache is checked: it seals and opens a test value, and pings its store. If a check fails, the application does not start.
-// The error is a [CacheError], which contains the name of the cache. [Health] repeats the checks.
+// The function fx.New opens keys and stores. Config.KeyTimeout limits how long fx.New may take to open them. When the
+// application starts, each cache is checked: it seals and opens a test value, and pings its store. If a check fails, the
+// application does not start. The error is a [CacheError], which contains the name of the cache. [Health] repeats the checks.
 //
 // At stop, the parts of the application that use a cache stop first. Then the stores that this package opened are closed,
 // and then the keys. A store that the application provides is not closed.

@@ -12,9 +12,9 @@
 // Omit [Worker] in a process that only enqueues jobs. To serve a web page that shows the queues
 // and jobs, call [Monitor].
 //
-// Encryption keys are settings of a cache in fxmodule.Config. The keys of the cache with the name "default" seal the jobs,
-// unless Config.Jobs.KeysOf contains the name of another cache. This cache holds the settings of the keys. If an
-// application has jobs but uses no cache, configure a cache "default" with the Store memory://.
+// Config.Jobs has no settings for encryption keys. Jobs are sealed with the keys of one cache in fxmodule.Config: the cache
+// "default", or the one that Config.Jobs.KeysOf names. If an application has jobs but uses no cache, configure a cache
+// "default" with its keys and the Store memory://. It serves only to name the keys.
 //
 // # Redis
 //
