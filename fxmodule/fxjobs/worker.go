@@ -105,26 +105,18 @@ func serve(in serveInputs) {
 	})
 }
 
-// errStillRunning reports tasks that run after the application's time to stop. See fxmodule.Jobs.ShutdownTimeout for what
-// becomes of them.
-var errStillRunning = errors.New("fxjobs: the job server did not stop in time, so tasks may still run (raise fx.StopTimeout)")
-
 // stop stops the server. If the application's time to stop ends first, the tasks continue, and the connection stays open
-// for them. asynq panics if its client is closed before.
+// for them. asynq panics if its client is closed before. See fxmodule.Jobs.ShutdownTimeout for what becomes of the tasks.
 func stop(ctx context.Context, server *asynq.Server, c *connection) error {
 	stopped := make(chan struct{})
-	go func() {
+	err := early.Do(ctx, "fxjobs: the job server did not stop in time, so tasks may still run", func() error {
 		defer close(stopped)
 		server.Stop()
 		server.Shutdown()
-	}()
-	ctx, cancel := early.WithDeadline(ctx)
-	defer cancel()
-	select {
-	case <-stopped:
 		return nil
-	case <-ctx.Done():
+	})
+	if err != nil {
 		c.closeAfter(stopped)
-		return fmt.Errorf("%w: %w", errStillRunning, ctx.Err())
 	}
+	return err
 }
