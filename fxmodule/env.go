@@ -3,6 +3,7 @@ package fxmodule
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"regexp"
@@ -58,7 +59,7 @@ func readEnviron(environ []string) (c Config, others []string, errs []error) {
 		}
 	}
 	r := newEnvReader()
-	for _, name := range sortedNames(variables) {
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
 		known, err := r.read(name, variables[name])
 		if !known {
 			others = append(others, name)
@@ -214,18 +215,11 @@ func wrongValue(t reflect.Type) error {
 		return errors.New("the value must be true or false")
 	case reflect.Int, reflect.Uint64:
 		return errors.New("the value must be a whole number")
+	case reflect.String:
+		return errors.New("the value must be a string")
 	case reflect.Map:
 		return errors.New("the value is not a list of queues and weights such as critical=6,default=3")
 	default:
 		return errors.New("the value has the wrong form for this setting (docs/fx.md describes each setting)")
 	}
-}
-
-func sortedNames(m map[string]string) []string {
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }

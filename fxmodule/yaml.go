@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -100,7 +101,7 @@ func hideValues(err error) error {
 		case errors.Is(err, unknown):
 			return fmt.Errorf("plaintext: %w", unknown)
 		case errors.As(err, &instant):
-			return errors.New("plaintext_until: the value is not a time such as 2030-01-31T00:00:00Z")
+			return fmt.Errorf("plaintext_until: %w", wrongValue(reflect.TypeFor[time.Time]()))
 		}
 		return fmt.Errorf("%sthe YAML is not well formed", regexp.MustCompile(`line \d+: `).FindString(err.Error()))
 	}
@@ -123,13 +124,13 @@ func hideValue(text string) error {
 	if strings.HasPrefix(text[len(line):], "mapping key ") {
 		return fmt.Errorf("%sthe same name is used twice in a section", line)
 	}
-	expected := map[string]string{
-		"time.Duration": "the value is not a duration such as 90s or 24h", "time.Time": "the value is not a time such as 2030-01-31T00:00:00Z",
-		"bool": "the value must be true or false", "int": "the value must be a whole number", "uint64": "the value must be a whole number", "string": "the value must be a string",
+	for _, t := range []reflect.Type{
+		reflect.TypeFor[time.Duration](), reflect.TypeFor[time.Time](), reflect.TypeFor[bool](),
+		reflect.TypeFor[int](), reflect.TypeFor[uint64](), reflect.TypeFor[string](),
+	} {
+		if strings.HasSuffix(text, " "+t.String()) {
+			return fmt.Errorf("%s%w", line, wrongValue(t))
+		}
 	}
-	what, ok := expected[text[strings.LastIndex(text, " ")+1:]]
-	if !ok {
-		what = "the value is not a group of settings (name: value)"
-	}
-	return errors.New(line + what)
+	return errors.New(line + "the value is not a group of settings (name: value)")
 }
