@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sealcache/sealcache/internal/names"
 	"github.com/sealcache/sealcache/middleware"
@@ -110,6 +111,12 @@ func (c Config) namespaceProblems(required bool) []error {
 // checkName checks the names of caches and keysets.
 func checkName(s string) error { return names.Check("the name", s) }
 
+// checkSource checks the place of a keyset.
+func checkSource(s string) error {
+	_, err := keysetSource(s)
+	return err
+}
+
 func (c Cache) problems() []error {
 	var errs []error
 	if c.Namespace != "" {
@@ -191,17 +198,10 @@ func (c Cache) sealedProblems() []error {
 		errs = append(errs, errors.New("the cache has no encryption keys (set \"kek\", or set \"unsealed\" to true to store plaintext)"))
 	}
 	errs = append(errs, c.otherKEKProblems()...)
-	if c.Keyset != "" {
-		if _, err := keysetSource(c.Keyset); err != nil {
-			errs = append(errs, fmt.Errorf("keyset: %w", err))
-		}
-	} else if c.KeysetReload != 0 || c.KeysetName != "" {
+	errs = append(errs, wrongSetting("keyset", c.Keyset, checkSource)...)
+	errs = append(errs, wrongSetting("keyset_name", c.KeysetName, checkName)...)
+	if c.Keyset == "" && (c.KeysetReload != 0 || c.KeysetName != "") {
 		errs = append(errs, errors.New("\"keyset_reload\" and \"keyset_name\" have no effect without \"keyset\" (set \"keyset\")"))
-	}
-	if c.KeysetName != "" {
-		if err := checkName(c.KeysetName); err != nil {
-			errs = append(errs, fmt.Errorf("keyset_name: %w", err))
-		}
 	}
 	errs = append(errs, c.tenantProblems()...)
 	switch c.WrapContextState {
@@ -214,15 +214,32 @@ func (c Cache) sealedProblems() []error {
 		errs = append(errs, errors.New("wrap_context_state: the value must be \"prepare\", \"tolerate\" or \"require\""))
 	}
 	errs = append(errs, c.packingProblems()...)
-	switch {
-	case c.Plaintext < middleware.RejectPlaintext || c.Plaintext > middleware.WritePlaintext:
-		errs = append(errs, errors.New("plaintext: the value must be \"reject\", \"read\", \"seal-on-read\" or \"write\""))
-	case c.Plaintext == middleware.RejectPlaintext && !c.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("\"plaintext_until\" has no effect while \"plaintext\" is \"reject\" (set \"plaintext\" to another value)"))
-	case c.Plaintext == middleware.WritePlaintext && c.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("the value \"write\" of the setting \"plaintext\" needs an end time (set \"plaintext_until\")"))
+	if c.Plaintext < middleware.RejectPlaintext || c.Plaintext > middleware.WritePlaintext {
+		errs = append(errs, fmt.Errorf("plaintext: %w", wrongValue(reflect.TypeOf(c.Plaintext))))
 	}
-	return errs
+	return append(errs, untilProblems(c.Plaintext, c.PlaintextUntil)...)
+}
+
+// untilProblems checks the end time of a plaintext policy.
+func untilProblems(policy middleware.PlaintextPolicy, until time.Time) []error {
+	switch {
+	case policy == middleware.RejectPlaintext && !until.IsZero():
+		return []error{errors.New("\"plaintext_until\" has no effect while \"plaintext\" is \"reject\" (set \"plaintext\" to another value)")}
+	case policy == middleware.WritePlaintext && until.IsZero():
+		return []error{errors.New("the value \"write\" of the setting \"plaintext\" needs an end time (set \"plaintext_until\")")}
+	}
+	return nil
+}
+
+// wrongSetting returns the error of check with the name of the setting. A setting without a value is not checked.
+func wrongSetting(name, value string, check func(string) error) []error {
+	if value == "" {
+		return nil
+	}
+	if err := check(value); err != nil {
+		return []error{fmt.Errorf("%s: %w", name, err)}
+	}
+	return nil
 }
 
 // tenantProblems checks the cryptoperiod and the tenant.
@@ -239,9 +256,7 @@ func (c Cache) tenantProblems() []error {
 	case c.TenantKEKs == "":
 		errs = append(errs, errors.New("\"tenant\" is set, but \"tenant_keks\" is not (set \"tenant_keks\" to the URI of the tenants' keys)"))
 	default:
-		if err := names.CheckTenant(c.Tenant); err != nil {
-			errs = append(errs, fmt.Errorf("tenant: %w", err))
-		}
+		errs = append(errs, wrongSetting("tenant", c.Tenant, names.CheckTenant)...)
 	}
 	return errs
 }
@@ -250,25 +265,17 @@ func (c Cache) tenantProblems() []error {
 func (c Cache) packingProblems() []error {
 	var errs []error
 	for name, source := range map[string]string{"hidden_keys": c.HiddenKeys, "one_way_keys": c.OneWayKeys} {
-		if source == "" {
-			continue
-		}
-		if _, err := keysetSource(source); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
-		}
-		if c.Plaintext != middleware.RejectPlaintext {
+		errs = append(errs, wrongSetting(name, source, checkSource)...)
+		if source != "" && c.Plaintext != middleware.RejectPlaintext {
 			errs = append(errs, fmt.Errorf("%q works only if \"plaintext\" has the value \"reject\" (change \"plaintext\")", name))
 		}
 	}
+	errs = append(errs, wrongSetting("prf_keyset_name", c.PRFKeysetName, checkName)...)
 	switch {
 	case c.HiddenKeys != "" && c.OneWayKeys != "":
 		errs = append(errs, errors.New("\"hidden_keys\" and \"one_way_keys\" cannot be combined (remove one)"))
 	case c.PRFKeysetName != "" && c.HiddenKeys == "" && c.OneWayKeys == "":
 		errs = append(errs, errors.New("\"prf_keyset_name\" has no effect without \"hidden_keys\" or \"one_way_keys\" (set one of the two)"))
-	case c.PRFKeysetName != "":
-		if err := checkName(c.PRFKeysetName); err != nil {
-			errs = append(errs, fmt.Errorf("prf_keyset_name: %w", err))
-		}
 	}
 	if c.CompressFast && c.CompressMinBytes == 0 {
 		errs = append(errs, errors.New("\"compress_fast\" has no effect without \"compress_min_bytes\" (set \"compress_min_bytes\")"))
@@ -305,16 +312,9 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 	case cache.Unsealed:
 		errs = append(errs, fmt.Errorf("keys_of: cache %s is unsealed and has no encryption keys (name a sealed cache)", showName(j.keysOf())))
 	}
-	if j.PRFKeyset != "" {
-		if _, err := keysetSource(j.PRFKeyset); err != nil {
-			errs = append(errs, fmt.Errorf("prf_keyset: %w", err))
-		}
-		if j.PRFKeysetName != "" {
-			if err := checkName(j.PRFKeysetName); err != nil {
-				errs = append(errs, fmt.Errorf("prf_keyset_name: %w", err))
-			}
-		}
-	} else {
+	errs = append(errs, wrongSetting("prf_keyset", j.PRFKeyset, checkSource)...)
+	errs = append(errs, wrongSetting("prf_keyset_name", j.PRFKeysetName, checkName)...)
+	if j.PRFKeyset == "" {
 		if j.PRFKeysetName != "" {
 			errs = append(errs, errors.New("\"prf_keyset_name\" has no effect without \"prf_keyset\" (set \"prf_keyset\")"))
 		}
@@ -333,14 +333,10 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 			errs = append(errs, fmt.Errorf("queues: the weight of %s is %d (allowed: 1 to %d)", showName(name), w, maxWeight))
 		}
 	}
-	switch {
-	case j.Plaintext != jobs.RejectPlaintext && j.Plaintext != jobs.ReadPlaintext && j.Plaintext != jobs.WritePlaintext:
+	if j.Plaintext != jobs.RejectPlaintext && j.Plaintext != jobs.ReadPlaintext && j.Plaintext != jobs.WritePlaintext {
 		errs = append(errs, errors.New("plaintext: for jobs, the value must be \"reject\", \"read\" or \"write\""))
-	case j.Plaintext == jobs.RejectPlaintext && !j.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("\"plaintext_until\" has no effect while \"plaintext\" is \"reject\" (set \"plaintext\" to another value)"))
-	case j.Plaintext == jobs.WritePlaintext && j.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("the value \"write\" of the setting \"plaintext\" needs an end time (set \"plaintext_until\")"))
 	}
+	errs = append(errs, untilProblems(j.Plaintext, j.PlaintextUntil)...)
 	if j.Redis != "" && !strings.Contains(j.Redis, "://") {
 		errs = append(errs, errors.New("redis: the value is not a URL such as redis://localhost:6379/0"))
 	}
