@@ -36,7 +36,7 @@ func ConfigFromEnviron(environ []string) (Config, error) {
 	if err := errors.Join(errs...); err != nil {
 		return Config{}, fmt.Errorf("fxmodule: environment: %w", err)
 	}
-	if err := c.validate(withVariable); err != nil {
+	if err := c.validate(true); err != nil {
 		return Config{}, err
 	}
 	return c, nil

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -25,12 +24,10 @@ const (
 
 // Validate reports everything that is wrong with the Config, without opening anything. It refuses a Config that would leave
 // a cache unsealed without Unsealed. Its errors name caches and settings but no values.
-func (c Config) Validate() error {
-	return c.validate(func(_ string, err error) error { return err })
-}
+func (c Config) Validate() error { return c.validate(false) }
 
-// validate is Validate. remedied changes the text of an error about a setting whose environment variable has a prefix.
-func (c Config) validate(remedied func(prefix string, err error) error) error {
+// validate is Validate. If the Config is from the environment, the errors also name variables.
+func (c Config) validate(fromEnv bool) error {
 	var errs []error
 	if len(c.Caches) == 0 {
 		errs = append(errs, errors.New("the Config has no caches (add one named \"default\", or set SEALCACHE_STORE and SEALCACHE_KEK)"))
@@ -43,14 +40,14 @@ func (c Config) validate(remedied func(prefix string, err error) error) error {
 			errs = append(errs, fmt.Errorf("cache name: %w", err))
 			continue
 		}
-		for _, err := range c.Caches[name].problems() {
-			errs = append(errs, fmt.Errorf("cache %q: %w", name, remedied(cachePrefix(name), err)))
+		for _, err := range c.Caches[name].problems(newRemedy(fromEnv, cachePrefix(name))) {
+			errs = append(errs, fmt.Errorf("cache %q: %w", name, err))
 		}
 	}
 	errs = append(errs, c.namespaceProblems(len(c.Caches) > 1 || !reflect.ValueOf(c.Jobs).IsZero())...)
 	if !reflect.ValueOf(c.Jobs).IsZero() {
-		for _, err := range c.Jobs.problems(c.Caches) {
-			errs = append(errs, fmt.Errorf("jobs: %w", remedied(envPrefix+"JOBS_", err)))
+		for _, err := range c.Jobs.problems(c.Caches, newRemedy(fromEnv, envPrefix+"JOBS_")) {
+			errs = append(errs, fmt.Errorf("jobs: %w", err))
 		}
 	}
 	return configError(errs)
@@ -64,22 +61,20 @@ func cachePrefix(name string) string {
 	return envPrefix + "CACHES_" + strings.ToUpper(name) + "_"
 }
 
-// withVariable adds the environment variable to the remedy of an error, which is to set a setting: (set "kek" or SEALCACHE_KEK).
-func withVariable(prefix string, err error) error {
-	return remedyError{regexp.MustCompile(`\(set "[a-z_.]+"`).ReplaceAllStringFunc(err.Error(), func(remedy string) string {
-		setting := strings.Trim(strings.TrimPrefix(remedy, "(set "), `"`)
-		return remedy + " or " + prefix + strings.ToUpper(strings.ReplaceAll(setting, ".", "_"))
-	}), err}
-}
+// remedy returns the remedy of an error, which is to set a setting: set "kek".
+type remedy func(setting string) string
 
-// remedyError is an error with another text.
-type remedyError struct {
-	text string
-	err  error
+// newRemedy returns a remedy that also names the environment variable, if the Config is from the environment: set "kek" or
+// SEALCACHE_KEK.
+func newRemedy(fromEnv bool, prefix string) remedy {
+	return func(setting string) string {
+		text := fmt.Sprintf("set %q", setting)
+		if fromEnv {
+			text += " or " + prefix + strings.ToUpper(strings.ReplaceAll(setting, ".", "_"))
+		}
+		return text
+	}
 }
-
-func (e remedyError) Error() string { return e.text }
-func (e remedyError) Unwrap() error { return e.err }
 
 // ValidateJobs returns an error if jobs cannot be used next to the caches: each cache needs a namespace other than that of
 // asynq's own keys. Validate includes it if Jobs is set.
@@ -117,7 +112,7 @@ func checkSource(s string) error {
 	return err
 }
 
-func (c Cache) problems() []error {
+func (c Cache) problems(set remedy) []error {
 	var errs []error
 	if c.Namespace != "" {
 		if err := middleware.CheckNamespace(c.Namespace); err != nil {
@@ -127,7 +122,7 @@ func (c Cache) problems() []error {
 	if c.Unsealed {
 		errs = append(errs, c.unsealedProblems()...)
 	} else {
-		errs = append(errs, c.sealedProblems()...)
+		errs = append(errs, c.sealedProblems(set)...)
 	}
 	return append(errs, negatives(map[string]bool{
 		"ttl":                  c.TTL < 0,
@@ -189,44 +184,44 @@ func (c Cache) unsealedProblems() []error {
 	return []error{fmt.Errorf("the setting \"unsealed\" excludes the settings \"%s\" (remove \"unsealed\" or the others)", strings.Join(set, "\", \""))}
 }
 
-func (c Cache) sealedProblems() []error {
+func (c Cache) sealedProblems(set remedy) []error {
 	var errs []error
 	switch {
 	case c.KEK == "" && c.Keyset != "":
-		errs = append(errs, errors.New("\"keyset\" is set, but \"kek\" is not (set \"kek\" to the URI of the key that encrypts the keyset)"))
+		errs = append(errs, fmt.Errorf("\"keyset\" is set, but \"kek\" is not (%s to the URI of the key that encrypts the keyset)", set("kek")))
 	case c.KEK == "":
-		errs = append(errs, errors.New("the cache has no encryption keys (set \"kek\", or set \"unsealed\" to true to store plaintext)"))
+		errs = append(errs, fmt.Errorf("the cache has no encryption keys (%s, or set \"unsealed\" to true to store plaintext)", set("kek")))
 	}
-	errs = append(errs, c.otherKEKProblems()...)
+	errs = append(errs, c.otherKEKProblems(set)...)
 	errs = append(errs, wrongSetting("keyset", c.Keyset, checkSource)...)
 	errs = append(errs, wrongSetting("keyset_name", c.KeysetName, checkName)...)
 	if c.Keyset == "" && (c.KeysetReload != 0 || c.KeysetName != "") {
-		errs = append(errs, errors.New("\"keyset_reload\" and \"keyset_name\" have no effect without \"keyset\" (set \"keyset\")"))
+		errs = append(errs, fmt.Errorf("\"keyset_reload\" and \"keyset_name\" have no effect without \"keyset\" (%s)", set("keyset")))
 	}
-	errs = append(errs, c.tenantProblems()...)
+	errs = append(errs, c.tenantProblems(set)...)
 	switch c.WrapContextState {
 	case "":
 	case wrapContextPrepare, wrapContextTolerate, wrapContextRequire:
 		if len(c.WrapContext) == 0 {
-			errs = append(errs, errors.New("\"wrap_context_state\" has no effect without \"wrap_context\" (set \"wrap_context\")"))
+			errs = append(errs, fmt.Errorf("\"wrap_context_state\" has no effect without \"wrap_context\" (%s)", set("wrap_context")))
 		}
 	default:
 		errs = append(errs, errors.New("wrap_context_state: the value must be \"prepare\", \"tolerate\" or \"require\""))
 	}
-	errs = append(errs, c.packingProblems()...)
+	errs = append(errs, c.packingProblems(set)...)
 	if c.Plaintext < middleware.RejectPlaintext || c.Plaintext > middleware.WritePlaintext {
 		errs = append(errs, fmt.Errorf("plaintext: %w", wrongValue(reflect.TypeOf(c.Plaintext))))
 	}
-	return append(errs, untilProblems(c.Plaintext, c.PlaintextUntil)...)
+	return append(errs, untilProblems(c.Plaintext, c.PlaintextUntil, set)...)
 }
 
 // untilProblems checks the end time of a plaintext policy.
-func untilProblems(policy middleware.PlaintextPolicy, until time.Time) []error {
+func untilProblems(policy middleware.PlaintextPolicy, until time.Time, set remedy) []error {
 	switch {
 	case policy == middleware.RejectPlaintext && !until.IsZero():
-		return []error{errors.New("\"plaintext_until\" has no effect while \"plaintext\" is \"reject\" (set \"plaintext\" to another value)")}
+		return []error{fmt.Errorf("\"plaintext_until\" has no effect while \"plaintext\" is \"reject\" (%s to another value)", set("plaintext"))}
 	case policy == middleware.WritePlaintext && until.IsZero():
-		return []error{errors.New("the value \"write\" of the setting \"plaintext\" needs an end time (set \"plaintext_until\")")}
+		return []error{fmt.Errorf("the value \"write\" of the setting \"plaintext\" needs an end time (%s)", set("plaintext_until"))}
 	}
 	return nil
 }
@@ -243,10 +238,10 @@ func wrongSetting(name, value string, check func(string) error) []error {
 }
 
 // tenantProblems checks the cryptoperiod and the tenant.
-func (c Cache) tenantProblems() []error {
+func (c Cache) tenantProblems(set remedy) []error {
 	var errs []error
 	if c.Cryptoperiod != 0 && (c.Keyset == "" || strings.HasPrefix(c.Keyset, "env:")) {
-		errs = append(errs, errors.New("\"cryptoperiod\" needs a keyset in a file (set \"keyset\" to a file, or remove \"cryptoperiod\")"))
+		errs = append(errs, fmt.Errorf("\"cryptoperiod\" needs a keyset in a file (%s to a file, or remove \"cryptoperiod\")", set("keyset")))
 	}
 	if c.TenantKEKs != "" && !strings.Contains(c.TenantKEKs, tenantPlaceholder) {
 		errs = append(errs, errors.New("tenant_keks: the URI must contain \""+tenantPlaceholder+"\" in place of the tenant's id"))
@@ -254,7 +249,7 @@ func (c Cache) tenantProblems() []error {
 	switch {
 	case c.Tenant == "":
 	case c.TenantKEKs == "":
-		errs = append(errs, errors.New("\"tenant\" is set, but \"tenant_keks\" is not (set \"tenant_keks\" to the URI of the tenants' keys)"))
+		errs = append(errs, fmt.Errorf("\"tenant\" is set, but \"tenant_keks\" is not (%s to the URI of the tenants' keys)", set("tenant_keks")))
 	default:
 		errs = append(errs, wrongSetting("tenant", c.Tenant, names.CheckTenant)...)
 	}
@@ -262,7 +257,7 @@ func (c Cache) tenantProblems() []error {
 }
 
 // packingProblems checks hidden names and compression.
-func (c Cache) packingProblems() []error {
+func (c Cache) packingProblems(set remedy) []error {
 	var errs []error
 	for name, source := range map[string]string{"hidden_keys": c.HiddenKeys, "one_way_keys": c.OneWayKeys} {
 		errs = append(errs, wrongSetting(name, source, checkSource)...)
@@ -278,15 +273,15 @@ func (c Cache) packingProblems() []error {
 		errs = append(errs, errors.New("\"prf_keyset_name\" has no effect without \"hidden_keys\" or \"one_way_keys\" (set one of the two)"))
 	}
 	if c.CompressFast && c.CompressMinBytes == 0 {
-		errs = append(errs, errors.New("\"compress_fast\" has no effect without \"compress_min_bytes\" (set \"compress_min_bytes\")"))
+		errs = append(errs, fmt.Errorf("\"compress_fast\" has no effect without \"compress_min_bytes\" (%s)", set("compress_min_bytes")))
 	}
 	return errs
 }
 
-func (c Cache) otherKEKProblems() []error {
+func (c Cache) otherKEKProblems(set remedy) []error {
 	var errs []error
 	if len(c.OtherKEKs) > 0 && c.KEK == "" {
-		errs = append(errs, errors.New("\"other_keks\" is set, but \"kek\" is not (set \"kek\" to the URI of the key that wraps new data keys)"))
+		errs = append(errs, fmt.Errorf("\"other_keks\" is set, but \"kek\" is not (%s to the URI of the key that wraps new data keys)", set("kek")))
 	}
 	for i, uri := range c.OtherKEKs {
 		switch {
@@ -299,7 +294,7 @@ func (c Cache) otherKEKProblems() []error {
 	return errs
 }
 
-func (j Jobs) problems(caches map[string]Cache) []error {
+func (j Jobs) problems(caches map[string]Cache, set remedy) []error {
 	var errs []error
 	if j.Namespace != "" {
 		if err := middleware.CheckNamespace(j.Namespace); err != nil {
@@ -316,7 +311,7 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 	errs = append(errs, wrongSetting("prf_keyset_name", j.PRFKeysetName, checkName)...)
 	if j.PRFKeyset == "" {
 		if j.PRFKeysetName != "" {
-			errs = append(errs, errors.New("\"prf_keyset_name\" has no effect without \"prf_keyset\" (set \"prf_keyset\")"))
+			errs = append(errs, fmt.Errorf("\"prf_keyset_name\" has no effect without \"prf_keyset\" (%s)", set("prf_keyset")))
 		}
 		if j.HiddenTypes {
 			errs = append(errs, errors.New("\"hidden_types\" needs \"prf_keyset\" (\"sealcache keys create --type prf\" makes a PRF keyset)"))
@@ -336,7 +331,7 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 	if j.Plaintext != jobs.RejectPlaintext && j.Plaintext != jobs.ReadPlaintext && j.Plaintext != jobs.WritePlaintext {
 		errs = append(errs, errors.New("plaintext: for jobs, the value must be \"reject\", \"read\" or \"write\""))
 	}
-	errs = append(errs, untilProblems(j.Plaintext, j.PlaintextUntil)...)
+	errs = append(errs, untilProblems(j.Plaintext, j.PlaintextUntil, set)...)
 	if j.Redis != "" && !strings.Contains(j.Redis, "://") {
 		errs = append(errs, errors.New("redis: the value is not a URL such as redis://localhost:6379/0"))
 	}
