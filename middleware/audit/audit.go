@@ -42,7 +42,7 @@ type auditor struct {
 // scan holds the state of the scan of one database.
 type scan struct {
 	database int
-	walk     *rediswalk.Walk[*findings]
+	walk     *rediswalk.Walk[findings]
 }
 
 // Run counts the entries in Redis. It accepts a client of a single node, of Sentinel or of a Cluster, and does not
@@ -55,18 +55,9 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 		return nil, err
 	}
 	started := time.Now()
-	stop := make(chan struct{})
-	var background sync.WaitGroup
-	if a.Progress != nil {
-		background.Go(func() { a.keepProgress(started, stop) })
-	}
-	watching, done := context.WithCancel(ctx)
-	servers := a.servers // run may replace it
-	background.Go(func() { rediswalk.Guard{MaxLatency: a.MaxLatency}.Watch(watching, servers, a.throttle) })
+	end := rediswalk.Guard{MaxLatency: a.MaxLatency}.Start(ctx, a.servers, a.throttle, a.tuning.ProgressEvery, a.reporter(started))
 	err = a.run(ctx)
-	done()
-	close(stop)
-	background.Wait()
+	end()
 	if errors.Is(err, rediswalk.ErrUnsuitable) {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -163,22 +154,14 @@ func (a *auditor) examine(ctx context.Context) error {
 // scan examines the selected database.
 func (a *auditor) scan(ctx context.Context) error {
 	s := &scan{database: a.servers.Database()}
-	s.walk = &rediswalk.Walk[*findings]{
+	s.walk = &rediswalk.Walk[findings]{
 		Servers:  a.servers,
 		Pattern:  rediscmd.Pattern(a.pattern),
 		Tuning:   a.tuning,
 		Throttle: a.throttle,
 		Log:      a.Logger,
 		Work:     a.batch,
-		Merge: func(tally, f *findings) *findings {
-			if tally == nil {
-				tally = new(findings)
-			}
-			if f != nil {
-				tally.add(f, a.Samples)
-			}
-			return tally
-		},
+		Merge:    func(tally, f *findings) { tally.add(f, a.Samples) },
 	}
 	a.mu.Lock()
 	a.scans = append(a.scans, s)
@@ -212,9 +195,7 @@ func (a *auditor) report(started time.Time, complete bool) *Report {
 		r.Masters, r.Restarts = len(s.walk.Tracks), r.Restarts+s.walk.Restarts
 		for _, t := range s.walk.Tracks {
 			r.Unwatched = r.Unwatched || t.RunID == ""
-			if t.Tally != nil {
-				all.add(t.Tally, a.Samples)
-			}
+			all.add(&t.Tally, a.Samples)
 		}
 		s.walk.Mu.Unlock()
 	}

@@ -22,20 +22,20 @@ type Progress struct {
 	Final bool
 }
 
-func (a *auditor) keepProgress(started time.Time, stop <-chan struct{}) {
-	tick := time.NewTicker(a.tuning.ProgressEvery)
-	defer tick.Stop()
+// reporter returns a function that gives the present state to the caller. It is nil if the caller does not want any.
+func (a *auditor) reporter(started time.Time) func(final bool) {
+	if a.Progress == nil {
+		return nil
+	}
 	var pace rediswalk.Pace
-	report := func(final bool) {
+	return func(final bool) {
 		p := Progress{Final: final, Paused: a.throttle.Paused()}
 		a.mu.Lock()
 		for _, s := range a.scans {
 			s.walk.Mu.Lock()
 			for _, t := range s.walk.Tracks {
-				if f := t.Tally; f != nil {
-					p.Seen += f.seen
-					p.Plaintext += f.total.Plaintext.Values
-				}
+				p.Seen += t.Tally.seen
+				p.Plaintext += t.Tally.total.Plaintext.Values
 			}
 			p.Fraction += s.walk.Fraction() / float64(a.databases)
 			s.walk.Mu.Unlock()
@@ -44,14 +44,5 @@ func (a *auditor) keepProgress(started time.Time, stop <-chan struct{}) {
 		p.Elapsed = time.Since(started)
 		p.Rate, p.Remaining = pace.Update(p.Elapsed, p.Seen, p.Fraction)
 		a.Progress(p)
-	}
-	for {
-		report(false)
-		select {
-		case <-stop:
-			report(true)
-			return
-		case <-tick.C:
-		}
 	}
 }

@@ -48,7 +48,7 @@ type checkpoint struct {
 	// OldKeys is a value under Config.OldKeys, if they seal. Only the same keys open it.
 	OldKeys []byte `json:"old_keys,omitempty"`
 	// Positions are by the run id of each master. The counts of a master that has gone are not added.
-	Positions map[string]rediswalk.Position[*Counts] `json:"positions"`
+	Positions map[string]rediswalk.Position[Counts] `json:"positions"`
 	// Work holds the counts that remain correct when a master is scanned again. Rewritten is Counts.Written of discarded
 	// scans.
 	Work      Counts `json:"work"`

@@ -28,7 +28,7 @@ type migration struct {
 	throttle *rediswalk.Throttle
 	exclude  *rediswalk.Filter
 	sealed   wire.Type // of plaintext values
-	walk     *rediswalk.Walk[*Counts]
+	walk     *rediswalk.Walk[Counts]
 	present  *present
 
 	seals   *box.Box        // with Keys, for the target
@@ -97,28 +97,18 @@ func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (
 	case !c.inPlace():
 		work = m.moveBatch
 	}
-	m.walk = &rediswalk.Walk[*Counts]{
+	m.walk = &rediswalk.Walk[Counts]{
 		Servers:  m.servers,
 		Pattern:  rediscmd.Pattern(pattern),
 		Tuning:   m.tuning,
 		Throttle: m.throttle,
 		Log:      c.Logger,
 		Work:     work,
-		Merge: func(tally, c *Counts) *Counts {
-			if tally == nil {
-				tally = new(Counts)
-			}
-			if c != nil {
-				tally.add(c.state())
-				m.work.add(c.work())
-			}
-			return tally
+		Merge: func(tally, c *Counts) {
+			tally.add(c.state())
+			m.work.add(c.work())
 		},
-		Discard: func(tally *Counts) {
-			if tally != nil {
-				m.rewritten += tally.Written
-			}
-		},
+		Discard: func(tally *Counts) { m.rewritten += tally.Written },
 	}
 	return m, nil
 }

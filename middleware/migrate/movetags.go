@@ -137,21 +137,13 @@ func (m *migration) dropTags(ctx context.Context) error {
 // eachTagSet calls f for every tag set that may hold names of the space. At the end, count sets those counts of the run that
 // f has made. So a resumed run, which does all sets again, counts them once.
 func (m *migration) eachTagSet(ctx context.Context, f func(ctx context.Context, set, to string, c *Counts) error, count func(work, c *Counts)) error {
-	w := &rediswalk.Walk[*Counts]{
+	w := &rediswalk.Walk[Counts]{
 		Servers:  m.servers,
 		Pattern:  m.tagPattern(),
 		Tuning:   m.tuning,
 		Throttle: m.throttle,
 		Log:      m.Logger,
-		Merge: func(tally, c *Counts) *Counts {
-			if tally == nil {
-				tally = new(Counts)
-			}
-			if c != nil {
-				tally.add(c)
-			}
-			return tally
-		},
+		Merge:    func(tally, c *Counts) { tally.add(c) },
 		Work: func(ctx context.Context, names []string) (*Counts, error) {
 			c := new(Counts)
 			for _, set := range names {
@@ -174,9 +166,7 @@ func (m *migration) eachTagSet(ctx context.Context, f func(ctx context.Context, 
 	defer m.walk.Mu.Unlock()
 	var all Counts
 	for _, t := range w.Tracks {
-		if t.Tally != nil {
-			all.add(t.Tally)
-		}
+		all.add(&t.Tally)
 	}
 	count(&m.work, &all)
 	return err

@@ -190,25 +190,19 @@ func (p *planner) run(ctx context.Context) (*Inventory, error) {
 	if p.Control != nil {
 		p.Control.c.Attach(throttle)
 	}
-	w := &rediswalk.Walk[*planTally]{
+	w := &rediswalk.Walk[planTally]{
 		Servers: p.servers, Pattern: rediscmd.Pattern(p.From.stored()), Tuning: tuning, Log: p.Logger,
 		Throttle: throttle,
 		Work:     p.batch,
-		Merge: func(tally, t *planTally) *planTally {
-			if tally == nil {
-				tally = new(planTally)
-			}
-			tally.add(t, p.Largest)
-			return tally
-		},
+		Merge:    func(tally, t *planTally) { tally.add(t, p.Largest) },
 	}
-	end := p.startBackground(ctx, w)
+	end := rediswalk.Guard{MaxLatency: p.MaxLatency}.Start(ctx, p.servers, throttle, tuning.ProgressEvery, p.reporter(w))
 	err := w.Run(ctx, nil, "")
 	end()
 	all := new(planTally)
 	w.Mu.Lock()
 	for _, t := range w.Tracks {
-		all.add(t.Tally, p.Largest)
+		all.add(&t.Tally, p.Largest)
 	}
 	w.Mu.Unlock()
 	r := &all.Inventory
@@ -227,7 +221,7 @@ func (p *planner) run(ctx context.Context) (*Inventory, error) {
 // obstacles are what would stop a run.
 func (p *planner) obstacles(ctx context.Context, growth int64) (all []string, err error) {
 	p.config.DryRun = true
-	m := &migration{Config: p.config, servers: p.servers, walk: &rediswalk.Walk[*Counts]{Log: p.Logger}}
+	m := &migration{Config: p.config, servers: p.servers, walk: &rediswalk.Walk[Counts]{Log: p.Logger}}
 	if err := m.proveCommands(ctx); err != nil {
 		if !rediserr.IsReply(err) {
 			return nil, fmt.Errorf("migrate: %w", err)
@@ -406,9 +400,6 @@ func (t *planTally) group(prefix string) *PlanGroup {
 }
 
 func (t *planTally) add(o *planTally, largest int) {
-	if o == nil {
-		return
-	}
 	t.Seen += o.Seen
 	t.Excluded += o.Excluded
 	t.Reserved += o.Reserved

@@ -28,15 +28,11 @@ type Progress struct {
 func (m *migration) counts() Counts {
 	c := m.work.clone()
 	for _, t := range m.walk.Tracks {
-		if t.Tally != nil {
-			c.add(t.Tally)
-		}
+		c.add(&t.Tally)
 	}
 	if len(m.walk.Tracks) == 0 {
 		for _, p := range m.before.Positions { // the scan has not begun
-			if p.Tally != nil {
-				c.add(p.Tally)
-			}
+			c.add(&p.Tally)
 		}
 	}
 	// Entries that an earlier scan wrote count as AlreadyDone in a later scan.
@@ -45,21 +41,14 @@ func (m *migration) counts() Counts {
 	return c
 }
 
+// keepProgress calls Config.Progress until stop is closed.
 func (m *migration) keepProgress(stop <-chan struct{}) {
-	tick := time.NewTicker(m.tuning.ProgressEvery)
-	defer tick.Stop()
 	var pace rediswalk.Pace
-	for {
-		m.Progress(m.progress(&pace))
-		select {
-		case <-stop:
-			p := m.progress(&pace)
-			p.Final = true
-			m.Progress(p)
-			return
-		case <-tick.C:
-		}
-	}
+	rediswalk.KeepReporting(m.tuning.ProgressEvery, stop, func(final bool) {
+		p := m.progress(&pace)
+		p.Final = final
+		m.Progress(p)
+	})
 }
 
 func (m *migration) progress(pace *rediswalk.Pace) Progress {

@@ -22,7 +22,7 @@ func (m *migration) resume(old *checkpoint) {
 	m.work, m.rewritten = old.Work.clone(), old.Rewritten
 	m.exclude.Restore(old.Excluded)
 	for _, p := range old.Positions {
-		if p.Tally != nil && p.Tally.Opened > 0 {
+		if p.Tally.Opened > 0 {
 			m.opened.Store(true)
 		}
 	}
@@ -33,14 +33,11 @@ func (m *migration) snapshot() *checkpoint {
 	m.walk.Mu.Lock()
 	defer m.walk.Mu.Unlock()
 	c := m.before
-	c.Positions = make(map[string]rediswalk.Position[*Counts])
+	c.Positions = make(map[string]rediswalk.Position[Counts])
 	for _, t := range m.walk.Tracks {
 		if t.RunID != "" {
 			p := t.Position
-			if p.Tally != nil {
-				tally := p.Tally.clone()
-				p.Tally = &tally
-			}
+			p.Tally = p.Tally.clone()
 			c.Positions[t.RunID] = p
 		}
 	}

@@ -39,7 +39,7 @@ func TestNoSecondLookWithoutInfo(t *testing.T) {
 	rdb.AddHook(calls)
 	servers, err := rediswalk.New(rdb)
 	require.NoError(t, err)
-	m := &migration{servers: servers, walk: new(rediswalk.Walk[*Counts])}
+	m := &migration{servers: servers, walk: new(rediswalk.Walk[Counts])}
 	refused := fmt.Errorf("wrapped: %w", rediswalk.ErrInfoRefused)
 	require.Equal(t, refused, m.watched(t.Context(), func(context.Context) error { return refused }))
 	require.Equal(t, 1, calls.n)

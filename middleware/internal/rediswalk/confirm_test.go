@@ -22,8 +22,7 @@ func scanned(t *testing.T, rdb redis.UniversalClient, replicas int) (*Walk[int],
 	require.NoError(t, err)
 	w := &Walk[int]{
 		Servers: s, Pattern: "*", Log: slog.New(slog.DiscardHandler), Tuning: TuningOf(WithTuning(t.Context(), Tuning{ConfirmFor: time.Minute}), 0),
-		Work:  func(context.Context, []string) (int, error) { return 0, nil },
-		Merge: func(a, b int) int { return a + b },
+		Work: func(context.Context, []string) (*int, error) { return new(0), nil },
 	}
 	var before map[string]int
 	require.Eventually(t, func() bool {

@@ -55,13 +55,13 @@ func TestFailedBatchIsNotDone(t *testing.T) {
 		var calls atomic.Int64
 		w := &Walk[int]{
 			Servers: s, Pattern: "*", Log: slog.New(slog.DiscardHandler), Tuning: Tuning{BatchSize: 40, Workers: 1},
-			Work: func(context.Context, []string) (int, error) {
+			Work: func(context.Context, []string) (*int, error) {
 				if calls.Add(1) == int64(batch)+1 {
-					return 0, aead.ErrClosed
+					return nil, aead.ErrClosed
 				}
-				return 1, nil
+				return new(1), nil
 			},
-			Merge: func(tally, n int) int { return tally + n },
+			Merge: func(tally, n *int) { *tally += *n },
 		}
 		w.failed = func() {
 			select {
@@ -106,7 +106,7 @@ func TestOneNodeOfAClusterIsRefused(t *testing.T) {
 	w := func(s *Servers) error {
 		return (&Walk[int]{
 			Servers: s, Pattern: "*", Log: slog.New(slog.DiscardHandler), Tuning: TuningOf(t.Context(), 0),
-			Work: func(context.Context, []string) (int, error) { return 0, nil },
+			Work: func(context.Context, []string) (*int, error) { return new(0), nil },
 		}).Run(t.Context(), nil, "")
 	}
 	s, err := New(node)

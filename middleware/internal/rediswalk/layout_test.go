@@ -79,7 +79,7 @@ func TestSlotWithoutMaster(t *testing.T) {
 	scan := func(settleFor time.Duration) error {
 		w := &Walk[int]{
 			Servers: s, Pattern: "*", Tuning: Tuning{BatchSize: 100, Workers: 1}, Log: slog.New(slog.DiscardHandler), settleFor: settleFor,
-			Work: func(context.Context, []string) (int, error) { return 0, nil },
+			Work: func(context.Context, []string) (*int, error) { return new(0), nil },
 		}
 		return w.Run(ctx, nil, "")
 	}

@@ -1,6 +1,41 @@
 package rediswalk
 
-import "time"
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// KeepReporting calls report at once, then at each interval, and a last time when stop is closed.
+func KeepReporting(every time.Duration, stop <-chan struct{}, report func(final bool)) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		report(false)
+		select {
+		case <-stop:
+			report(true)
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Start watches the servers and, unless report is nil, keeps calling it, until end is called. See Watch and KeepReporting.
+func (g Guard) Start(ctx context.Context, s *Servers, t *Throttle, every time.Duration, report func(final bool)) (end func()) {
+	watching, done := context.WithCancel(ctx)
+	stop := make(chan struct{})
+	var background sync.WaitGroup
+	background.Go(func() { g.Watch(watching, s, t) })
+	if report != nil {
+		background.Go(func() { KeepReporting(every, stop, report) })
+	}
+	return func() {
+		done()
+		close(stop)
+		background.Wait()
+	}
+}
 
 // Pace smooths the rate and the remaining time of a scan. The zero value is ready for use.
 type Pace struct {

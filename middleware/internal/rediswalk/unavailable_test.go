@@ -60,8 +60,8 @@ func TestRefusedInfo(t *testing.T) {
 				n := 0
 				w := &Walk[int]{
 					Servers: s, Pattern: "*", Log: slog.New(slog.DiscardHandler), Tuning: TuningOf(ctx, 0),
-					Work:  func(_ context.Context, names []string) (int, error) { return len(names), nil },
-					Merge: func(tally, result int) int { n += result; return tally + result },
+					Work:  func(_ context.Context, names []string) (*int, error) { return new(len(names)), nil },
+					Merge: func(_, result *int) { n += *result },
 				}
 				err := w.Run(ctx, nil, "")
 				return n, w, err

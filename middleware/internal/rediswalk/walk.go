@@ -19,20 +19,20 @@ import (
 )
 
 // Walk scans the names of a database on every master and passes them in batches to workers. The result of a batch has
-// the type C. Results are committed in the order of the scan. All names before the cursor of a track are committed,
-// and none after it.
+// the type C, as has their sum, the tally of a master. Results are committed in the order of the scan. All names before the
+// cursor of a track are committed, and none after it.
 type Walk[C any] struct {
 	Servers  *Servers
 	Pattern  string
 	Throttle *Throttle // nil means no limit
 	Log      *slog.Logger
 	// Work handles a batch. It may be called again for the same names.
-	Work func(ctx context.Context, names []string) (C, error)
+	Work func(ctx context.Context, names []string) (*C, error)
 	// Merge adds the result of a batch to the tally of a master, which is the zero C at first. It is called in the order of
-	// the scan with Mu held.
-	Merge func(tally, result C) C
+	// the scan with Mu held. It may be nil.
+	Merge func(tally, result *C)
 	// Discard receives the tally of a master that is scanned again, with Mu held. It may be nil.
-	Discard func(tally C)
+	Discard func(tally *C)
 	Tuning  Tuning
 
 	Mu       sync.Mutex
@@ -66,7 +66,7 @@ type batch[C any] struct {
 	names    []string
 	next     uint64 // the cursor after it
 	finished bool
-	result   C
+	result   *C // nil if it has no names
 }
 
 const (
@@ -142,7 +142,7 @@ func (w *Walk[C]) begin(masters []master, digest string, resume map[string]Posit
 	w.Mu.Lock()
 	defer w.Mu.Unlock()
 	for _, t := range w.Tracks {
-		w.discard(t.Tally)
+		w.discard(&t.Tally)
 	}
 	w.Tracks, w.Since = nil, digest
 	unused := maps.Clone(resume)
@@ -155,11 +155,11 @@ func (w *Walk[C]) begin(masters []master, digest string, resume map[string]Posit
 		w.Tracks = append(w.Tracks, t)
 	}
 	for _, p := range unused {
-		w.discard(p.Tally)
+		w.discard(&p.Tally)
 	}
 }
 
-func (w *Walk[C]) discard(tally C) {
+func (w *Walk[C]) discard(tally *C) {
 	if w.Discard != nil {
 		w.Discard(tally)
 	}
@@ -306,7 +306,7 @@ func (w *Walk[C]) end(t *Track[C], now string) bool {
 		t.Done = true
 		return true
 	}
-	w.discard(t.Tally)
+	w.discard(&t.Tally)
 	t.RunID, t.Position = now, Position[C]{}
 	w.Restarts++
 	return false
@@ -400,8 +400,8 @@ func (w *Walk[C]) finish(b *batch[C]) {
 		first := t.pending[0]
 		t.pending[0] = nil
 		t.pending = t.pending[1:]
-		if w.Merge != nil {
-			t.Tally = w.Merge(t.Tally, first.result)
+		if w.Merge != nil && first.result != nil {
+			w.Merge(&t.Tally, first.result)
 		}
 		if first.next != 0 {
 			t.Cursor = first.next
