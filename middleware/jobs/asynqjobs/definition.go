@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/hibiken/asynq"
 
@@ -56,8 +57,8 @@ type storedOption struct {
 
 // newDefinition returns the definition of a job whose first tick comes after anchor.
 func newDefinition(name string, when Schedule, t *asynq.Task, opts []asynq.Option, anchor time.Time) (*definition, error) {
-	if name == "" {
-		return nil, errors.New("asynqjobs: periodic job: the name is empty")
+	if err := checkScheduleName(name); err != nil {
+		return nil, err
 	}
 	if t == nil || t.Type() == "" {
 		return nil, errors.New("asynqjobs: periodic job: the task is nil or has no type")
@@ -81,7 +82,43 @@ func newDefinition(name string, when Schedule, t *asynq.Task, opts []asynq.Optio
 		}
 		d.Options = append(d.Options, s)
 	}
+	if err := d.checkTexts(); err != nil {
+		return nil, err
+	}
 	return d, d.parse()
+}
+
+// checkScheduleName refuses names that no periodic job can have.
+func checkScheduleName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("asynqjobs: periodic job: the name is empty")
+	case !utf8.ValidString(name):
+		return errors.New("asynqjobs: periodic job: the name is not valid UTF-8")
+	default:
+		return nil
+	}
+}
+
+// checkTexts refuses texts that JSON cannot hold. encoding/json would store other texts in their place without an error.
+func (d *definition) checkTexts() error {
+	switch {
+	case !utf8.ValidString(d.Spec):
+		return errors.New("asynqjobs: periodic job: the schedule is not valid UTF-8")
+	case !utf8.ValidString(d.Type):
+		return errors.New("asynqjobs: periodic job: the type of the task is not valid UTF-8")
+	}
+	for name, value := range d.Headers {
+		if !utf8.ValidString(name) || !utf8.ValidString(value) {
+			return errors.New("asynqjobs: periodic job: a header of the task is not valid UTF-8 (encode it in base64)")
+		}
+	}
+	for _, o := range d.Options {
+		if !utf8.ValidString(o.Value) {
+			return errors.New("asynqjobs: periodic job: the name of the queue is not valid UTF-8")
+		}
+	}
+	return nil
 }
 
 // newCancellation returns the definition of a job that ended at the time now.

@@ -123,6 +123,8 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 // release restores the old definition, until a process of the new release calls ScheduleOnce again.
 // To avoid that, give the changed job another name, and cancel the old name after the rollout.
 //
+// The name, the type, the queue and the headers must be valid UTF-8. The payload may have any bytes.
+//
 // opts may be MaxRetry, Queue, Timeout and Retention. Each tick is one task with a separate
 // id. Redis keeps it for two minutes after it has run, or for as long as Retention says.
 // The handler finds name and time of the tick with TickOf.
@@ -338,8 +340,13 @@ func stored(entries []entry) int {
 // time, it returns an error, because one of them may have this name. It also reports true if what is
 // stored under the name cannot be read.
 //
+// A name that ScheduleOnce refuses is an error, because no schedule can have it.
+//
 // Redis keeps a sealed record of the cancellation, so that no process restores the schedule.
 func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
+	if err := checkScheduleName(name); err != nil {
+		return false, within("Cancel", err)
+	}
 	for range changeAttempts {
 		now, version, _, err := s.store.poll(ctx)
 		if err != nil {
