@@ -8,6 +8,7 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"time"
 
@@ -21,6 +22,9 @@ import (
 // DefaultMaxAge is how long a session lives if its Options have MaxAge 0, which makes
 // a cookie that ends with the browser.
 const DefaultMaxAge = 24 * time.Hour
+
+// maxMaxAge is the longest lifetime in seconds that a time.Duration holds: 292 years.
+const maxMaxAge = int64(math.MaxInt64 / time.Second)
 
 // tokenBytes is the length of a token before it is encoded.
 const tokenBytes = 32
@@ -38,12 +42,23 @@ type Option func(*Store) error
 
 // WithOptions sets the attributes of cookies. MaxAge in seconds is also the lifetime
 // of a session on the server: its absolute end. The default is path "/", 30 days,
-// HttpOnly, Secure and SameSite Lax.
+// HttpOnly, Secure and SameSite Lax. MaxAge is at most 9223372036.
 func WithOptions(o sessions.Options) Option {
 	return func(s *Store) error {
+		if err := checkMaxAge(&o); err != nil {
+			return fmt.Errorf("WithOptions: %w", err)
+		}
 		s.options = o
 		return nil
 	}
+}
+
+// checkMaxAge refuses a lifetime that no time.Duration holds. It would become another one, or a time in the past.
+func checkMaxAge(o *sessions.Options) error {
+	if int64(o.MaxAge) > maxMaxAge {
+		return fmt.Errorf("MaxAge is more than %d seconds (give seconds, and no time.Duration)", maxMaxAge)
+	}
+	return nil
 }
 
 // New returns a Store over sessions of package middleware/sessions.
@@ -111,6 +126,9 @@ func (c *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.S
 		session.ID = ""
 		http.SetCookie(w, sessions.NewCookie(session.Name(), "", session.Options))
 		return nil
+	}
+	if err := checkMaxAge(session.Options); err != nil {
+		return fmt.Errorf("gorillasessions: save: %w", err)
 	}
 	encoded, err := encode(session.Name(), session.Values)
 	if err != nil {

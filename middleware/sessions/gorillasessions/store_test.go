@@ -1,7 +1,9 @@
 package gorillasessions_test
 
 import (
+	"errors"
 	"io"
+	"math"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -46,6 +48,37 @@ func TestNew(t *testing.T) {
 	require.True(t, c.Options().Secure)
 	require.True(t, c.Options().HttpOnly)
 	require.Equal(t, http.SameSiteLaxMode, c.Options().SameSite)
+}
+
+// A lifetime that no time.Duration holds would become another one: nothing was stored, and Save reported success.
+func TestMaxAge(t *testing.T) {
+	t.Parallel()
+	c, s := open(t, redistest.Start(t))
+	const longest = int64(math.MaxInt64 / time.Second)
+	for _, age := range []int64{longest, longest + 1, 1 << 62, int64(30 * 24 * time.Hour)} {
+		if age > math.MaxInt {
+			continue // not possible where an int has 32 bits
+		}
+		_, errNew := gorillasessions.New(s, gorillasessions.WithOptions(sessions.Options{MaxAge: int(age)}))
+		r, w := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil), httptest.NewRecorder()
+		session := sessions.NewSession(c, "session")
+		session.Options, session.Values["user"] = &sessions.Options{MaxAge: int(age)}, "anne"
+		errSave := session.Save(r, w)
+		cookies := w.Result().Cookies()
+		if age > longest {
+			require.ErrorContains(t, errNew, "WithOptions: MaxAge is more than 9223372036 seconds")
+			require.ErrorContains(t, errSave, "gorillasessions: save: MaxAge is more than 9223372036 seconds")
+			require.Empty(t, cookies)
+			continue
+		}
+		require.NoError(t, errors.Join(errNew, errSave))
+		require.Len(t, cookies, 1)
+		next := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		next.AddCookie(cookies[0])
+		got, err := c.Get(next, "session")
+		require.NoError(t, err)
+		require.Equal(t, "anne", got.Values["user"])
+	}
 }
 
 func site(t *testing.T, c *gorillasessions.Store, s *sealed.Store) *httptest.Server {
