@@ -5,8 +5,8 @@
 // tells package aead to accept a plaintext keyset. Package insecurecleartextkeyset passes such a KEK to package aead.
 // aead.OpenKEK uses one internally, because the file of a file:// URI is a plaintext keyset.
 //
-// With any other KEK, package aead refuses a plaintext keyset. To find out whether a keyset that the KEK does not
-// decrypt is in plaintext, package aead calls Read. If Read succeeds, the error says so, and the result is discarded.
+// With any other KEK, package aead refuses a plaintext keyset. If a KEK cannot decrypt a keyset, package aead passes the
+// keyset to Read, to see whether it is in plaintext. If it is, package aead discards it, and returns an error that says so.
 package cleartext
 
 import (
