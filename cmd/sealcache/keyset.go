@@ -291,9 +291,9 @@ func (k *keysetFile) write(ctx context.Context, h *keyset.Handle, associatedData
 	recorder := &kekRecorder{AEADWithContext: k.to}
 	if err := h.WriteWithContext(ctx, w, recorder, associatedData); err != nil {
 		if recorder.err != nil {
-			return nil, fmt.Errorf("seal the keyset: %w", recorder.err)
+			return nil, fmt.Errorf("the keyset was not changed, because it cannot be sealed: %w", recorder.err)
 		}
-		return nil, errors.New("the keyset cannot be encoded (Tink's error is not shown, because it may quote key material)")
+		return nil, errors.New("the keyset was not changed: Tink cannot encode it (the cause is not shown: it may quote keys)")
 	}
 	return b.Bytes(), nil
 }
