@@ -229,7 +229,7 @@ func (e *Envelope) prove() error {
 	ad := []byte("sealcache self test")
 	sealed, err := sealing.sealTo(nil, probe, ad)
 	if err != nil {
-		return fmt.Errorf("aead: test of the new data key: the key cannot encrypt: %w", err)
+		return fmt.Errorf("aead: test of the new data key: the key cannot encrypt: %w", withoutPrefix(err))
 	}
 	if bytes.Contains(sealed, probe) {
 		return errors.New("aead: test of the new data key: the ciphertext contains the plaintext (choose another key template)")

@@ -260,7 +260,7 @@ func (e *Envelope) unwrap(ctx context.Context, release func(), header []byte) (*
 		err = errOtherTenant
 	} else if err != nil {
 		// The KEK did not refuse. A proxy may have answered in its place.
-		err = fmt.Errorf("%w: the KEK answered with bytes that are not a usable data key: %w", ErrKeyServiceUnavailable, err)
+		err = fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, err)
 	}
 	switch {
 	case err == nil:

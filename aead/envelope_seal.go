@@ -136,7 +136,7 @@ func (e *Envelope) newDataKey(ctx context.Context, epoch uint64) (*dataKey, erro
 	defer clear(serialized)
 	key, err := newDataKey(e.template.GetTypeUrl(), serialized, nil, true)
 	if err != nil {
-		return nil, fmt.Errorf("aead: WithDataKeyTemplate: %w", err)
+		return nil, errDataKeyTemplate
 	}
 	if key.prim.overhead == 0 {
 		key.prim.overhead = e.overhead
@@ -190,7 +190,7 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 	unwrapped, err := e.unwrap(ctx, releaser(e.wrapSlots), key.header)
 	switch {
 	case isRefusal(err):
-		return fmt.Errorf("the key-encryption key refuses to decrypt the data key that it has just encrypted: %w", err)
+		return fmt.Errorf("the key-encryption key refuses to decrypt the data key that it has just encrypted: %w", withoutPrefix(err))
 	case err == nil && !unwrapped.same(key):
 		return errors.New("a new data key is different after the key service encrypted and decrypted it (check the service)")
 	}
@@ -237,7 +237,7 @@ func wrapError(action string, err error) error {
 	if errors.Is(err, ErrKeyServiceUnavailable) {
 		return within("cannot "+action, err)
 	}
-	return fmt.Errorf("%w: cannot %s: %w", ErrKeyServiceUnavailable, action, err)
+	return unavailable("cannot "+action, err)
 }
 
 // kekChanged is called when the keyset that wraps the data keys was replaced. From then on, messages open only if the new

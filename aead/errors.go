@@ -23,9 +23,9 @@ var (
 	ErrUnknownKey = errors.New("aead: the ciphertext was sealed under a key that this process does not have or may not use")
 
 	// ErrKeyServiceUnavailable means that a data key could not be wrapped or unwrapped, although the key-encryption key did not
-	// refuse it. The cause may be an outage, a timeout, a missing permission, or an answer that is not a data key. The value
-	// may be sound. Try again later.
-	ErrKeyServiceUnavailable = errors.New("aead: the key service cannot be used")
+	// refuse it. The cause may be an outage, a timeout, a missing permission, a wrong setting, or an answer that is not a data
+	// key. The value may be sound. If the text names a setting or a file, correct it. Otherwise try again later.
+	ErrKeyServiceUnavailable = errors.New("aead: the key cannot be used")
 
 	// ErrTooManyDataKeys means that an unknown data key was turned away. Too many data keys wait for the key service, or too
 	// many were unwrapped under which no value opened. This is the sign of planted values. It is neither an outage nor a refusal:
@@ -127,8 +127,13 @@ func kekError(action string, err error) error {
 	case errors.Is(err, ErrKeyServiceUnavailable):
 		return within("cannot "+action, withoutRefusal(err))
 	default:
-		return fmt.Errorf("%w: cannot %s: %w", ErrKeyServiceUnavailable, action, withoutRefusal(err))
+		return unavailable("cannot "+action, withoutRefusal(err))
 	}
+}
+
+// unavailable makes an error ErrKeyServiceUnavailable, and puts an action before its text.
+func unavailable(action string, err error) error {
+	return fmt.Errorf("%w: %s: %w", ErrKeyServiceUnavailable, action, withoutPrefix(err))
 }
 
 // keysetError turns an error of the key-encryption key of a keyset into what callers see. If the KEK is a keyset, too, the text
@@ -136,19 +141,22 @@ func kekError(action string, err error) error {
 func keysetError(kek tink.AEADWithContext, err error) error {
 	var k *KeyError
 	if _, set := kek.(*KEKSet); !set && isRefusal(err) && errors.As(err, &k) {
-		return &shortError{"aead: cannot " + decryptKeyset + ": it is encrypted under " + k.keyIn("the keyset of the given KEK"), err}
+		return &shortError{"aead: cannot " + decryptKeyset + ": it is encrypted under KEK " + k.keyIn("the given KEK"), err}
 	}
 	return kekError(decryptKeyset, err)
 }
 
 // within puts an action before the text of an error, and the prefix of this package before both.
 func within(action string, err error) error {
-	return &shortError{"aead: " + action + ": " + withoutPrefix(err), err}
+	return fmt.Errorf("aead: %s: %w", action, withoutPrefix(err))
 }
 
-func withoutPrefix(err error) string { return strings.TrimPrefix(err.Error(), "aead: ") }
+// withoutPrefix removes the prefix of this package from the text of an error that becomes a part of another error.
+func withoutPrefix(err error) error {
+	return &shortError{strings.TrimPrefix(err.Error(), "aead: "), err}
+}
 
-// shortError is an error whose text has the prefix of this package only once.
+// shortError is an error with another text.
 type shortError struct {
 	text string
 	err  error

@@ -134,7 +134,7 @@ func answered(ctx context.Context, err error) error {
 // nor a refusal.
 type lateError struct{ err error }
 
-func (e *lateError) Error() string { return errNoAnswer.Error() + ": " + e.err.Error() }
+func (e *lateError) Error() string { return errNoAnswer.Error() + ": " + withoutPrefix(e.err).Error() }
 
 func (e *lateError) Is(target error) bool {
 	switch target {

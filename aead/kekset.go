@@ -292,7 +292,7 @@ func (q *kekSetQuestion) take(a kekSetAnswer) (out []byte, ok bool) {
 	default:
 		m.failures.Add(1)
 		m.paused.Store(s.clock.now() + int64(kekSetPause))
-		q.failed = append(q.failed, fmt.Errorf("the key-encryption key at position %d failed: %w", m.index, a.err))
+		q.failed = append(q.failed, fmt.Errorf("the key-encryption key at position %d failed: %w", m.index, withoutPrefix(a.err)))
 	}
 	return nil, false
 }
@@ -324,7 +324,10 @@ func (q *kekSetQuestion) failure(ctx context.Context) error {
 	// ErrUnauthentic means that no other key opens it, so it is worth more than the others' ErrUnknownKey.
 	definite := slices.DeleteFunc(slices.Clone(q.refused), func(err error) bool { return !errors.Is(err, ErrUnauthentic) })
 	if len(definite) == 0 {
-		definite = q.refused
+		definite = slices.Clone(q.refused)
+	}
+	for i, err := range definite {
+		definite[i] = withoutPrefix(err)
 	}
 	return fmt.Errorf("aead: KEKSet: all %d key-encryption keys refuse the ciphertext: %w", len(q.refused), errors.Join(definite...))
 }

@@ -76,7 +76,7 @@ func newKeysetHandle(t *tinkpb.KeyTemplate) (*keyset.Handle, error) {
 	if _, err := prf.NewPRFSet(handle); err == nil {
 		return handle, nil
 	}
-	return nil, fmt.Errorf("aead: the key template of type %s makes neither supported AEAD keys nor PRF keys (use another): %w", shortType(t.GetTypeUrl()), aeadErr)
+	return nil, fmt.Errorf("aead: the key template of type %s makes neither supported AEAD keys nor PRF keys (use another): %w", shortType(t.GetTypeUrl()), withoutPrefix(aeadErr))
 }
 
 // parseKeyset opens a serialized keyset. The errors of parsers are not passed on: they quote their input, which may be

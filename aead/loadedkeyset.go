@@ -80,7 +80,7 @@ func newLoadedKeyset(h *keyset.Handle, counters *messageCounters) (*loadedKeyset
 				if _, prfErr := prf.NewPRFSet(h); prfErr == nil {
 					return nil, errors.New("aead: the keyset holds PRF keys, which cannot seal (make AEAD keys with \"sealcache keys create\")")
 				}
-				return nil, fmt.Errorf("aead: key %d of type %s cannot be used: %w", k.id, shortType(info[i].GetTypeUrl()), err)
+				return nil, fmt.Errorf("aead: key %d of type %s cannot be used: %w", k.id, shortType(info[i].GetTypeUrl()), withoutPrefix(err))
 			}
 			k.counter = counters.of(k.id, entry.Key())
 		}
@@ -113,7 +113,7 @@ func (r *loadedKeyset) prove() error {
 	}
 	sealed, err := r.primary.prim.sealTo(bytes.Clone(r.primary.sealedPrefix()), probe, ad)
 	if err != nil {
-		return fmt.Errorf("aead: test of key %d in the keyset: the key cannot encrypt: %w", r.primary.id, err)
+		return fmt.Errorf("aead: test of key %d in the keyset: the key cannot encrypt: %w", r.primary.id, withoutPrefix(err))
 	}
 	if bytes.Contains(sealed, probe) {
 		return fmt.Errorf("aead: test of key %d in the keyset: the ciphertext contains the plaintext (do not use this key)", r.primary.id)

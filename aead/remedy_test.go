@@ -2,6 +2,8 @@ package aead_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,8 +12,10 @@ import (
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/prf"
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
+	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/aeadtest"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 )
 
@@ -66,7 +70,7 @@ func TestErrorsOfMistakenKeysNameTheRemedy(t *testing.T) {
 		"a sealed keyset as the KEK": {openKEK("file://" + keyset), "the keyset is encrypted"},
 		"a KEK as the sealed keyset": {openKeyring(aead.BytesSource(plaintext.Bytes()), kek), "sealcache keys create"},
 		"a KEK of another kind":      {openKeyring(aeadKeys, other), "another kind of key"},
-		"the KEK of another keyset":  {openKeyring(aeadKeys, newKeyring(t)), "which is not in the keyset of the given KEK (enabled keys: "},
+		"the KEK of another keyset":  {openKeyring(aeadKeys, newKeyring(t)), "which is not in the given KEK (enabled keys: "},
 		"a KEKSet of other keysets":  {openKeyring(aeadKeys, set), "cannot decrypt the keyset: KEKSet: all 2 key-encryption keys refuse"},
 		"an unset variable":          {openKEK(""), "the URI of the KEK is empty (is the environment variable set?)"},
 		"an unset path": {func() error {
@@ -89,8 +93,48 @@ func TestErrorsOfMistakenKeysNameTheRemedy(t *testing.T) {
 // An error of one function of this package in another has its prefix once.
 func TestErrorsHaveOnePrefix(t *testing.T) {
 	t.Parallel()
-	_, err := aead.OpenKEK(t.Context(), "file:///does/not/exist")
-	if err == nil || strings.Count(err.Error(), "aead: ") != 1 {
+	local := func() *failingUnwrap { return &failingUnwrap{KeyService: aeadtest.NewKeyService(t)} }
+	failing := func(err error) *failingUnwrap { return &failingUnwrap{aeadtest.NewKeyService(t), err} }
+	decrypt := func(a tink.AEADWithContext) error {
+		_, err := a.DecryptWithContext(t.Context(), garbage(1), nil)
+		return err
+	}
+	envelope := func(err error) error {
+		kek := local()
+		e := newEnvelope(t, kek)
+		kek.err = err
+		return decrypt(e)
+	}
+	outage := errors.New("aead: open: broken")
+	for name, f := range map[string]func() error{
+		"a file that does not exist": func() error { _, err := aead.OpenKEK(t.Context(), "file:///does/not/exist"); return err },
+		"a KEK fails":                func() error { return envelope(outage) },
+		"a KEK is unavailable":       func() error { return envelope(aead.ErrKeyServiceUnavailable) },
+		"a KEK fails at start":       func() error { _, err := aead.NewEnvelope(t.Context(), failing(outage)); return err },
+		"a KEK refuses at start":     func() error { _, err := aead.NewEnvelope(t.Context(), failing(aead.ErrUnknownKey)); return err },
+		"a member fails":             func() error { return decrypt(newKEKSet(t, failing(outage))) },
+		"all members refuse":         func() error { return decrypt(newKEKSet(t, newKeyring(t), newKeyring(t))) },
+		"a tenant's KEK fails": func() error {
+			e := newEnvelope(t, local(), aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) {
+				return nil, outage
+			}))
+			return decrypt(newTenant(t, e, "acme"))
+		},
+	} {
+		if err := f(); err == nil || strings.Count(err.Error(), "aead: ") != 1 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// An answer that is not a data key may come from a proxy, or be a data key of another type. The text fits both.
+func TestErrorOfAnUnusableAnswerNamesTheSetting(t *testing.T) {
+	t.Parallel()
+	kek := newKeyring(t)
+	sealed := seal(t, newEnvelope(t, kek), "message")
+	_, err := newEnvelope(t, kek, aead.WithDataKeyTemplate(tinkaead.ChaCha20Poly1305KeyTemplate())).DecryptWithContext(t.Context(), sealed, nil)
+	const want = "aead: the key cannot be used: the KEK did not return a data key of the expected type (set WithDataKeyTemplate as the writer did)"
+	if !errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrUnauthentic) || err.Error() != want {
 		t.Errorf("%v", err)
 	}
 }

@@ -36,7 +36,11 @@ var errOtherTenant = fmt.Errorf("%w: the data key of the ciphertext belongs to a
 
 // commitToDataKey returns the commitment to a data key and its tenant.
 func commitToDataKey(tenant string, serialized []byte) ([]byte, error) {
-	return hkdf.Key(sha256.New, serialized, nil, tenantCommitDomain+tenant, tenantCommitment)
+	commitment, err := hkdf.Key(sha256.New, serialized, nil, tenantCommitDomain+tenant, tenantCommitment)
+	if err != nil {
+		return nil, fmt.Errorf("this process cannot compute the commitment to the data key: %w", err)
+	}
+	return commitment, nil
 }
 
 // isTenantDataKey reports whether a KEK unwrapped the data key of some tenant.
@@ -76,7 +80,7 @@ type tenantKEK struct {
 func (k *tenantKEK) EncryptWithContext(ctx context.Context, serialized, associatedData []byte) (wrapped []byte, err error) {
 	commitment, err := commitToDataKey(k.id, serialized)
 	if err != nil {
-		return nil, fmt.Errorf("aead: compute the hash that binds the data key to its tenant: %w", err)
+		return nil, err
 	}
 	inner := make([]byte, 0, tenantKeyHeader+len(serialized))
 	inner = append(inner, tenantKeyVersion)
@@ -112,7 +116,7 @@ func (k *tenantKEK) decrypt(ctx context.Context, wrapped []byte, contexts [][]by
 		return nil, err
 	}
 	defer clear(inner)
-	if len(inner) <= tenantKeyHeader || inner[0] != tenantKeyVersion {
+	if !isTenantDataKey(k.typeURL, inner) {
 		if _, err := dataKeyPrimitive(k.typeURL, inner, false); err == nil {
 			return nil, errOtherTenant // the Envelope's own data key, or one of Tink's
 		}
@@ -121,13 +125,11 @@ func (k *tenantKEK) decrypt(ctx context.Context, wrapped []byte, contexts [][]by
 	serialized = append(serialized, inner[tenantKeyHeader:]...)
 	commitment, err := commitToDataKey(k.id, serialized)
 	if err != nil {
-		return nil, fmt.Errorf("aead: compute the hash that binds the data key to its tenant: %w", err)
+		clear(serialized)
+		return nil, err
 	}
 	if subtle.ConstantTimeCompare(commitment, inner[1:tenantKeyHeader]) != 1 {
 		clear(serialized)
-		if !isTenantDataKey(k.typeURL, inner) {
-			return nil, errNotDataKey // other bytes that begin with 0x01
-		}
 		return nil, errOtherTenant
 	}
 	return serialized, nil
@@ -163,7 +165,7 @@ func (k *tenantKEK) readAgain(ctx context.Context, kek tink.AEADWithContext) err
 		return nil
 	}
 	if err := file.readAgain(ctx); err != nil {
-		return fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, &shortError{"cannot read the file of the tenant's key-encryption key again: " + withoutPrefix(err), err})
+		return unavailable("cannot read the file of the tenant's key-encryption key again", err)
 	}
 	return nil
 }
@@ -232,7 +234,7 @@ func (k *tenantKEK) tryOpen(ctx context.Context) {
 	case err == nil:
 		err = k.tenants.keep(kek)
 	case !errors.Is(err, ErrUnknownTenant) && !errors.Is(err, ErrKeyServiceUnavailable):
-		err = fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, &shortError{"cannot open the tenant's key-encryption key: " + withoutPrefix(err), err})
+		err = unavailable("cannot open the tenant's key-encryption key", err)
 	}
 }
 

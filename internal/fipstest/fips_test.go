@@ -14,6 +14,7 @@ import (
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
+	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
@@ -79,6 +80,35 @@ func TestInFIPSOnlyMode(t *testing.T) {
 	require.Equal(t, "payload", string(opened))
 
 	requireNoXAES(t, ctx, kek)
+	requireUnusableAnswer(t, ctx, kek)
+}
+
+// shortAnswer is a KEK that answers with bytes which begin as the data key of a tenant does. The rest is shorter than the
+// least key of HKDF in this mode.
+type shortAnswer struct{ *aead.Keyring }
+
+func (shortAnswer) DecryptWithContext(context.Context, []byte, []byte) ([]byte, error) {
+	return append([]byte{1}, make([]byte, 33)...), nil
+}
+
+// requireUnusableAnswer checks that the error of an answer that is not a data key is the same as in the usual mode.
+func requireUnusableAnswer(t *testing.T, ctx context.Context, kek *aead.Keyring) {
+	t.Helper()
+	tenants := func(of tink.AEADWithContext) tink.AEADWithContext {
+		envelope, err := aead.NewEnvelope(ctx, kek, aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) {
+			return of, nil
+		}))
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = envelope.Close() })
+		tenant, err := envelope.Tenant("acme")
+		require.NoError(t, err)
+		return tenant
+	}
+	sealed, err := tenants(kek).EncryptWithContext(ctx, []byte("value"), nil)
+	require.NoError(t, err)
+	_, err = tenants(shortAnswer{kek}).DecryptWithContext(ctx, sealed, nil)
+	require.ErrorIs(t, err, aead.ErrKeyServiceUnavailable)
+	require.ErrorContains(t, err, "the KEK did not return a data key of the expected type")
 }
 
 // requireNoXAES checks that a template which the mode forbids is refused, and that the error gives this reason.

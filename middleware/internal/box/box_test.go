@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -114,6 +115,11 @@ func TestRefusedOrNotAsked(t *testing.T) {
 	require.False(t, box.Refused(nil))
 	require.False(t, box.Final(nil))
 	require.False(t, box.Unmarked(nil))
+	for _, outage := range []error{context.Canceled, errors.New("broken")} {
+		b := newBox(t, &service{AEAD: local(t), err: fmt.Errorf("aead: open: %w", outage)}, "")
+		_, err := b.Open(t.Context(), []byte("0123456789"), wire.HeaderSize, false)
+		require.Equal(t, 1, strings.Count(err.Error(), "aead: "), err)
+	}
 	var network net.Error
 	b := newBox(t, &service{AEAD: local(t), err: disconnected}, "")
 	_, err := b.Open(t.Context(), []byte("0123456789"), wire.HeaderSize, false)

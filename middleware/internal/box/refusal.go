@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/tink-crypto/tink-go/v2/keyset"
 
@@ -121,8 +122,11 @@ func explain(err error) error {
 type outageError struct{ cause error }
 
 func (e *outageError) Error() string {
-	return aead.ErrKeyServiceUnavailable.Error() + ": " + e.cause.Error()
+	return aead.ErrKeyServiceUnavailable.Error() + ": " + e.reason()
 }
+
+// reason is the text of the cause without the prefix of package aead, because the text of ErrKeyServiceUnavailable has it.
+func (e *outageError) reason() string { return strings.TrimPrefix(e.cause.Error(), "aead: ") }
 
 // Is makes the causes visible, except refusals.
 func (e *outageError) Is(target error) bool {
@@ -137,5 +141,5 @@ func (e *outageError) As(target any) bool { return errors.As(e.cause, target) }
 type unmarkedError struct{ outageError }
 
 func (e *unmarkedError) Error() string {
-	return aead.ErrKeyServiceUnavailable.Error() + ": the AEAD returned an error of unknown kind (wrap a local AEAD with aead.WithContext): " + e.cause.Error()
+	return aead.ErrKeyServiceUnavailable.Error() + ": the AEAD returned an error of unknown kind (wrap a local AEAD with aead.WithContext): " + e.reason()
 }
