@@ -23,6 +23,12 @@ const (
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('SET', KEYS[1], '', 'XX', 'KEEPTTL')
 return 1`
+	// probeCompareSource has the commands that compare a sealed value. Plaintext is compared with GET, which proveKeys has called.
+	probeCompareSource = `
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('STRLEN', KEYS[1])
+redis.call('GETRANGE', KEYS[1], -1, -1)
+return 1`
 	probeDropSource = `
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 return redis.call('UNLINK', KEYS[1])`
@@ -55,6 +61,12 @@ func (m *migration) proveCommands(ctx context.Context) error {
 	name := m.target().stored() + probeName
 	if err := m.prove(ctx, name, probeSource, "EVAL, EVALSHA or SET"); err != nil {
 		return err
+	}
+	renames := m.DeleteOld || m.HiddenKeys != nil
+	if m.Operation != Seal && m.To == nil || renames { // Seal renames sealed values, too
+		if err := m.prove(ctx, name, probeCompareSource, "STRLEN or GETRANGE"); err != nil {
+			return err
+		}
 	}
 	if m.DeleteOld || m.HiddenKeys != nil && len(m.HiddenKeys.PRFs) > 1 { // Reseal deletes names of older PRF keys
 		if err := m.prove(ctx, name, probeDropSource, "UNLINK"); err != nil {

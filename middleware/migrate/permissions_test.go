@@ -162,6 +162,60 @@ func TestDryRunTestsTheCommands(t *testing.T) {
 	require.Equal(t, before, stored(t, admin, "shop:expires"))
 }
 
+// A run ends when Redis refuses a command with which a script compares an entry. The entry has not changed.
+func TestRefusedComparison(t *testing.T) {
+	t.Parallel()
+	server := redistest.StartWith(t, redistest.Options{User: "mover", Password: "secret", Rules: "~* +@all"})
+	ctx, admin := t.Context(), server.Client(t)
+	a, prfKeys := sealtest.Envelope(t), newPRFKeys(t, 2)
+	config := func(o migrate.Operation, namespace string) migrate.Config {
+		return migrate.Config{Operation: o, From: migrate.Space{Namespace: namespace}, Keys: a, AllowUnproven: true}
+	}
+	hidden := middleware.WithHiddenKeys(prfKeys.set(t, 0))
+	rename := config(migrate.Reseal, "hidden")
+	rename.HiddenKeys = prfKeys.set(t, 1)
+	move := config(migrate.Seal, "sealed")
+	move.To, move.DeleteOld = &migrate.Space{Namespace: "new"}, true
+	require.NoError(t, admin.Set(ctx, "plain:k", "v", 0).Err())
+	require.NoError(t, migratetest.SealedStore(t, admin, a, "sealed").Set(ctx, "k", "v"))
+	require.NoError(t, migratetest.SealedStore(t, admin, a, "hidden", hidden).Set(ctx, "k", "v"))
+	for _, c := range []struct {
+		command, names string
+		config         migrate.Config
+	}{
+		{"get", "'get'", config(migrate.Seal, "plain")},
+		{"strlen", "Redis refuses STRLEN", config(migrate.Unseal, "sealed")},
+		{"strlen", "Redis refuses STRLEN", rename},
+		{"strlen", "Redis refuses STRLEN", move},
+	} {
+		space := c.config.From.Namespace
+		if c.config.To != nil {
+			space = c.config.To.Namespace
+		}
+		// A command may be refused after the run has tested it, so this user may call it only on the names of the tests.
+		probe := "(+" + c.command + " ~" + space + ":sealcache.*)"
+		as := func(selectors ...any) redis.UniversalClient {
+			rules := []any{"acl", "setuser", "restricted", "reset", "on", ">secret", "~*", "+@all", "-" + c.command}
+			require.NoError(t, admin.Do(ctx, append(rules, selectors...)...).Err())
+			o := *server.ClientOptions()
+			o.Username, o.Password = "restricted", "secret"
+			client := redis.NewClient(&o)
+			t.Cleanup(func() { _ = client.Close() })
+			return client
+		}
+		before := scanned(t, admin, "*")
+		for _, dry := range []bool{true, false} {
+			c.config.DryRun = dry
+			_, err := migrate.Run(ctx, as(), c.config)
+			require.ErrorContains(t, err, c.names, space)
+		}
+		r, err := migrate.Run(ctx, as(probe), c.config)
+		require.Regexp(t, "permissions|user executing the script", err, space)
+		require.Zero(t, r.KeptChanging, space)
+		require.Subset(t, scanned(t, admin, "*"), before, space) // a move may have written the copy
+	}
+}
+
 // The same in a Cluster. Without CLUSTER NODES nothing is done, since whether slots move is not known.
 func TestPermissionsInACluster(t *testing.T) {
 	t.Parallel()

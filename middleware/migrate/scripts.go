@@ -12,22 +12,32 @@ func newScripts() scripts {
 	}
 }
 
+// readOrTypeSource is a function that reads an entry. If the entry has another type, the function returns a table, which equals no
+// value. It calls a command that Redis refuses for another reason again, and so ends the script with that error.
+const readOrTypeSource = `
+local function readOrType(command, key)
+	local reply = redis.pcall(command, key)
+	if type(reply) == 'table' and not string.find(reply.err, 'WRONGTYPE', 1, true) then return redis.call(command, key) end
+	return reply
+end
+`
+
 // swapSource writes entries that have not changed since they were read. KEYS: entries. ARGV has four for each. The
 // first is the value that was read, or its end. The second is its length, or -1 if it is the whole value. The third
 // is the new value. The fourth is when it has to expire at the latest, in Unix milliseconds, or 0. It returns for
 // each 1 if it was written, 0 if it has changed, -1 if it does not exist. An entry keeps its expiry unless that is
 // too late. The expiry comes first: if a command is refused, the new value must not be there without it.
-const swapSource = `
+const swapSource = readOrTypeSource + `
 local result = {}
 for i = 1, #KEYS do
 	local key, old, size, last = KEYS[i], ARGV[4*i-3], tonumber(ARGV[4*i-2]), tonumber(ARGV[4*i])
 	local same = false
 	result[i] = 0
 	if size < 0 then
-		local now = redis.pcall('GET', key)
+		local now = readOrType('GET', key)
 		if now == false then result[i] = -1 else same = now == old end
 	else
-		local now = redis.pcall('STRLEN', key)
+		local now = readOrType('STRLEN', key)
 		if now == 0 and redis.call('EXISTS', key) == 0 then result[i] = -1
 		else same = now == size and redis.call('GETRANGE', key, -#old, -1) == old end
 	end
@@ -58,12 +68,12 @@ const dropSource = unlessChanged + `
 return redis.call('UNLINK', KEYS[1])`
 
 // unlessChanged returns from a script unless the entry is as it was read. ARGV[3] may be missing.
-const unlessChanged = `
+const unlessChanged = readOrTypeSource + `
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 local old, size = ARGV[1], tonumber(ARGV[2])
 if size < 0 then
-	if redis.pcall('GET', KEYS[1]) ~= old then return 0 end
-elseif redis.pcall('STRLEN', KEYS[1]) ~= size or redis.call('GETRANGE', KEYS[1], -#old, -1) ~= old then
+	if readOrType('GET', KEYS[1]) ~= old then return 0 end
+elseif readOrType('STRLEN', KEYS[1]) ~= size or redis.call('GETRANGE', KEYS[1], -#old, -1) ~= old then
 	return 0
 end
 if ARGV[3] and redis.call('PEXPIRETIME', KEYS[1]) ~= tonumber(ARGV[3]) then return 0 end`
