@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -88,5 +89,26 @@ func TestTTLsOverRedis(t *testing.T) {
 		} else {
 			require.InDelta(t, ttl, left, float64(patience))
 		}
+	}
+}
+
+// An application changes an entry that another program gave an expiry of more than 292 years. A Duration cannot hold it.
+func TestSealedEndOfMoreThan292Years(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	ctx, admin := t.Context(), server.Client(t)
+	s := sealed(t, overRedis(t, server), envelope(t), middleware.WithNamespace("ttl"), middleware.WithAuthenticatedExpiry())
+	const longest = math.MaxInt64 / int64(time.Millisecond)
+	for _, pttl := range []int64{longest + 1e6, 2*longest + 60_000, 1 << 50} {
+		require.NoError(t, s.Set(ctx, "n", int64(1)))
+		require.NoError(t, admin.Do(ctx, "pexpire", "ttl:n", pttl).Err())
+		n, err := s.Increment(ctx, "n", 1)
+		require.NoError(t, err)
+		require.EqualValues(t, 2, n)
+		require.NoError(t, s.Update(ctx, "n", func(any, bool) (any, error) { return int64(3), nil }))
+		v, left, err := s.GetWithTTL(ctx, "n")
+		require.NoError(t, err, pttl)
+		require.EqualValues(t, 3, v)
+		require.Greater(t, left, 292*365*24*time.Hour, pttl)
 	}
 }

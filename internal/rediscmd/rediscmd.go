@@ -3,6 +3,7 @@
 //   - [Pattern] builds the pattern of a SCAN command.
 //   - [ClusterMode] reads from a reply of INFO whether the server is a node of a Redis Cluster.
 //   - [CheckType] checks the name of a Redis type, such as hash.
+//   - [TimeLeft] converts the answer of PTTL.
 //   - [Script] makes the commands that call a Lua script.
 //   - [Exec] sends a pipeline, and [Once] marks a command that must not be sent twice.
 package rediscmd

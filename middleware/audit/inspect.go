@@ -13,6 +13,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
@@ -31,7 +32,7 @@ var ErrExpired = errors.New("audit: the value has expired (the expiry time is se
 type Entry struct {
 	// Type is the type in Redis. A cache writes "string" only.
 	Type string `json:"type"`
-	// TTL is how long the entry still lives, 0 for no expiry.
+	// TTL is how long the entry still lives, at most 292 years, and 0 for no expiry.
 	TTL time.Duration `json:"-"` // ttl_seconds in JSON
 	// Bytes is the size of a string.
 	Bytes int64 `json:"bytes"`
@@ -108,16 +109,14 @@ func readError(s *rediswalk.Servers, err error) error {
 }
 
 func ttl(ctx context.Context, s *rediswalk.Servers, name string) (time.Duration, error) {
-	d, err := s.Client.PTTL(ctx, name).Result()
+	left, err := s.Client.Do(ctx, "pttl", name).Int64()
 	switch {
 	case err != nil:
 		return 0, readError(s, err)
-	case d == -2:
+	case left == -2:
 		return 0, ErrNoEntry
-	case d < 0:
-		return 0, nil
 	default:
-		return max(d, time.Millisecond), nil
+		return rediscmd.TimeLeft(left), nil
 	}
 }
 

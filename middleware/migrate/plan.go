@@ -257,11 +257,11 @@ func (p *planner) batch(ctx context.Context, names []string) (*planTally, error)
 		}
 	}
 	starts, sizes := make([]*redis.StringCmd, len(keys)), make([]*redis.IntCmd, len(keys))
-	encodings, ttls := make([]*redis.StringCmd, len(keys)), make([]*redis.DurationCmd, len(keys))
+	encodings, ttls := make([]*redis.StringCmd, len(keys)), make([]*redis.Cmd, len(keys))
 	err := p.servers.Pipelined(ctx, func(pipe redis.Pipeliner) {
 		for i, name := range keys {
 			starts[i], sizes[i] = pipe.GetRange(ctx, name, 0, planWindow-1), pipe.StrLen(ctx, name)
-			encodings[i], ttls[i] = pipe.ObjectEncoding(ctx, name), pipe.PTTL(ctx, name)
+			encodings[i], ttls[i] = pipe.ObjectEncoding(ctx, name), pipe.Do(ctx, "pttl", name)
 		}
 	})
 	if err != nil {
@@ -270,6 +270,7 @@ func (p *planner) batch(ctx context.Context, names []string) (*planTally, error)
 	var others []string
 	for i, name := range keys {
 		start, err := starts[i].Bytes()
+		left, noTTL := ttls[i].Int64()
 		switch {
 		case rediserr.Code(err) == "WRONGTYPE":
 			others = append(others, name)
@@ -277,11 +278,11 @@ func (p *planner) batch(ctx context.Context, names []string) (*planTally, error)
 			return nil, rediserr.Wrap(err)
 		case sizes[i].Err() != nil && rediserr.Code(sizes[i].Err()) != "WRONGTYPE":
 			return nil, rediserr.Wrap(sizes[i].Err())
-		case ttls[i].Err() != nil:
-			return nil, rediserr.Wrap(ttls[i].Err())
+		case noTTL != nil:
+			return nil, rediserr.Wrap(noTTL)
 		case rediserr.IsReply(encodings[i].Err()) && !rediserr.Unavailable(encodings[i].Err()):
 			return nil, rediserr.Wrap(encodings[i].Err())
-		case ttls[i].Val() == -2: // it is gone
+		case left == -2: // it is gone
 		default:
 			t.blind = t.blind || rediserr.IsReply(encodings[i].Err())
 			if cachevalue.LooksHyperLogLog(start) && sizes[i].Val() <= cachevalue.MaxHyperLogLog { // only the whole value decides
@@ -293,7 +294,7 @@ func (p *planner) batch(ctx context.Context, names []string) (*planTally, error)
 					continue
 				}
 			}
-			p.value(t, name, start, sizes[i].Val(), encodings[i].Val(), ttls[i].Val() < 0)
+			p.value(t, name, start, sizes[i].Val(), encodings[i].Val(), left < 0)
 		}
 	}
 	kinds, err := p.servers.Kinds(ctx, others)

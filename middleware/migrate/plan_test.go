@@ -33,7 +33,7 @@ func TestPlan(t *testing.T) {
 		require.NoError(t, rdb.HSet(ctx, fmt.Sprint("shop:hash:", i), "f", "v").Err())
 		require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.Keyring(t), "shop").Set(ctx, fmt.Sprint("sealed:", i), "v"))
 	}
-	require.NoError(t, rdb.Set(ctx, "shop:text:large", strings.Repeat("text ", 1000), 0).Err())
+	require.NoError(t, rdb.Do(ctx, "set", "shop:text:large", strings.Repeat("text ", 1000), "px", math.MaxInt64/1_000_000+int64(1e9)).Err())
 	config := migrate.PlanConfig{From: migrate.Space{Namespace: "shop"}, Exclude: []string{"skip:", "none:"}, Largest: 1, LeaveNumbers: true}
 	r, err := migrate.Plan(ctx, rdb, config)
 	require.NoError(t, err)
@@ -54,6 +54,9 @@ func TestPlan(t *testing.T) {
 		if g.Prefix == "hash:" {
 			require.EqualValues(t, 20, g.Types["hash"])
 			continue
+		}
+		if g.Prefix == "text:" {
+			require.EqualValues(t, 20, g.Forms[migrate.FormText].NoExpiry, "an expiry of more than 292 years is one, too")
 		}
 		require.Len(t, g.Forms, 1, g.Prefix)
 		require.GreaterOrEqual(t, g.Forms[forms[g.Prefix]].Values, int64(20), g.Prefix)

@@ -37,7 +37,7 @@ func (s *Store) Get(ctx context.Context, key any) (any, error) {
 }
 
 // GetWithTTL returns the value as []byte, which the caller owns, and the time that the entry has left. The time is exact to
-// the millisecond, and 0 if the entry does not expire. An absent entry is store.NotFound. Value and time are read at the
+// the millisecond, at most 292 years, and 0 if the entry does not expire. An absent entry is store.NotFound. Value and time are read at the
 // same moment, in one round trip.
 func (s *Store) GetWithTTL(ctx context.Context, key any) (any, time.Duration, error) {
 	name, err := storeargs.Key(key)
@@ -167,17 +167,17 @@ func (s *Store) getWithTTL(ctx context.Context, key string, limit int) ([]byte, 
 	if left == absentTTL {
 		return nil, 0, store.NotFoundWithCause(redis.Nil)
 	}
-	return b, remaining(left), nil
+	return b, rediscmd.TimeLeft(left), nil
 }
 
 // readTogether reads the start of a value, and its TTL, in a transaction. An error means that there was no transaction.
-func (s *Store) readTogether(ctx context.Context, key string, limit int) (value *redis.StringCmd, left time.Duration, err error) {
+func (s *Store) readTogether(ctx context.Context, key string, limit int) (value *redis.StringCmd, left int64, err error) {
 	read := []any{"get", key}
 	if limit != unbounded {
 		read = []any{"getrange", key, 0, limit}
 	}
 	if s.masters != nil {
-		value, pttl := redis.NewStringCmd(ctx, read...), redis.NewDurationCmd(ctx, time.Millisecond, "pttl", key)
+		value, pttl := redis.NewStringCmd(ctx, read...), redis.NewIntCmd(ctx, "pttl", key)
 		pipe := s.client.TxPipeline()
 		_, _ = pipe.Process(ctx, value), pipe.Process(ctx, pttl) // queues them
 		_, _ = rediscmd.Exec(ctx, pipe)
@@ -208,15 +208,11 @@ func (s *Store) readTogether(ctx context.Context, key string, limit int) (value 
 }
 
 // replies returns what EXEC answers to a read and PTTL.
-func replies(ctx context.Context, of []any) (value *redis.StringCmd, left time.Duration, err error) {
+func replies(ctx context.Context, of []any) (value *redis.StringCmd, left int64, err error) {
 	value = redis.NewStringCmd(ctx)
 	if len(of) == 2 {
-		pttl, isNumber := of[1].(int64)
+		left, isNumber := of[1].(int64)
 		if isNumber {
-			left = time.Duration(pttl) // as go-redis's DurationCmd has it
-			if pttl >= 0 {
-				left = time.Duration(pttl) * time.Millisecond
-			}
 			switch v := of[0].(type) {
 			case nil:
 				value.SetErr(redis.Nil)
@@ -236,20 +232,8 @@ func replies(ctx context.Context, of []any) (value *redis.StringCmd, left time.D
 	return nil, 0, errors.New("the server sent a reply to EXEC that Redis never sends (does a proxy change replies?)")
 }
 
-// absentTTL is how go-redis returns PTTL's answer for an absent entry.
-const absentTTL time.Duration = -2
-
-// remaining turns the answer of PTTL into a time that is 0 only for "no expiry".
-func remaining(pttl time.Duration) time.Duration {
-	switch {
-	case pttl < 0: // -1ns, no expiry
-		return 0
-	case pttl == 0: // less than a millisecond
-		return time.Millisecond
-	default:
-		return pttl
-	}
-}
+// absentTTL is PTTL's answer for an absent entry.
+const absentTTL = -2
 
 // readError returns the error of a read.
 func readError(ctx context.Context, op string, err error) error {
@@ -293,12 +277,10 @@ func (s *Store) getByScript(ctx context.Context, key string, limit int) ([]byte,
 		left, isNumber := reply[1].(int64)
 		switch {
 		case !isText || !isNumber:
-		case left == int64(absentTTL):
+		case left == absentTTL:
 			return nil, 0, store.NotFoundWithCause(redis.Nil)
-		case left < 0:
-			return []byte(value), 0, nil
 		default:
-			return []byte(value), remaining(time.Duration(left) * time.Millisecond), nil
+			return []byte(value), rediscmd.TimeLeft(left), nil
 		}
 	}
 	return nil, 0, failed(ctx, opGetWithTTL, fmt.Errorf("the script that reads a value with its TTL returned a wrong reply (does a proxy change replies?)"))

@@ -195,6 +195,24 @@ func TestTTLs(t *testing.T) {
 	})
 }
 
+// Redis stores expiries that a Duration cannot hold. They are not reported as a short time, or as none.
+func TestTTLOfMoreThan292Years(t *testing.T) {
+	on(t, func(t *testing.T, s *redisstore.Store, rdb redis.UniversalClient, p string) {
+		ctx, key := t.Context(), p+"k"
+		const longest = math.MaxInt64 / int64(time.Millisecond)
+		for _, pttl := range []int64{longest + 1e6, 2*longest + 60_000, 1 << 50, 1 << 53} {
+			require.NoError(t, rdb.Do(ctx, "set", key, "v", "px", pttl).Err())
+			_, ttl, err := s.GetBytesWithTTL(ctx, key) // in a transaction
+			require.NoError(t, err)
+			require.Equal(t, time.Duration(longest)*time.Millisecond, ttl, pttl)
+			_, ttl, err = s.GetBytesToSwap(ctx, key, 10) // in a script
+			require.NoError(t, err)
+			require.Equal(t, time.Duration(longest)*time.Millisecond, ttl, pttl)
+			require.NoError(t, s.Set(ctx, key, "v", store.WithExpiration(ttl)))
+		}
+	})
+}
+
 // A TTL under a millisecond is not reported as 0, which means "no expiry".
 func TestTTLOfAnExpiringEntryIsNeverZero(t *testing.T) {
 	t.Parallel()
