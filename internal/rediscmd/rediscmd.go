@@ -1,7 +1,7 @@
 // Package rediscmd contains functions for Redis commands that several packages of this module use:
 //
 //   - [Pattern] builds the pattern of a SCAN command.
-//   - [ClusterMode] reads from a reply of INFO whether the server is a node of a Redis Cluster.
+//   - [ClusterNode] reports whether a server is a node of a Redis Cluster.
 //   - [CheckType] checks the name of a Redis type, such as hash.
 //   - [TimeLeft] converts the answer of PTTL.
 //   - [Script] makes the commands that call a Lua script.
@@ -9,9 +9,12 @@
 package rediscmd
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Pattern returns a pattern for SCAN that matches the names that start with prefix, taken literally.
@@ -38,16 +41,20 @@ func InfoField(info, name string) string {
 	return ""
 }
 
-// ClusterMode reports whether a reply of INFO comes from a node of a Cluster. known is false if the reply does not
-// show it. Redis calls the field redis_mode, and Valkey server_mode.
-func ClusterMode(info string) (cluster, known bool) {
-	modes := []string{InfoField(info, "redis_mode"), InfoField(info, "server_mode"), InfoField(info, "cluster_enabled")}
-	cluster = slices.Contains(modes[:2], "cluster") || modes[2] == "1"
-	return cluster, slices.ContainsFunc(modes, func(mode string) bool { return mode != "" })
+// ClusterNode reports whether a server is a node of a Cluster. info is its reply of INFO, or empty if the server refused INFO.
+// If info does not show the mode, ClusterNode asks CLUSTER INFO. A server that refuses this command too has no Cluster, or
+// hides it.
+func ClusterNode(ctx context.Context, node redis.Cmdable, info string) bool {
+	mode, valkeyMode, enabled := InfoField(info, "redis_mode"), InfoField(info, "server_mode"), InfoField(info, "cluster_enabled")
+	if mode == "cluster" || valkeyMode == "cluster" || enabled == "1" {
+		return true
+	}
+	if mode != "" || valkeyMode != "" || enabled != "" {
+		return false
+	}
+	state, err := node.ClusterInfo(ctx).Result()
+	return err == nil && strings.Contains(state, "cluster_state:")
 }
-
-// InClusterMode reports whether a reply of CLUSTER INFO comes from a node of a Cluster.
-func InClusterMode(clusterInfo string) bool { return strings.Contains(clusterInfo, "cluster_state:") }
 
 // CheckType returns an error unless an entry that is not a string can have the type t. Modules and other servers add
 // types. An error quotes at most 32 characters, because t may be another setting by mistake.

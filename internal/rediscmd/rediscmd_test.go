@@ -5,9 +5,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/internal/rediscmd"
+	"github.com/sealcache/sealcache/internal/redistest"
 )
 
 // FuzzPattern compares the escaping with path.Match, whose patterns are those of Redis except for '/' and broken UTF-8.
@@ -48,22 +50,36 @@ func TestInfoField(t *testing.T) {
 	}
 }
 
-func TestClusterMode(t *testing.T) {
+func TestClusterNode(t *testing.T) {
 	t.Parallel()
-	for info, want := range map[string][2]bool{
-		"redis_version:7.0.15\r\nredis_mode:cluster\r\n":                                               {true, true},
-		"redis_version:7.0.15\r\nredis_mode:standalone\r\n\r\n# Cluster\r\ncluster_enabled:0\r\n":      {false, true},
-		"redis_version:7.2.4\r\nserver_name:valkey\r\nserver_mode:cluster\r\nrun_id:0a\r\n":            {true, true},
-		"redis_version:7.2.4\r\nserver_name:valkey\r\nserver_mode:standalone\r\ncluster_enabled:0\r\n": {false, true},
-		"# Cluster\r\ncluster_enabled:1\r\n":                                                           {true, true},
-		"redis_version:6.0.5\r\nrole:master\r\n":                                                       {false, false},
-		"":                                                                                             {false, false},
-	} {
-		cluster, known := rediscmd.ClusterMode(info)
-		require.Equal(t, want, [2]bool{cluster, known}, info)
+	const state, refusal = "+cluster_state:ok", "-ERR This instance has cluster support disabled"
+	clients := make(map[string]*redis.Client)
+	for _, reply := range []string{state, refusal, "+OK"} {
+		clients[reply] = redis.NewClient(&redis.Options{Addr: redistest.Answering(t, func(command string) string {
+			if command == "cluster" {
+				return reply
+			}
+			return "-ERR unknown command"
+		})})
+		t.Cleanup(func() { _ = clients[reply].Close() })
 	}
-	require.True(t, rediscmd.InClusterMode("cluster_state:ok\r\ncluster_slots_assigned:16384\r\n"))
-	require.False(t, rediscmd.InClusterMode("OK"))
+	for _, c := range []struct {
+		info, reply string
+		want        bool
+	}{
+		{"redis_version:7.0.15\r\nredis_mode:cluster\r\n", refusal, true},
+		{"redis_version:7.0.15\r\nredis_mode:standalone\r\n\r\n# Cluster\r\ncluster_enabled:0\r\n", state, false},
+		{"redis_version:7.2.4\r\nserver_name:valkey\r\nserver_mode:cluster\r\nrun_id:0a\r\n", refusal, true},
+		{"redis_version:7.2.4\r\nserver_name:valkey\r\nserver_mode:standalone\r\ncluster_enabled:0\r\n", state, false},
+		{"# Cluster\r\ncluster_enabled:1\r\n", refusal, true},
+		{"redis_version:6.0.5\r\nrole:master\r\n", state, true},
+		{"redis_version:6.0.5\r\nrole:master\r\n", refusal, false},
+		{"", state, true},
+		{"", refusal, false},
+		{"", "+OK", false},
+	} {
+		require.Equal(t, c.want, rediscmd.ClusterNode(t.Context(), clients[c.reply], c.info), c)
+	}
 }
 
 // A misspelt type is refused. The types of Redis, of modules and of other servers are not.

@@ -117,18 +117,11 @@ type server struct {
 // would cover only a part of the entries.
 func (s *Store) inspect(ctx context.Context, node redis.Cmdable) (server, error) {
 	info, err := node.Info(ctx).Result()
-	if rediserr.Unavailable(err) {
-		return server{}, s.notClusterNode(ctx, node)
-	}
-	if err != nil {
+	if err != nil && !rediserr.Unavailable(err) {
 		return server{}, err
 	}
-	if cluster, known := rediscmd.ClusterMode(info); s.masters == nil && cluster {
+	if s.masters == nil && rediscmd.ClusterNode(ctx, node, info) {
 		return server{}, errClusterNode
-	} else if !known {
-		if err := s.notClusterNode(ctx, node); err != nil {
-			return server{}, err
-		}
 	}
 	return server{
 		run:       rediscmd.InfoField(info, "run_id"),
@@ -136,17 +129,6 @@ func (s *Store) inspect(ctx context.Context, node redis.Cmdable) (server, error)
 		maxmemory: rediscmd.InfoField(info, "maxmemory"),
 		evicts:    rediscmd.InfoField(info, "maxmemory_policy"),
 	}, nil
-}
-
-// notClusterNode returns errClusterNode if a server whose INFO does not show its mode answers like a node of a Cluster.
-func (s *Store) notClusterNode(ctx context.Context, node redis.Cmdable) error {
-	if s.masters != nil {
-		return nil
-	}
-	if info, err := node.ClusterInfo(ctx).Result(); err == nil && rediscmd.InClusterMode(info) {
-		return errClusterNode
-	}
-	return nil // no Cluster, or a server that hides it
 }
 
 // checkWritable returns the READONLY error if the node is a replica. Without it, a scan that finds nothing would not

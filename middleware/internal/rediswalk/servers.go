@@ -293,18 +293,11 @@ func (s *Servers) reconnected(database int) *Servers {
 // history. If either changes, the cursors of a scan become invalid. RunID is empty if the server does not offer INFO.
 func (s *Servers) RunID(ctx context.Context, node redis.Cmdable) (string, error) {
 	info, err := s.info(ctx, node)
-	if errors.Is(err, ErrNoInfo) && s.AllowUnwatched {
-		return "", s.notClusterNode(ctx, node)
-	}
-	if err != nil {
+	if err != nil && (!s.AllowUnwatched || !errors.Is(err, ErrNoInfo)) {
 		return "", err
 	}
-	if cluster, known := rediscmd.ClusterMode(info); s.cluster == nil && cluster {
+	if s.cluster == nil && rediscmd.ClusterNode(ctx, node, info) {
 		return "", ErrClusterNode
-	} else if !known {
-		if err := s.notClusterNode(ctx, node); err != nil {
-			return "", err
-		}
 	}
 	if rediscmd.InfoField(info, "role") == "slave" {
 		switch {
@@ -319,17 +312,6 @@ func (s *Servers) RunID(ctx context.Context, node redis.Cmdable) (string, error)
 		return run, nil
 	}
 	return run + " " + history, nil
-}
-
-// notClusterNode returns ErrClusterNode if a server whose INFO does not show its mode answers like a node of a Cluster.
-func (s *Servers) notClusterNode(ctx context.Context, node redis.Cmdable) error {
-	if s.cluster != nil {
-		return nil
-	}
-	if info, err := node.ClusterInfo(ctx).Result(); err == nil && rediscmd.InClusterMode(info) {
-		return ErrClusterNode
-	}
-	return nil // a server that answers in any other way has no cluster support, or hides it; its scan is unwatched anyway
 }
 
 // restoreDefaults prepares the options of one client for another client, which fills in defaults again.
