@@ -12,6 +12,7 @@ import (
 
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/internal/redistext"
+	"github.com/sealcache/sealcache/internal/sleep"
 )
 
 // Update replaces the value under key by the result of change. For all other clients this is one
@@ -277,12 +278,8 @@ func (s *Store) swapLoop(ctx context.Context, key any, attempt func(a address) (
 		if n < promptAttempts {
 			continue
 		}
-		timer := time.NewTimer(randomPause(pause))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
+		if err := sleep.For(ctx, randomPause(pause)); err != nil {
+			return err
 		}
 		pause = min(2*pause, maxPause)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/internal/sleep"
 )
 
 type scripts struct {
@@ -95,15 +96,8 @@ func (s *Store) sendOnce(ctx context.Context, command func() *redis.Cmd) *redis.
 	for wait := 10 * time.Millisecond; ; wait *= 2 {
 		cmd := command()
 		_ = s.client.Process(ctx, rediscmd.Once(cmd))
-		if wait >= 10*time.Millisecond<<(attempts-1) || !rediserr.RefusedForNow(cmd.Err()) {
+		if wait >= 10*time.Millisecond<<(attempts-1) || !rediserr.RefusedForNow(cmd.Err()) || sleep.For(ctx, wait) != nil {
 			return cmd
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return cmd
-		case <-timer.C:
 		}
 	}
 }

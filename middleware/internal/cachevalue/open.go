@@ -10,6 +10,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/nilcheck"
+	"github.com/sealcache/sealcache/internal/sleep"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
@@ -109,12 +110,7 @@ func Ask(ctx context.Context, do func(ctx context.Context) error) error {
 		default:
 			return err
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
+		_ = sleep.For(ctx, wait) // an ended ctx makes the next call the last one
 	}
 }
 

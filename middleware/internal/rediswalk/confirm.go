@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/sealcache/sealcache/internal/sleep"
 )
 
 // ErrUnconfirmed reports that a failover may lose writes of a run, or that a failover or a restart may have lost some.
@@ -39,7 +41,7 @@ func (w *Walk[C]) Confirm(ctx context.Context, before map[string]int, allowFewer
 	}
 	fewer, err := w.confirm(ctx, before, allowFewer)
 	if err == nil && fewer && !allowFewer {
-		wait(ctx, settleReplicas)
+		_ = sleep.For(ctx, settleReplicas) // confirm returns the error of an ended ctx
 		_, err = w.confirm(ctx, before, false)
 	}
 	return err
@@ -79,8 +81,7 @@ func (w *Walk[C]) confirm(ctx context.Context, before map[string]int, allowFewer
 		if confirmed, fewer = allConfirmed(states, targets, before, allowFewer); confirmed {
 			break
 		}
-		wait(ctx, confirmEvery)
-		if ctx.Err() != nil {
+		if sleep.For(ctx, confirmEvery) != nil {
 			return false, context.Cause(ctx)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/internal/sleep"
 )
 
 // Copies reads copies back in a Cluster before their originals, on other masters, are deleted. It returns a copy only after
@@ -201,9 +202,8 @@ func (c *Copies) await(ctx context.Context, node *redis.Client, target State, la
 		if c.confirmed(node, now, target.Offset) {
 			return nil
 		}
-		wait(ctx, confirmEvery)
 		switch {
-		case ctx.Err() != nil:
+		case sleep.For(ctx, confirmEvery) != nil:
 			return context.Cause(ctx)
 		case time.Now().After(until):
 			return ErrUnconfirmed

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/internal/sleep"
 )
 
 // retryFor is how long a batch or a command is tried again while Redis or the key service fails.
@@ -30,19 +31,9 @@ func Retry(ctx context.Context, log *slog.Logger, what string, do func(ctx conte
 			return err
 		}
 		log.WarnContext(ctx, "sealcache: an operation on Redis or the key service failed; it is tried again", "operation", what, "error", rediserr.Text(err))
-		if wait(ctx, pause); ctx.Err() != nil {
+		if sleep.For(ctx, pause) != nil {
 			return err
 		}
-	}
-}
-
-// wait returns after d, or when ctx ends.
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/internal/sleep"
 )
 
 // Walk scans the names of a database on every master and passes them in batches to workers. The result of a batch has
@@ -224,7 +225,7 @@ func (w *Walk[C]) settle(ctx context.Context) (unowned bool) {
 		// A moving slot lacks a master only for a moment.
 		unowned = err == nil && now.unowned > 0 && now.digest == last.digest
 		last = now
-		wait(ctx, pause)
+		_ = sleep.For(ctx, pause) // the loop ends with ctx
 	}
 	return unowned && ctx.Err() == nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"github.com/sealcache/sealcache/internal/nilcheck"
+	"github.com/sealcache/sealcache/internal/sleep"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
@@ -128,14 +129,7 @@ func (h *handler) refuseOrWait(ctx context.Context, at identity, err error, paus
 	}
 	// asynq archives a task that has no try left, after any error. A sound job must not be archived because a key
 	// service restarts, so it waits here. When the server shuts down, asynq puts it back.
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return r, false
-	case <-timer.C:
-		return r, true
-	}
+	return r, sleep.For(ctx, pause) == nil
 }
 
 // lastTry reports whether asynq will not try the task again.

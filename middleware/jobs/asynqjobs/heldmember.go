@@ -12,6 +12,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/sealcache/sealcache/internal/sleep"
 	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
@@ -103,12 +104,8 @@ func enqueueAgain(ctx context.Context, conflicts []func() error) error {
 	if len(conflicts) == 0 {
 		return nil
 	}
-	timer := time.NewTimer(conflictPause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return fmt.Errorf("asynqjobs: the first try to enqueue a task of a group failed, and the context ended: %w", ctx.Err())
-	case <-timer.C:
+	if err := sleep.For(ctx, conflictPause); err != nil {
+		return fmt.Errorf("asynqjobs: the first try to enqueue a task of a group failed, and the context ended: %w", err)
 	}
 	for _, enqueue := range conflicts {
 		if err := enqueue(); err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/internal/sleep"
 )
 
 // recordingClient is a Redis client for asynq.Client. Under a context of a recording, it records the script with which asynq
@@ -140,14 +141,8 @@ func sendScripts(ctx context.Context, rdb redis.UniversalClient, calls []*script
 			}
 		}
 		calls, withSource = again, true
-		if refused && attempt < scriptAttempts-1 {
-			wait := time.NewTimer(10 * time.Millisecond << attempt)
-			select {
-			case <-wait.C:
-			case <-ctx.Done():
-				wait.Stop()
-				return
-			}
+		if refused && attempt < scriptAttempts-1 && sleep.For(ctx, 10*time.Millisecond<<attempt) != nil {
+			return
 		}
 	}
 }
