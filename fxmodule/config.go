@@ -38,10 +38,10 @@ type Config struct {
 type Cache struct {
 	// Store is a URL for stores.Open, such as "redis://localhost:6379/0" or "memory://". It is required with Module. With
 	// Decorator, an empty Store is the store.StoreInterface that the application provides and closes.
-	Store string `yaml:"store" env:"STORE"`
+	Store string `yaml:"store" env:"STORE" show:"scheme"`
 	// Namespace prefixes the names of entries and tags, is bound into every sealed value, and scopes Clear. A cache without
 	// a namespace refuses Clear. A namespace is required with several caches, or with jobs.
-	Namespace string `yaml:"namespace" env:"NAMESPACE"`
+	Namespace string `yaml:"namespace" env:"NAMESPACE" show:"name"`
 	// Unsealed makes a cache that stores plaintext. Such a cache takes no settings of keys or of plaintext.
 	Unsealed bool `yaml:"unsealed" env:"UNSEALED"`
 	// TTL is the expiration of entries that are set without one. 0 is none. Negative is an error.
@@ -49,16 +49,16 @@ type Cache struct {
 
 	// KEK is the URI of the key-encryption key for aead.OpenKEK: file:///path, passphrase:env:NAME, or a scheme of a
 	// key-service module in the fx group "kek".
-	KEK string `yaml:"kek" env:"KEK"`
+	KEK string `yaml:"kek" env:"KEK" show:"scheme"`
 	// OtherKEKs are the URIs of further key-encryption keys. Each opens what it has wrapped before, and wraps nothing new:
 	// aead.KEKSet. They are for a move to another KEK, and for the same key in other regions. In a variable, commas separate
 	// them. All of them are opened at start. At most 15 are allowed.
-	OtherKEKs []string `yaml:"other_keks" env:"OTHER_KEKS"`
+	OtherKEKs []string `yaml:"other_keks" env:"OTHER_KEKS" show:"scheme"`
 	// Keyset is a Tink keyset that is sealed under KEK (or one of OtherKEKs): the path of a file, or env:NAME. Its keys then wrap the data keys,
 	// and KEK opens only the keyset. A path begins with "/" or ".".
-	Keyset string `yaml:"keyset" env:"KEYSET"`
+	Keyset string `yaml:"keyset" env:"KEYSET" show:"source"`
 	// KeysetName is the name to which Keyset is bound: aead.WithKeysetName. A keyset of another name is refused.
-	KeysetName string `yaml:"keyset_name" env:"KEYSET_NAME"`
+	KeysetName string `yaml:"keyset_name" env:"KEYSET_NAME" show:"name"`
 	// KeysetReload is the interval at which Keyset is read again. A changed file is also noticed at once. 0 is
 	// DefaultKeysetReload. Negative is an error.
 	KeysetReload time.Duration `yaml:"keyset_reload" env:"KEYSET_RELOAD"`
@@ -67,17 +67,17 @@ type Cache struct {
 	Cryptoperiod time.Duration `yaml:"cryptoperiod" env:"CRYPTOPERIOD"`
 	// TenantKEKs is a URI template of the key-encryption keys of tenants: aead.WithTenantKEKs. Each "{tenant}" in it becomes the
 	// id of the tenant. Keys.Envelope(cache).Tenant(id) seals for a tenant.
-	TenantKEKs string `yaml:"tenant_keks" env:"TENANT_KEKS"`
+	TenantKEKs string `yaml:"tenant_keks" env:"TENANT_KEKS" show:"scheme"`
 	// Tenant is the id of the tenant whose KEK and data keys seal this cache, and its jobs. It requires TenantKEKs. KEK (with
 	// Keyset) then seals PRF keysets only. If the tenant's KEK does not open, the application does not start.
-	Tenant string `yaml:"tenant" env:"TENANT"`
+	Tenant string `yaml:"tenant" env:"TENANT" show:"name"`
 	// WrapContext is the context with which data keys are wrapped: aead.WithWrapContext. A variable is such as
 	// "namespace=shop,app=web". Every process that shares the values needs the same one.
 	WrapContext map[string]string `yaml:"wrap_context" env:"WRAP_CONTEXT" envKeyValSeparator:"="`
 	// WrapContextState is the state of the introduction of WrapContext (docs/keyservices.md). "prepare" wraps without the
 	// context, and opens data keys with and without it. "tolerate" wraps with it and opens both. "require" wraps and opens
 	// only with it. Empty is "require".
-	WrapContextState string `yaml:"wrap_context_state" env:"WRAP_CONTEXT_STATE"`
+	WrapContextState string `yaml:"wrap_context_state" env:"WRAP_CONTEXT_STATE" show:"name"`
 	// DataKeys are the limits of data keys.
 	DataKeys DataKeys `yaml:"data_keys" envPrefix:"DATA_KEYS_"`
 
@@ -92,11 +92,11 @@ type Cache struct {
 	MaxValueBytes int `yaml:"max_value_bytes" env:"MAX_VALUE_BYTES"`
 	// HiddenKeys hides the names of keys and tags: middleware.WithHiddenKeys. It is a keyset of PRF keys, sealed under KEK: a
 	// path or env:NAME, as Keyset. It is read once.
-	HiddenKeys string `yaml:"hidden_keys" env:"HIDDEN_KEYS"`
+	HiddenKeys string `yaml:"hidden_keys" env:"HIDDEN_KEYS" show:"source"`
 	// OneWayKeys is HiddenKeys for names that are secrets, which are not stored at all: middleware.WithOneWayKeys.
-	OneWayKeys string `yaml:"one_way_keys" env:"ONE_WAY_KEYS"`
+	OneWayKeys string `yaml:"one_way_keys" env:"ONE_WAY_KEYS" show:"source"`
 	// PRFKeysetName is the name to which the keyset of HiddenKeys or OneWayKeys is bound: aead.WithKeysetName.
-	PRFKeysetName string `yaml:"prf_keyset_name" env:"PRF_KEYSET_NAME"`
+	PRFKeysetName string `yaml:"prf_keyset_name" env:"PRF_KEYSET_NAME" show:"name"`
 	// SealedExpiry seals the expiry with each value: middleware.WithAuthenticatedExpiry.
 	SealedExpiry bool `yaml:"sealed_expiry" env:"SEALED_EXPIRY"`
 	// CompressMinBytes compresses values from this size on: middleware.WithCompression, which takes 512 and more. 0 is never.
@@ -129,15 +129,15 @@ type DataKeys struct {
 type Jobs struct {
 	// KeysOf names the sealed cache whose keys seal the jobs. Empty is "default" if that cache is sealed. Otherwise there is
 	// no *jobs.Encryptor.
-	KeysOf string `yaml:"keys_of" env:"KEYS_OF"`
+	KeysOf string `yaml:"keys_of" env:"KEYS_OF" show:"name"`
 	// Namespace is bound into every payload: jobs.WithNamespace. Producers and workers need the same one.
-	Namespace string `yaml:"namespace" env:"NAMESPACE"`
+	Namespace string `yaml:"namespace" env:"NAMESPACE" show:"name"`
 	// PRFKeyset is a keyset of PRF keys, sealed under the KEK of that cache: a path or env:NAME, as Cache.Keyset. Unique
 	// jobs, hidden type names and schedules require it. It is read once. To rotate it, add a key and restart every process.
 	// Then make that key the primary one, and restart every process again.
-	PRFKeyset string `yaml:"prf_keyset" env:"PRF_KEYSET"`
+	PRFKeyset string `yaml:"prf_keyset" env:"PRF_KEYSET" show:"source"`
 	// PRFKeysetName is the name to which PRFKeyset is bound: aead.WithKeysetName.
-	PRFKeysetName string `yaml:"prf_keyset_name" env:"PRF_KEYSET_NAME"`
+	PRFKeysetName string `yaml:"prf_keyset_name" env:"PRF_KEYSET_NAME" show:"name"`
 	// CompressMinBytes compresses payloads from this size on: jobs.WithCompression. 0 is never. Negative is an error.
 	CompressMinBytes int `yaml:"compress_min_bytes" env:"COMPRESS_MIN_BYTES"`
 	// MaxPayloadBytes bounds a payload: jobs.WithMaxPayloadBytes. 0 is its default. Negative is an error.
@@ -145,10 +145,10 @@ type Jobs struct {
 
 	// Redis is the URL of the Redis that holds the queues, for redisstore.OpenClient. If it is empty, the application
 	// provides an asynq.RedisConnOpt, from which fxjobs makes one client, which it closes at stop.
-	Redis string `yaml:"redis" env:"REDIS"`
+	Redis string `yaml:"redis" env:"REDIS" show:"scheme"`
 	// Queues are the queues of this process's worker with their weights, 1 to 1000: asynq.Config.Queues. If there are none,
 	// those of the application's asynq.Config apply, or the queue "default".
-	Queues map[string]int `yaml:"queues" env:"QUEUES" envKeyValSeparator:"="`
+	Queues map[string]int `yaml:"queues" env:"QUEUES" envKeyValSeparator:"=" show:"name"`
 	// StrictPriority empties a queue of more weight before one of less: asynq.Config.StrictPriority.
 	StrictPriority bool `yaml:"strict_priority" env:"STRICT_PRIORITY"`
 	// Concurrency is the number of tasks that the worker runs at a time. 0 means the number of the application's

@@ -4,14 +4,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
-
-	"github.com/sealcache/sealcache/middleware"
-	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
 // String returns the names and settings of the caches. It shows only the scheme of stores and KEKs, and whether a keyset is
@@ -37,79 +31,20 @@ func (c Cache) String() string { return "fxmodule.Cache" + c.settings() }
 func (j Jobs) String() string { return "fxmodule.Jobs" + j.settings() }
 
 func (c Cache) settings() string {
-	var s []string
-	set := func(name, value string, is bool) {
-		if is {
-			s = append(s, name+": "+value)
-		}
+	if c.Store == "" {
+		return showSettings(c, "store: the application's")
 	}
-	set("store", "the application's", c.Store == "")
-	set("store", showScheme(c.Store), c.Store != "")
-	set("namespace", showName(c.Namespace), c.Namespace != "")
-	set("unsealed", "true", c.Unsealed)
-	set("ttl", c.TTL.String(), c.TTL != 0)
-	set("kek", showScheme(c.KEK), c.KEK != "")
-	set("other_keks", showSchemes(c.OtherKEKs), len(c.OtherKEKs) > 0)
-	set("keyset", showSource(c.Keyset), c.Keyset != "")
-	set("keyset_name", showName(c.KeysetName), c.KeysetName != "")
-	set("keyset_reload", c.KeysetReload.String(), c.KeysetReload != 0)
-	set("cryptoperiod", c.Cryptoperiod.String(), c.Cryptoperiod != 0)
-	set("tenant_keks", showScheme(c.TenantKEKs), c.TenantKEKs != "")
-	set("tenant", showName(c.Tenant), c.Tenant != "")
-	set("wrap_context", strconv.Itoa(len(c.WrapContext)), len(c.WrapContext) > 0)
-	set("wrap_context_state", showName(c.WrapContextState), c.WrapContextState != "")
-	d := c.DataKeys
-	set("data_keys.max_messages", strconv.FormatUint(d.MaxMessages, 10), d.MaxMessages != 0)
-	set("data_keys.max_bytes", strconv.FormatUint(d.MaxBytes, 10), d.MaxBytes != 0)
-	set("data_keys.max_age", d.MaxAge.String(), d.MaxAge != 0)
-	set("data_keys.cache_size", strconv.Itoa(d.CacheSize), d.CacheSize != 0)
-	set("data_keys.ttl", d.TTL.String(), d.TTL != 0)
-	set("plaintext", c.Plaintext.String(), c.Plaintext != middleware.RejectPlaintext)
-	set("plaintext_until", c.PlaintextUntil.Format(time.RFC3339), !c.PlaintextUntil.IsZero())
-	set("miss_on_open_failure", "true", c.MissOnOpenFailure)
-	set("max_value_bytes", strconv.Itoa(c.MaxValueBytes), c.MaxValueBytes != 0)
-	set("hidden_keys", showSource(c.HiddenKeys), c.HiddenKeys != "")
-	set("one_way_keys", showSource(c.OneWayKeys), c.OneWayKeys != "")
-	set("prf_keyset_name", showName(c.PRFKeysetName), c.PRFKeysetName != "")
-	set("sealed_expiry", "true", c.SealedExpiry)
-	set("compress_min_bytes", strconv.Itoa(c.CompressMinBytes), c.CompressMinBytes != 0)
-	set("compress_fast", "true", c.CompressFast)
-	set("padding", "true", c.Padding)
-	set("codecs", strconv.Itoa(len(c.Codecs)), len(c.Codecs) > 0)
-	return "{" + strings.Join(s, ", ") + "}"
+	return showSettings(c)
 }
 
-func (j Jobs) settings() string {
-	var s []string
-	set := func(name, value string, is bool) {
-		if is {
-			s = append(s, name+": "+value)
-		}
-	}
-	set("keys_of", showName(j.KeysOf), j.KeysOf != "")
-	set("namespace", showName(j.Namespace), j.Namespace != "")
-	set("prf_keyset", showSource(j.PRFKeyset), j.PRFKeyset != "")
-	set("prf_keyset_name", showName(j.PRFKeysetName), j.PRFKeysetName != "")
-	set("compress_min_bytes", strconv.Itoa(j.CompressMinBytes), j.CompressMinBytes != 0)
-	set("max_payload_bytes", strconv.Itoa(j.MaxPayloadBytes), j.MaxPayloadBytes != 0)
-	set("redis", showScheme(j.Redis), j.Redis != "")
-	set("queues", j.showQueues(), len(j.Queues) > 0)
-	set("strict_priority", "true", j.StrictPriority)
-	set("concurrency", strconv.Itoa(j.Concurrency), j.Concurrency != 0)
-	set("shutdown_timeout", j.ShutdownTimeout.String(), j.ShutdownTimeout != 0)
-	set("hidden_types", "true", j.HiddenTypes)
-	set("plaintext", j.Plaintext.String(), j.Plaintext != jobs.RejectPlaintext)
-	set("plaintext_until", j.PlaintextUntil.Format(time.RFC3339), !j.PlaintextUntil.IsZero())
-	set("schedules.catch_up", j.Schedules.CatchUp.String(), j.Schedules.CatchUp != 0)
-	return "{" + strings.Join(s, ", ") + "}"
-}
+func (j Jobs) settings() string { return showSettings(j) }
 
-func (j Jobs) showQueues() string {
-	var s []string
-	for _, name := range slices.Sorted(maps.Keys(j.Queues)) {
-		s = append(s, showName(name)+": "+strconv.Itoa(j.Queues[name]))
+// showSettings shows the settings of group, after the texts in first.
+func showSettings(group any, first ...string) string {
+	for _, s := range settingsOf(group) {
+		first = append(first, s.name+": "+s.text)
 	}
-	return "{" + strings.Join(s, ", ") + "}"
+	return "{" + strings.Join(first, ", ") + "}"
 }
 
 // scheme returns the scheme of a URL or URI, or nothing. A scheme is short and has only certain characters, so a
@@ -136,7 +71,7 @@ func showScheme(uri string) string {
 	if s := scheme(uri); s != "" && (s == "passphrase" || strings.HasPrefix(uri[len(s):], "://")) {
 		return s + ":..."
 	}
-	return "..."
+	return hidden
 }
 
 // showName quotes a name only if it is valid, because other text may be a secret.
@@ -190,12 +125,3 @@ func (c Cache) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // MarshalText returns String.
 func (j Jobs) MarshalText() ([]byte, error) { return []byte(j.String()), nil }
-
-// showSchemes returns the schemes of several URIs.
-func showSchemes(uris []string) string {
-	var s []string
-	for _, uri := range uris {
-		s = append(s, showScheme(uri))
-	}
-	return "[" + strings.Join(s, ", ") + "]"
-}

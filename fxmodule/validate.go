@@ -124,23 +124,15 @@ func (c Cache) problems(set remedy) []error {
 	} else {
 		errs = append(errs, c.sealedProblems(set)...)
 	}
-	return append(errs, negatives(map[string]bool{
-		"ttl":                  c.TTL < 0,
-		"keyset_reload":        c.KeysetReload < 0,
-		"cryptoperiod":         c.Cryptoperiod < 0,
-		"max_value_bytes":      c.MaxValueBytes < 0,
-		"compress_min_bytes":   c.CompressMinBytes < 0,
-		"data_keys.max_age":    c.DataKeys.MaxAge < 0,
-		"data_keys.cache_size": c.DataKeys.CacheSize < 0,
-		"data_keys.ttl":        c.DataKeys.TTL < 0,
-	})...)
+	return append(errs, negatives(c)...)
 }
 
-func negatives(found map[string]bool) []error {
+// negatives names the settings of group that are negative.
+func negatives(group any) []error {
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(found)) {
-		if found[name] {
-			errs = append(errs, fmt.Errorf("%s: must not be negative", name))
+	for _, s := range settingsOf(group) {
+		if s.negative {
+			errs = append(errs, fmt.Errorf("%s: must not be negative", s.name))
 		}
 	}
 	return errs
@@ -148,40 +140,19 @@ func negatives(found map[string]bool) []error {
 
 // unsealedProblems names settings that have no effect on an unsealed cache: their author expects a sealed one.
 func (c Cache) unsealedProblems() []error {
-	var set []string
-	for name, is := range map[string]bool{
-		"kek":                  c.KEK != "",
-		"other_keks":           len(c.OtherKEKs) > 0,
-		"keyset":               c.Keyset != "",
-		"keyset_name":          c.KeysetName != "",
-		"keyset_reload":        c.KeysetReload != 0,
-		"cryptoperiod":         c.Cryptoperiod != 0,
-		"tenant_keks":          c.TenantKEKs != "",
-		"tenant":               c.Tenant != "",
-		"wrap_context":         len(c.WrapContext) > 0 || c.WrapContextState != "",
-		"data_keys":            c.DataKeys != DataKeys{},
-		"plaintext":            c.Plaintext != middleware.RejectPlaintext,
-		"plaintext_until":      !c.PlaintextUntil.IsZero(),
-		"miss_on_open_failure": c.MissOnOpenFailure,
-		"max_value_bytes":      c.MaxValueBytes != 0,
-		"hidden_keys":          c.HiddenKeys != "",
-		"one_way_keys":         c.OneWayKeys != "",
-		"prf_keyset_name":      c.PRFKeysetName != "",
-		"sealed_expiry":        c.SealedExpiry,
-		"compress_min_bytes":   c.CompressMinBytes != 0,
-		"compress_fast":        c.CompressFast,
-		"padding":              c.Padding,
-		"codecs":               len(c.Codecs) > 0,
-	} {
-		if is {
-			set = append(set, name)
+	var others []string
+	for _, s := range settingsOf(c) {
+		switch group, _, _ := strings.Cut(s.name, "."); group {
+		case "store", "namespace", "unsealed", "ttl":
+		default:
+			others = append(others, group)
 		}
 	}
-	if len(set) == 0 {
+	if len(others) == 0 {
 		return nil
 	}
-	slices.Sort(set)
-	return []error{fmt.Errorf("the setting \"unsealed\" excludes the settings \"%s\" (remove \"unsealed\" or the others)", strings.Join(set, "\", \""))}
+	slices.Sort(others)
+	return []error{fmt.Errorf("the setting \"unsealed\" excludes the settings \"%s\" (remove \"unsealed\" or the others)", strings.Join(slices.Compact(others), "\", \""))}
 }
 
 func (c Cache) sealedProblems(set remedy) []error {
@@ -335,13 +306,7 @@ func (j Jobs) problems(caches map[string]Cache, set remedy) []error {
 	if j.Redis != "" && !strings.Contains(j.Redis, "://") {
 		errs = append(errs, errors.New("redis: the value is not a URL such as redis://localhost:6379/0"))
 	}
-	return append(errs, negatives(map[string]bool{
-		"compress_min_bytes": j.CompressMinBytes < 0,
-		"max_payload_bytes":  j.MaxPayloadBytes < 0,
-		"concurrency":        j.Concurrency < 0,
-		"shutdown_timeout":   j.ShutdownTimeout < 0,
-		"schedules.catch_up": j.Schedules.CatchUp < 0,
-	})...)
+	return append(errs, negatives(j)...)
 }
 
 // keysOf returns the name of the cache whose keys seal the jobs.

@@ -57,6 +57,7 @@ func TestWrapContextRefused(t *testing.T) {
 		"\"wrap_context_state\" has no effect without \"wrap_context\" (set \"wrap_context\")": {KEK: "file:///kek", WrapContextState: "prepare"},
 		"wrap_context_state: the value must be \"prepare\", \"tolerate\" or \"require\"":       {KEK: "file:///kek", WrapContext: shop, WrapContextState: "soon"},
 		"the setting \"unsealed\" excludes the settings \"wrap_context":                        {Unsealed: true, WrapContext: shop},
+		"the setting \"unsealed\" excludes the settings \"wrap_context_state\"":                {Unsealed: true, WrapContextState: "soon"},
 	} {
 		c.Store = "memory://"
 		require.ErrorContains(t, one(c).Validate(), want)
