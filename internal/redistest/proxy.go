@@ -1,6 +1,7 @@
 package redistest
 
 import (
+	"context"
 	"net"
 	"sync"
 	"testing"
@@ -9,13 +10,10 @@ import (
 
 // Proxy forwards TCP connections to a server, and fails on demand.
 type Proxy struct {
-	target string
-	l      net.Listener
-	wg     sync.WaitGroup
+	target, addr string
 
 	mu     sync.Mutex
-	conns  map[net.Conn]struct{}
-	closed bool
+	conns  map[net.Conn]net.Conn // clients and their servers
 	refuse bool
 	delay  time.Duration
 	cutAt  int // bytes of replies until the cut; negative for no cut
@@ -24,25 +22,20 @@ type Proxy struct {
 // StartProxy starts a proxy in front of a server's address and closes it when the test ends.
 func StartProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &Proxy{target: target, l: l, conns: make(map[net.Conn]struct{}), cutAt: -1}
-	p.wg.Go(p.accept)
-	t.Cleanup(p.Close)
+	p := &Proxy{target: target, conns: make(map[net.Conn]net.Conn), cutAt: -1}
+	p.addr = listen(t, p.serve)
 	return p
 }
 
 // Addr returns the address of the proxy.
-func (p *Proxy) Addr() string { return p.l.Addr().String() }
+func (p *Proxy) Addr() string { return p.addr }
 
 // Cut closes every open connection. New ones are accepted.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for c := range p.conns {
-		_ = c.Close()
+	for client, server := range p.conns {
+		_, _ = client.Close(), server.Close()
 	}
 }
 
@@ -72,65 +65,35 @@ func (p *Proxy) Refuse(refuse bool) {
 func (p *Proxy) Connections() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.conns) / 2
+	return len(p.conns)
 }
 
-// Close stops listening, cuts every connection and waits until all goroutines have ended.
-func (p *Proxy) Close() {
+func (p *Proxy) serve(_ context.Context, client net.Conn) {
 	p.mu.Lock()
-	p.closed = true
+	refuse := p.refuse
 	p.mu.Unlock()
-	_ = p.l.Close()
-	p.Cut()
-	p.wg.Wait()
-}
-
-func (p *Proxy) accept() {
-	for {
-		client, err := p.l.Accept()
-		if err != nil {
-			return
-		}
-		p.mu.Lock()
-		refuse := p.refuse
-		p.mu.Unlock()
-		if refuse {
-			_ = client.Close()
-			continue
-		}
-		server, err := net.Dial("tcp", p.target)
-		if err != nil {
-			_ = client.Close()
-			continue
-		}
-		if !p.register(client, server) {
-			return
-		}
+	if refuse {
+		return
 	}
-}
-
-// register starts the two directions of a connection, unless the proxy is closed.
-func (p *Proxy) register(client, server net.Conn) bool {
+	server, err := net.Dial("tcp", p.target)
+	if err != nil {
+		return
+	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		_, _ = client.Close(), server.Close()
-		return false
-	}
-	p.conns[client], p.conns[server] = struct{}{}, struct{}{}
-	p.wg.Go(func() { p.pass(server, client, nil) })
-	p.wg.Go(func() { p.pass(client, server, p.admit) })
-	return true
+	p.conns[client] = server
+	p.mu.Unlock()
+	var sending sync.WaitGroup
+	sending.Go(func() { pass(server, client, nil) })
+	pass(client, server, p.admit)
+	sending.Wait()
+	p.mu.Lock()
+	delete(p.conns, client)
+	p.mu.Unlock()
 }
 
 // pass copies from one end to the other, and closes both when either ends.
-func (p *Proxy) pass(to, from net.Conn, admit func(n int) (int, time.Duration)) {
-	defer func() {
-		_, _ = to.Close(), from.Close()
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.conns, from)
-	}()
+func pass(to, from net.Conn, admit func(n int) (int, time.Duration)) {
+	defer func() { _, _ = to.Close(), from.Close() }()
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)

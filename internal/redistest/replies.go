@@ -7,11 +7,21 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 )
+
+// Answering returns the address of a server that answers each command with the line of the Redis protocol that line
+// returns, for example "-ERR no". The name of the command is in lower case. The server closes when the test ends.
+func Answering(t testing.TB, line func(command string) string) (addr string) {
+	t.Helper()
+	return listen(t, func(_ context.Context, client net.Conn) {
+		answer(client, func(_ string, words []string) (string, error) {
+			return line(strings.ToLower(words[0])) + "\r\n", nil
+		})
+	})
+}
 
 // Refusing starts a proxy that answers some commands with an error and forwards the others one by one, as a managed service
 // does. refusals holds the replies by the names of the commands, or by the command and its first argument, all in lower
@@ -39,63 +49,44 @@ func RefusingOnce(t testing.TB, target, command string, n int64, refusal string)
 
 func refusing(t testing.TB, target string, refuse func(words []string) (refusal string, refuses bool)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", target)
-			if err != nil {
-				_ = client.Close()
-				continue
-			}
-			wg.Go(func() {
-				stop := context.AfterFunc(ctx, func() { _, _ = client.Close(), server.Close() })
-				defer stop()
-				_ = relay(client, server, refuse)
-				_, _ = client.Close(), server.Close()
-			})
+	return listen(t, func(ctx context.Context, client net.Conn) {
+		server, err := net.Dial("tcp", target)
+		if err != nil {
+			return
 		}
+		defer server.Close()
+		defer context.AfterFunc(ctx, func() { _ = server.Close() })()
+		replies, refused := bufio.NewReader(server), false
+		answer(client, func(command string, words []string) (string, error) {
+			if refused {
+				time.Sleep(5 * time.Millisecond) // the replies that follow come after the client's next command
+			}
+			var refusal string
+			if refusal, refused = refuse(words); refused {
+				return "-" + refusal + "\r\n", nil
+			}
+			if _, err := io.WriteString(server, command); err != nil {
+				return "", err
+			}
+			reply, _, err := message(replies)
+			return reply, err
+		})
 	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		cancel()
-		wg.Wait()
-	})
-	return l.Addr().String()
 }
 
-func relay(client, server net.Conn, refuse func(words []string) (refusal string, refuses bool)) error {
-	commands, replies := bufio.NewReader(client), bufio.NewReader(server)
-	for {
+// answer answers each command until the connection breaks or reply fails.
+func answer(client net.Conn, reply func(command string, words []string) (string, error)) {
+	for commands := bufio.NewReader(client); ; {
 		command, words, err := message(commands)
+		if err != nil || len(words) == 0 {
+			return
+		}
+		text, err := reply(command, words)
 		if err != nil {
-			return err
+			return
 		}
-		var reply string
-		refusal, refuses := refuse(words)
-		if refuses {
-			reply = "-" + refusal + "\r\n"
-		} else {
-			if _, err := io.WriteString(server, command); err != nil {
-				return err
-			}
-			if reply, _, err = message(replies); err != nil {
-				return err
-			}
-		}
-		if _, err := io.WriteString(client, reply); err != nil {
-			return err
-		}
-		if refuses {
-			time.Sleep(5 * time.Millisecond) // the replies that follow come after the client's next command
+		if _, err := io.WriteString(client, text); err != nil {
+			return
 		}
 	}
 }
