@@ -153,7 +153,7 @@ func (c *Cluster) runReplica(ctx context.Context, master *Server) (*Server, erro
 	if err := from.Do(ctx, meet...).Err(); err != nil {
 		return s, fmt.Errorf("redistest: call CLUSTER MEET: %w", err)
 	}
-	id, err := from.Do(ctx, "cluster", "myid").Text()
+	id, err := from.ClusterMyID(ctx).Result()
 	if err != nil {
 		return s, fmt.Errorf("redistest: call CLUSTER MYID: %w", err)
 	}
@@ -167,11 +167,8 @@ func (c *Cluster) runReplica(ctx context.Context, master *Server) (*Server, erro
 		rdb := redis.NewClient(node.ClientOptions())
 		defer func() { _ = rdb.Close() }()
 		if err := until(ctx, func() (bool, error) {
-			slots, err := rdb.Do(ctx, "cluster", "slots").Slice() // clients read these
-			return slices.ContainsFunc(slots, func(s any) bool {
-				row, ok := s.([]any) // from, to, master, replicas
-				return ok && len(row) == 4
-			}), err
+			slots, err := slotsOf(ctx, rdb)
+			return slices.ContainsFunc(slots, func(s redis.ClusterSlot) bool { return len(s.Nodes) == 2 }), err
 		}); err != nil {
 			return s, fmt.Errorf("redistest: the Cluster nodes do not list the new replica: %w", err)
 		}

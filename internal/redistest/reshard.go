@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -58,13 +57,13 @@ func (c *Cluster) agree(ctx context.Context) error {
 		defer func() { _ = node.Close() }()
 		nodes = append(nodes, node)
 	}
-	for {
+	err := until(ctx, func() (bool, error) {
 		says := make(map[string]string) // of itself, by its id
 		var others []map[string]string  // of others
 		for _, node := range nodes {
 			text, err := node.ClusterNodes(ctx).Result()
 			if err != nil {
-				return err
+				return false, err
 			}
 			of := make(map[string]string)
 			for line := range strings.Lines(text) { // id, address, flags, master, two times, epoch, state, slots
@@ -80,21 +79,19 @@ func (c *Cluster) agree(ctx context.Context) error {
 			}
 			others = append(others, of)
 		}
-		same := true
 		for _, of := range others {
 			for id, text := range of {
-				same = same && (says[id] == "" || says[id] == text)
+				if says[id] != "" && says[id] != text {
+					return false, nil
+				}
 			}
 		}
-		if same {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("redistest: the Cluster masters do not agree on who owns the slots: %w", ctx.Err())
-		case <-time.After(5 * time.Millisecond):
-		}
+		return true, nil
+	})
+	if err != nil {
+		return fmt.Errorf("redistest: the Cluster masters do not agree on who owns the slots: %w", err)
 	}
+	return nil
 }
 
 // OpenSlot begins to move a slot to the master to, and returns the master that has it. It does nothing if the two are
@@ -206,7 +203,7 @@ func (c *Cluster) AddMaster(t testing.TB) *Server {
 func (c *Cluster) Promote(ctx context.Context, replica *Server) error {
 	rdb := redis.NewClient(replica.ClientOptions())
 	defer func() { _ = rdb.Close() }()
-	id, err := rdb.Do(ctx, "cluster", "myid").Text()
+	id, err := rdb.ClusterMyID(ctx).Result()
 	if err != nil {
 		return fmt.Errorf("redistest: call CLUSTER MYID: %w", err)
 	}
@@ -236,8 +233,8 @@ func (c *Cluster) Promote(ctx context.Context, replica *Server) error {
 func listMaster(ctx context.Context, nodes map[*Server]*control, id string) error {
 	for _, n := range nodes {
 		if err := until(ctx, func() (bool, error) {
-			ranges, err := n.slots(ctx)
-			return slices.ContainsFunc(ranges, func(r slotRange) bool { return r.master == id }), err
+			slots, err := slotsOf(ctx, n.Client)
+			return slices.ContainsFunc(slots, func(s redis.ClusterSlot) bool { return masterOf(s) == id }), err
 		}); err != nil {
 			return fmt.Errorf("redistest: the Cluster nodes do not list the new master: %w", err)
 		}
@@ -258,36 +255,6 @@ func (n *control) do(ctx context.Context, args ...any) error {
 	return nil
 }
 
-// slotRange is a range of slots with their master.
-type slotRange struct {
-	first, last int
-	master      string // the id of the master
-}
-
-// slots returns the ranges that clients read.
-func (n *control) slots(ctx context.Context) ([]slotRange, error) {
-	rows, err := n.Do(ctx, "cluster", "slots").Slice()
-	if err != nil {
-		return nil, err
-	}
-	var ranges []slotRange
-	for _, row := range rows {
-		r, ok := row.([]any) // first, last, master, replicas
-		if !ok || len(r) < 3 {
-			continue
-		}
-		first, _ := r[0].(int64)
-		last, _ := r[1].(int64)
-		node, _ := r[2].([]any) // address, port, id
-		if len(node) < 3 {
-			continue
-		}
-		id, _ := node[2].(string)
-		ranges = append(ranges, slotRange{int(first), int(last), id})
-	}
-	return ranges, nil
-}
-
 // control calls f with a connection to every running node.
 func (c *Cluster) control(f func(node map[*Server]*control) error) (err error) {
 	nodes := make(map[*Server]*control)
@@ -299,7 +266,7 @@ func (c *Cluster) control(f func(node map[*Server]*control) error) (err error) {
 	for _, s := range c.nodes {
 		n := &control{Client: redis.NewClient(s.ClientOptions())}
 		nodes[s] = n
-		if n.id, err = n.Do(context.Background(), "cluster", "myid").Text(); err != nil {
+		if n.id, err = n.ClusterMyID(context.Background()).Result(); err != nil {
 			return fmt.Errorf("redistest: call CLUSTER MYID: %w", err)
 		}
 	}
@@ -309,13 +276,26 @@ func (c *Cluster) control(f func(node map[*Server]*control) error) (err error) {
 // ownerOf asks each master whether it has a slot, because the view of another master may be old.
 func ownerOf(ctx context.Context, nodes map[*Server]*control, slot int) (*Server, error) {
 	for s, n := range nodes {
-		ranges, err := n.slots(ctx)
+		slots, err := slotsOf(ctx, n.Client)
 		if err != nil {
 			return nil, fmt.Errorf("redistest: call CLUSTER SLOTS: %w", err)
 		}
-		if slices.ContainsFunc(ranges, func(r slotRange) bool { return r.first <= slot && slot <= r.last && r.master == n.id }) {
+		if slices.ContainsFunc(slots, func(s redis.ClusterSlot) bool { return s.Start <= slot && slot <= s.End && masterOf(s) == n.id }) {
 			return s, nil
 		}
 	}
 	return nil, fmt.Errorf("redistest: no Cluster master has the slot %d", slot)
+}
+
+// slotsOf returns the ranges of slots that a node lists.
+func slotsOf(ctx context.Context, rdb *redis.Client) ([]redis.ClusterSlot, error) {
+	return rdb.ClusterSlots(ctx).Result() //nolint:staticcheck // the clients read these, not CLUSTER SHARDS
+}
+
+// masterOf returns the id of the master of a range of slots, which comes before its replicas.
+func masterOf(s redis.ClusterSlot) string {
+	if len(s.Nodes) == 0 {
+		return ""
+	}
+	return s.Nodes[0].ID
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/rediscmd"
 )
 
 // SentinelOptions describes a Sentinel. The zero value needs no password.
@@ -259,9 +261,7 @@ func caughtUp(ctx context.Context, master, replica *Server) error {
 		if err != nil {
 			return 0, err
 		}
-		_, rest, _ := strings.Cut(info, "master_repl_offset:")
-		rest, _, _ = strings.Cut(rest, "\r\n")
-		return strconv.ParseInt(rest, 10, 64)
+		return strconv.ParseInt(rediscmd.InfoField(info, "master_repl_offset"), 10, 64)
 	}
 	want, err := offset(from)
 	if err == nil {
