@@ -34,18 +34,7 @@ func StartCluster(t testing.TB, args ...string) *Cluster {
 // among each other, and have one CA.
 func StartClusterWith(t testing.TB, opts Options) *Cluster {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
-	defer cancel()
-	c, err := RunCluster(ctx, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Errorf("closing the Redis Cluster failed: %v", err)
-		}
-	})
-	return c
+	return start(t, func(ctx context.Context) (*Cluster, error) { return RunCluster(ctx, opts) })
 }
 
 // RunCluster starts a cluster for callers without a testing.TB. The caller closes it.
@@ -119,16 +108,7 @@ func until(ctx context.Context, holds func() (bool, error)) error {
 // the replica and it has the master's data.
 func (c *Cluster) StartReplica(t testing.TB, n int) *Server {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
-	defer cancel()
-	s, err := c.runReplica(ctx, c.nodes[n])
-	if s != nil {
-		t.Cleanup(func() { closeServer(t, s) })
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return start(t, func(ctx context.Context) (*Server, error) { return c.runReplica(ctx, c.nodes[n]) })
 }
 
 func (c *Cluster) runReplica(ctx context.Context, master *Server) (*Server, error) {
@@ -144,24 +124,32 @@ func (c *Cluster) runReplica(ctx context.Context, master *Server) (*Server, erro
 	if err != nil {
 		return nil, err
 	}
+	if err := c.attach(ctx, master, s); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// attach makes a server a replica of a master, and waits until all masters list it.
+func (c *Cluster) attach(ctx context.Context, master, s *Server) error {
 	from, to := redis.NewClient(master.ClientOptions()), redis.NewClient(s.ClientOptions())
 	defer func() { _ = errors.Join(from.Close(), to.Close()) }()
 	if err := from.ConfigSet(ctx, "repl-diskless-sync-delay", "0").Err(); err != nil {
-		return s, fmt.Errorf("redistest: call CONFIG SET repl-diskless-sync-delay: %w", err)
+		return fmt.Errorf("redistest: call CONFIG SET repl-diskless-sync-delay: %w", err)
 	}
 	meet := []any{"cluster", "meet", "127.0.0.1", strconv.Itoa(s.port), strconv.Itoa(s.busPort)}
 	if err := from.Do(ctx, meet...).Err(); err != nil {
-		return s, fmt.Errorf("redistest: call CLUSTER MEET: %w", err)
+		return fmt.Errorf("redistest: call CLUSTER MEET: %w", err)
 	}
 	id, err := from.ClusterMyID(ctx).Result()
 	if err != nil {
-		return s, fmt.Errorf("redistest: call CLUSTER MYID: %w", err)
+		return fmt.Errorf("redistest: call CLUSTER MYID: %w", err)
 	}
 	if err := until(ctx, func() (bool, error) { // it has to meet its master first
 		err := to.ClusterReplicate(ctx, id).Err()
 		return err == nil, err
 	}); err != nil {
-		return s, fmt.Errorf("redistest: call CLUSTER REPLICATE: %w", err)
+		return fmt.Errorf("redistest: call CLUSTER REPLICATE: %w", err)
 	}
 	for _, node := range c.nodes {
 		rdb := redis.NewClient(node.ClientOptions())
@@ -170,10 +158,10 @@ func (c *Cluster) runReplica(ctx context.Context, master *Server) (*Server, erro
 			slots, err := slotsOf(ctx, rdb)
 			return slices.ContainsFunc(slots, func(s redis.ClusterSlot) bool { return len(s.Nodes) == 2 }), err
 		}); err != nil {
-			return s, fmt.Errorf("redistest: the Cluster nodes do not list the new replica: %w", err)
+			return fmt.Errorf("redistest: the Cluster nodes do not list the new replica: %w", err)
 		}
 	}
-	return s, caughtUp(ctx, master, s)
+	return caughtUp(ctx, master, s)
 }
 
 // Nodes returns the masters in the order of their first slots, and then those of AddMaster.

@@ -19,39 +19,31 @@ func (s *Server) Pid() int {
 	if s.proc == nil {
 		return 0
 	}
-	return s.proc.pid
+	return s.proc.Pid
 }
 
 // end sends the process a signal and waits until it has ended.
-func (s *Server) end(signal func(pid int) error) error {
+func (s *Server) end(signal func(*os.Process) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.proc == nil {
 		return nil
 	}
+	if err := signal(s.proc.Process); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("redistest: send a signal to redis-server: %w", err)
+	}
 	select {
 	case <-s.proc.done:
-	default:
-		if err := signal(s.proc.pid); err != nil {
-			select {
-			case <-s.proc.done: // it ended by itself a moment ago
-			default:
-				return fmt.Errorf("redistest: send a signal to redis-server: %w", err)
-			}
-		}
-		select {
-		case <-s.proc.done:
-		case <-time.After(stopTimeout): // a paused process does not react to TERM
-			_ = kill(s.proc.pid)
-			<-s.proc.done
-		}
+	case <-time.After(stopTimeout): // a paused process does not react to TERM
+		_ = s.proc.Kill()
+		<-s.proc.done
 	}
 	s.proc = nil
 	return nil
 }
 
 // Kill ends the server as a crash does (SIGKILL). Data that are not on disk are lost.
-func (s *Server) Kill() error { return s.end(kill) }
+func (s *Server) Kill() error { return s.end((*os.Process).Kill) }
 
 // Stop ends the server by SIGTERM.
 func (s *Server) Stop() error { return s.end(terminate) }
@@ -84,13 +76,13 @@ func (s *Server) Pause() error { return s.signal(pause) }
 // Resume ends Pause.
 func (s *Server) Resume() error { return s.signal(resume) }
 
-func (s *Server) signal(f func(pid int) error) error {
+func (s *Server) signal(f func(*os.Process) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.proc == nil {
 		return errors.New("redistest: redis-server is not running, so it cannot be signalled")
 	}
-	return f(s.proc.pid)
+	return f(s.proc.Process)
 }
 
 // Close kills the server and removes its directory. A second Close does nothing.

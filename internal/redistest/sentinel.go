@@ -46,27 +46,13 @@ func StartSentinel(t testing.TB) *Sentinel {
 // StartSentinelWith starts a sentinel as StartSentinel does, with SentinelOptions.
 func StartSentinelWith(t testing.TB, opts SentinelOptions) *Sentinel {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
-	defer cancel()
-	s, err := RunSentinel(ctx, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Errorf("closing the Redis Sentinel failed: %v", err)
+	return start(t, func(ctx context.Context) (*Sentinel, error) {
+		s := &Sentinel{opts: opts}
+		if err := s.start(ctx); err != nil {
+			return nil, errors.Join(err, s.Close())
 		}
+		return s, nil
 	})
-	return s
-}
-
-// RunSentinel starts a sentinel for callers without a testing.TB. The caller closes it.
-func RunSentinel(ctx context.Context, opts SentinelOptions) (*Sentinel, error) {
-	s := &Sentinel{opts: opts}
-	if err := s.start(ctx); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
 }
 
 func (s *Sentinel) start(ctx context.Context) error {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -64,7 +65,7 @@ type Server struct {
 }
 
 type process struct {
-	pid  int
+	*os.Process
 	done chan struct{} // closed when the process has ended
 }
 
@@ -78,21 +79,24 @@ func Start(t testing.TB, args ...string) *Server {
 // StartWith starts a server as Start does, with Options.
 func StartWith(t testing.TB, opts Options) *Server {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*startTimeout)
+	return start(t, func(ctx context.Context) (*Server, error) { return Run(ctx, opts) })
+}
+
+// start runs servers for a test and closes them when the test ends.
+func start[S io.Closer](t testing.TB, run func(ctx context.Context) (S, error)) S {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
 	defer cancel()
-	s, err := Run(ctx, opts)
+	s, err := run(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { closeServer(t, s) })
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("closing the Redis servers failed: %v", err)
+		}
+	})
 	return s
-}
-
-func closeServer(t testing.TB, s *Server) {
-	t.Helper()
-	if err := s.Close(); err != nil {
-		t.Errorf("closing redis-server failed: %v", err)
-	}
 }
 
 // Run starts a server and waits until it answers. The caller closes it. ctx bounds the start, not the life of the
@@ -255,7 +259,7 @@ func (s *Server) start(ctx context.Context) error {
 		defer close(p.done)
 		err := cmd.Start()
 		if err == nil {
-			p.pid = cmd.Process.Pid
+			p.Process = cmd.Process
 		}
 		started <- err
 		if err == nil {
@@ -273,7 +277,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	_ = kill(p.pid)
+	_ = p.Kill()
 	<-p.done
 	s.proc = nil
 	return fmt.Errorf("redistest: redis-server did not answer after its start: %w\n%s%s", err, out.Bytes(), s.logTail())
@@ -320,7 +324,7 @@ func (s *Server) ownAnswer(ctx context.Context, rdb *redis.Client, p *process) b
 	if err != nil {
 		return strings.HasPrefix(err.Error(), "NOPERM") // this ACL user may not use the command
 	}
-	return strings.Contains(info, fmt.Sprintf("process_id:%d\r\n", p.pid))
+	return strings.Contains(info, fmt.Sprintf("process_id:%d\r\n", p.Pid))
 }
 
 func (s *Server) log() []byte {

@@ -7,17 +7,9 @@ import (
 	"os"
 )
 
-func kill(pid int) error {
-	p, err := os.FindProcess(pid)
-	if err != nil {
-		return err
-	}
-	return p.Kill()
-}
-
-func terminate(pid int) error { return kill(pid) }
+func terminate(p *os.Process) error { return p.Kill() }
 
 var errNoSignal = errors.New("redistest: this operating system cannot pause a process")
 
-func pause(int) error  { return errNoSignal }
-func resume(int) error { return errNoSignal }
+func pause(*os.Process) error  { return errNoSignal }
+func resume(*os.Process) error { return errNoSignal }

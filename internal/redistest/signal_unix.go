@@ -2,9 +2,11 @@
 
 package redistest
 
-import "syscall"
+import (
+	"os"
+	"syscall"
+)
 
-func kill(pid int) error      { return syscall.Kill(pid, syscall.SIGKILL) }
-func terminate(pid int) error { return syscall.Kill(pid, syscall.SIGTERM) }
-func pause(pid int) error     { return syscall.Kill(pid, syscall.SIGSTOP) }
-func resume(pid int) error    { return syscall.Kill(pid, syscall.SIGCONT) }
+func terminate(p *os.Process) error { return p.Signal(syscall.SIGTERM) }
+func pause(p *os.Process) error     { return p.Signal(syscall.SIGSTOP) }
+func resume(p *os.Process) error    { return p.Signal(syscall.SIGCONT) }
