@@ -34,6 +34,35 @@ func startRedis(ctx context.Context, tls bool) (*redistest.Server, error) {
 	return redistest.Run(ctx, redistest.Options{TLS: tls})
 }
 
+// withServer calls measure with new keys, a separate server and a client of it. The client is behind a network of that
+// round trip if it is not 0.
+func withServer(
+	ctx context.Context, roundTrip time.Duration, measure func(k *keys, server *redistest.Server, client *redis.Client) error,
+) error {
+	k, err := newKeys(ctx)
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	server, err := startRedis(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	o := server.ClientOptions()
+	if roundTrip > 0 {
+		proxy, err := startDelay(o.Addr, roundTrip)
+		if err != nil {
+			return err
+		}
+		defer proxy.close()
+		o.Addr = proxy.addr()
+	}
+	client := redis.NewClient(o)
+	defer client.Close()
+	return measure(k, server, client)
+}
+
 // newContender returns a store over a server: redisstore if own is set, otherwise gocache's store. It is sealed if a is
 // not nil.
 func newContender(name string, server *redistest.Server, own bool, a tink.AEADWithContext) (*contender, error) {

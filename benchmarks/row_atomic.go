@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
@@ -60,34 +61,15 @@ func atomicRow(ctx context.Context, b *bench) error {
 // withSealed calls measure with a sealed redisstore over a separate server, behind a network of that round trip if it is
 // not 0.
 func withSealed(ctx context.Context, roundTrip time.Duration, measure func(client *redis.Client, s *middleware.Store) error) error {
-	k, err := newKeys(ctx)
-	if err != nil {
-		return err
-	}
-	defer k.close()
-	server, err := startRedis(ctx, false)
-	if err != nil {
-		return err
-	}
-	defer server.Close()
-	o := server.ClientOptions()
-	if roundTrip > 0 {
-		proxy, err := startDelay(o.Addr, roundTrip)
+	return withServer(ctx, roundTrip, func(k *keys, _ *redistest.Server, client *redis.Client) error {
+		backing, err := redisstore.New(client)
 		if err != nil {
 			return err
 		}
-		defer proxy.close()
-		o.Addr = proxy.addr()
-	}
-	client := redis.NewClient(o)
-	defer client.Close()
-	backing, err := redisstore.New(client)
-	if err != nil {
-		return err
-	}
-	s, err := middleware.New(backing, k.envelope)
-	if err != nil {
-		return err
-	}
-	return measure(client, s)
+		s, err := middleware.New(backing, k.envelope)
+		if err != nil {
+			return err
+		}
+		return measure(client, s)
+	})
 }

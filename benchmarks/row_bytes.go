@@ -4,43 +4,38 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/internal/redistest"
 )
 
 // bytesRow asks Redis for the lengths of its values. It measures no time.
 func bytesRow(ctx context.Context, b *bench) error {
-	k, err := newKeys(ctx)
-	if err != nil {
-		return err
-	}
-	defer k.close()
-	server, err := startRedis(ctx, false)
-	if err != nil {
-		return err
-	}
-	defer server.Close()
-	for _, c := range []struct {
-		name   string
-		aead   tink.AEADWithContext
-		budget *Budget
-	}{
-		{"keyring", k.keyring, atMost(41)},
-		{"envelope under a local KEK", k.envelope, atMost(107)},
-	} {
-		if !b.wants(c.name) {
-			continue
+	return withServer(ctx, 0, func(k *keys, server *redistest.Server, _ *redis.Client) error {
+		for _, c := range []struct {
+			name   string
+			aead   tink.AEADWithContext
+			budget *Budget
+		}{
+			{"keyring", k.keyring, atMost(41)},
+			{"envelope under a local KEK", k.envelope, atMost(107)},
+		} {
+			if !b.wants(c.name) {
+				continue
+			}
+			added, err := bytesAdded(ctx, func(own bool) (*contender, error) { return newContender("bytes", server, own, c.aead) })
+			if err != nil {
+				return err
+			}
+			b.report(Result{
+				Case: c.name, What: "stored - given, any type and size", Unit: "bytes",
+				Value: spreadOf(added), Budget: c.budget,
+				Figures: fmt.Sprintf("1 KiB: %d", 1<<10+int(added[0])),
+			})
 		}
-		added, err := bytesAdded(ctx, func(own bool) (*contender, error) { return newContender("bytes", server, own, c.aead) })
-		if err != nil {
-			return err
-		}
-		b.report(Result{
-			Case: c.name, What: "stored - given, any type and size", Unit: "bytes",
-			Value: spreadOf(added), Budget: c.budget,
-			Figures: fmt.Sprintf("1 KiB: %d", 1<<10+int(added[0])),
-		})
-	}
-	return nil
+		return nil
+	})
 }
 
 // bytesAdded returns STRLEN of sealed values less the bytes of the values. It uses bytes of several sizes, texts and

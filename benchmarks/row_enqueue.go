@@ -7,6 +7,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
@@ -24,39 +25,21 @@ func enqueueManyCases(ctx context.Context, b *bench) error {
 		if !b.wants(c.name) {
 			continue
 		}
-		if err := enqueueManyCase(ctx, b, c.name, c.roundTrip); err != nil {
+		err := withServer(ctx, c.roundTrip, func(k *keys, _ *redistest.Server, rdb *redis.Client) error {
+			return enqueueManyCase(ctx, b, c.name, k, rdb)
+		})
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func enqueueManyCase(ctx context.Context, b *bench, name string, roundTrip time.Duration) error {
-	k, err := newKeys(ctx)
-	if err != nil {
-		return err
-	}
-	defer k.close()
+func enqueueManyCase(ctx context.Context, b *bench, name string, k *keys, rdb *redis.Client) error {
 	e, err := jobs.NewEncryptor(k.envelope)
 	if err != nil {
 		return err
 	}
-	server, err := startRedis(ctx, false)
-	if err != nil {
-		return err
-	}
-	defer server.Close()
-	o := server.ClientOptions()
-	if roundTrip > 0 {
-		d, err := startDelay(o.Addr, roundTrip)
-		if err != nil {
-			return err
-		}
-		defer d.close()
-		o.Addr = d.addr()
-	}
-	rdb := redis.NewClient(o)
-	defer rdb.Close()
 	client, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(rdb), e, asynqjobs.WithPipeline(rdb))
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware/jobs"
@@ -32,33 +33,25 @@ func jobsRow(ctx context.Context, b *bench) error {
 	if len(wanted) == 0 {
 		return nil
 	}
-	k, err := newKeys(ctx)
-	if err != nil {
-		return err
-	}
-	defer k.close()
-	tokens, err := newNames(ctx, k)
-	if err != nil {
-		return err
-	}
-	server, err := startRedis(ctx, false)
-	if err != nil {
-		return err
-	}
-	defer server.Close()
-	for _, c := range wanted {
-		if !b.wants(c.name) {
-			continue
-		}
-		e, err := jobs.NewEncryptor(k.envelope, append(c.sealing, jobs.WithPRF(tokens))...)
+	return withServer(ctx, 0, func(k *keys, server *redistest.Server, _ *redis.Client) error {
+		tokens, err := newNames(ctx, k)
 		if err != nil {
 			return err
 		}
-		if err := c.compare(ctx, b, server, e); err != nil {
-			return err
+		for _, c := range wanted {
+			if !b.wants(c.name) {
+				continue
+			}
+			e, err := jobs.NewEncryptor(k.envelope, append(c.sealing, jobs.WithPRF(tokens))...)
+			if err != nil {
+				return err
+			}
+			if err := c.compare(ctx, b, server, e); err != nil {
+				return err
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // jobCase compares a plaintext queue with a sealed one.

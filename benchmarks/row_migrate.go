@@ -27,35 +27,25 @@ import (
 // migrateRow seals plaintext entries in place, on the processors of the redis-server that holds them. It measures
 // entries per second, the memory for few and for many entries, and the latency of a client that works at the same time.
 func migrateRow(ctx context.Context, b *bench) error {
-	k, err := newKeys(ctx)
-	if err != nil {
-		return err
-	}
-	defer k.close()
-	server, err := startRedis(ctx, false)
-	if err != nil {
-		return err
-	}
-	defer server.Close()
-	client := redis.NewClient(server.ClientOptions())
-	defer client.Close()
-	m := &mover{b: b, k: k, server: server, client: client}
-	for _, c := range []struct {
-		name string
-		run  func(ctx context.Context, name string) error
-	}{
-		{"256 B", m.speed(256, 400_000, atLeast(50_000))},
-		{"4 KiB", m.speed(4<<10, 50_000, nil)},
-		{"memory", m.memory},
-		{"live client", m.live},
-	} {
-		if b.wants(c.name) {
-			if err := c.run(ctx, c.name); err != nil {
-				return err
+	return withServer(ctx, 0, func(k *keys, server *redistest.Server, client *redis.Client) error {
+		m := &mover{b: b, k: k, server: server, client: client}
+		for _, c := range []struct {
+			name string
+			run  func(ctx context.Context, name string) error
+		}{
+			{"256 B", m.speed(256, 400_000, atLeast(50_000))},
+			{"4 KiB", m.speed(4<<10, 50_000, nil)},
+			{"memory", m.memory},
+			{"live client", m.live},
+		} {
+			if b.wants(c.name) {
+				if err := c.run(ctx, c.name); err != nil {
+					return err
+				}
 			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 type mover struct {

@@ -4,6 +4,10 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/redistest"
 )
 
 // redisRow compares sealed stores with plaintext ones, and with plaintext ones over TLS. The redis-server runs on the
@@ -18,51 +22,43 @@ func redisRow(ctx context.Context, b *bench) error {
 	if len(wanted) == 0 {
 		return nil
 	}
-	k, err := newKeys(ctx)
-	if err != nil {
-		return err
-	}
-	defer k.close()
-	plain, err := startRedis(ctx, false)
-	if err != nil {
-		return err
-	}
-	defer plain.Close()
-	encrypted, err := startRedis(ctx, true)
-	if err != nil {
-		return err
-	}
-	defer encrypted.Close()
-
-	// Neighbours in this list are measured one after the other. Their names are equally long, because they become keys
-	// in Redis.
-	var contenders []*contender
-	defer func() {
-		for _, c := range contenders {
-			c.close()
-		}
-	}()
-	for _, make := range []func() (*contender, error){
-		func() (*contender, error) { return newContender("theirs:sealed", plain, false, k.envelope) },
-		func() (*contender, error) { return newContender("theirs:plain_", plain, false, nil) },
-		func() (*contender, error) { return newContender("redisst:plain", plain, true, nil) },
-		func() (*contender, error) { return newContender("redisst:seald", plain, true, k.envelope) },
-		func() (*contender, error) { return newContender("redisst:tls__", encrypted, true, nil) },
-	} {
-		c, err := make()
+	return withServer(ctx, 0, func(k *keys, plain *redistest.Server, _ *redis.Client) error {
+		encrypted, err := startRedis(ctx, true)
 		if err != nil {
 			return err
 		}
-		contenders = append(contenders, c)
-	}
-	for _, c := range wanted {
-		if b.wants(c.name()) {
-			if err := c.measure(ctx, b, contenders); err != nil {
+		defer encrypted.Close()
+
+		// Neighbours in this list are measured one after the other. Their names are equally long, because they become keys
+		// in Redis.
+		var contenders []*contender
+		defer func() {
+			for _, c := range contenders {
+				c.close()
+			}
+		}()
+		for _, make := range []func() (*contender, error){
+			func() (*contender, error) { return newContender("theirs:sealed", plain, false, k.envelope) },
+			func() (*contender, error) { return newContender("theirs:plain_", plain, false, nil) },
+			func() (*contender, error) { return newContender("redisst:plain", plain, true, nil) },
+			func() (*contender, error) { return newContender("redisst:seald", plain, true, k.envelope) },
+			func() (*contender, error) { return newContender("redisst:tls__", encrypted, true, nil) },
+		} {
+			c, err := make()
+			if err != nil {
 				return err
 			}
+			contenders = append(contenders, c)
 		}
-	}
-	return nil
+		for _, c := range wanted {
+			if b.wants(c.name()) {
+				if err := c.measure(ctx, b, contenders); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
 }
 
 type redisCase struct {

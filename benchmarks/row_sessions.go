@@ -10,6 +10,7 @@ import (
 	"github.com/alexedwards/scs/goredisstore"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/sessions"
 	"github.com/sealcache/sealcache/stores/redisstore"
@@ -27,54 +28,44 @@ type sessionStore interface {
 // sessionsRow compares Find and Commit of a sealed session with those of scs's own goredisstore, over one client. They
 // run one after the other, as in a request.
 func sessionsRow(ctx context.Context, b *bench) error {
-	k, err := newKeys(ctx)
-	if err != nil {
-		return err
-	}
-	defer k.close()
-	server, err := startRedis(ctx, false)
-	if err != nil {
-		return err
-	}
-	defer server.Close()
-	client := redis.NewClient(server.ClientOptions())
-	defer client.Close()
-	plain := goredisstore.New(client)
-	bare, err := newSessions(ctx, client, k)
-	if err != nil {
-		return err
-	}
-	idle, err := newSessions(ctx, client, k, sessions.WithIdleTimeout(time.Hour))
-	if err != nil {
-		return err
-	}
-	session := payload(sessionBytes)
-	for _, clients := range []int{8, 1} {
-		for _, c := range []struct {
-			name   string
-			sealed sessionStore
-			budget *Budget
-		}{
-			{"find and commit", bare, atLeast(0.9)},
-			{"the same, idle timeout", idle, nil},
-		} {
-			name := fmt.Sprintf("%s, %d clients", c.name, clients)
-			if clients == 1 {
-				name = c.name + ", 1 client"
-			}
-			if !b.wants(name) {
-				continue
-			}
-			p := b.plan(61, 75*time.Millisecond) // the budget is close: 21 rounds differ by 2 % from run to run
-			p.workers, p.latencies = clients, true
-			samples, err := interleave(ctx, p, requests("sealed", c.sealed, session), requests("plain_", plain, session))
-			if err != nil {
-				return err
-			}
-			compare(b, name, "sealed / scs's goredisstore", samples[0], samples[1], c.budget)
+	return withServer(ctx, 0, func(k *keys, _ *redistest.Server, client *redis.Client) error {
+		plain := goredisstore.New(client)
+		bare, err := newSessions(ctx, client, k)
+		if err != nil {
+			return err
 		}
-	}
-	return nil
+		idle, err := newSessions(ctx, client, k, sessions.WithIdleTimeout(time.Hour))
+		if err != nil {
+			return err
+		}
+		session := payload(sessionBytes)
+		for _, clients := range []int{8, 1} {
+			for _, c := range []struct {
+				name   string
+				sealed sessionStore
+				budget *Budget
+			}{
+				{"find and commit", bare, atLeast(0.9)},
+				{"the same, idle timeout", idle, nil},
+			} {
+				name := fmt.Sprintf("%s, %d clients", c.name, clients)
+				if clients == 1 {
+					name = c.name + ", 1 client"
+				}
+				if !b.wants(name) {
+					continue
+				}
+				p := b.plan(61, 75*time.Millisecond) // the budget is close: 21 rounds differ by 2 % from run to run
+				p.workers, p.latencies = clients, true
+				samples, err := interleave(ctx, p, requests("sealed", c.sealed, session), requests("plain_", plain, session))
+				if err != nil {
+					return err
+				}
+				compare(b, name, "sealed / scs's goredisstore", samples[0], samples[1], c.budget)
+			}
+		}
+		return nil
+	})
 }
 
 func newSessions(ctx context.Context, client *redis.Client, k *keys, opts ...sessions.Option) (*sessions.Store, error) {
