@@ -32,12 +32,15 @@ type bench struct {
 
 // wants reports whether the user asked for a case of the present row, and logs that it begins.
 func (b *bench) wants(name string) bool {
-	if !b.match.MatchString(b.row + "/" + name) {
+	if !b.matches(name) {
 		return false
 	}
 	fmt.Fprintf(b.log, "%s: %s\n", b.row, name)
 	return true
 }
+
+// matches is wants without the log.
+func (b *bench) matches(name string) bool { return b.match.MatchString(b.row + "/" + name) }
 
 // plan returns the number of rounds and the length of a slice at the present scale. The given ones are for a full run.
 func (b *bench) plan(rounds int, slice time.Duration) plan {

@@ -137,6 +137,24 @@ func (c *contender) get(workers int, value []byte) side {
 	})
 }
 
+// sidesOf returns the sides that get, or set. It fills contenders that do not have as many keys with values of this size.
+func sidesOf(ctx context.Context, contenders []*contender, get bool, workers, keys int, value []byte) ([]side, error) {
+	sides := make([]side, len(contenders))
+	for i, c := range contenders {
+		if len(c.names) != keys || c.valueBytes != len(value) {
+			if err := c.fill(ctx, keys, value); err != nil {
+				return nil, err
+			}
+		}
+		if get {
+			sides[i] = c.get(workers, value)
+		} else {
+			sides[i] = c.set(workers, value)
+		}
+	}
+	return sides, nil
+}
+
 func (c *contender) side(do func(ctx context.Context, worker, i int) error) side {
 	return side{name: c.name, do: do, server: func() (total time.Duration, known bool) {
 		for _, node := range c.nodes {

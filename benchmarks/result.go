@@ -29,6 +29,16 @@ type Result struct {
 	Figures string `json:"figures,omitempty"`
 }
 
+// throughput returns the ratio of two throughputs.
+func throughput(name, what string, numerator, denominator []sample, budget *Budget) Result {
+	return Result{
+		Case: name, What: what, Unit: "x",
+		Value:   ratios(numerator, denominator, sample.perSecond),
+		Budget:  budget,
+		Figures: rate(medianOf(numerator, sample.perSecond)) + " / " + rate(medianOf(denominator, sample.perSecond)),
+	}
+}
+
 const (
 	okVerdict     = "ok"
 	missedVerdict = "MISSED"

@@ -48,12 +48,7 @@ func atomicRow(ctx context.Context, b *bench) error {
 		if calls := sealedCalls.Load(); counted != calls {
 			return fmt.Errorf("%d of %d increments were lost", calls-counted, calls)
 		}
-		b.report(Result{
-			Case: name, What: "one sealed counter / Redis INCR, none lost", Unit: "x",
-			Value:   ratios(samples[0], samples[1], sample.perSecond),
-			Budget:  atLeast(0.3),
-			Figures: rate(medianOf(samples[0], sample.perSecond)) + " / " + rate(medianOf(samples[1], sample.perSecond)),
-		})
+		b.report(throughput(name, "one sealed counter / Redis INCR, none lost", samples[0], samples[1], atLeast(0.3)))
 		return nil
 	})
 }

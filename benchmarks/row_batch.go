@@ -89,12 +89,7 @@ func batchCases(ctx context.Context, b *bench, s *middleware.Store, suffix strin
 		if err != nil {
 			return err
 		}
-		b.report(Result{
-			Case: c.name, What: c.what, Unit: "x",
-			Value:   ratios(samples[0], samples[1], sample.perSecond),
-			Budget:  atLeast(c.budget),
-			Figures: rate(medianOf(samples[0], sample.perSecond)) + " / " + rate(medianOf(samples[1], sample.perSecond)),
-		})
+		b.report(throughput(c.name, c.what, samples[0], samples[1], atLeast(c.budget)))
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -163,12 +164,7 @@ func (c callersCase) budget() *Budget {
 
 // measureCallers measures the cases over separate servers.
 func measureCallers(ctx context.Context, b *bench, cases []callersCase, d deployment, kinds []contenderKind) error {
-	wanted := cases[:0:0]
-	for _, c := range cases {
-		if b.match.MatchString(b.row + "/" + c.name()) {
-			wanted = append(wanted, c)
-		}
-	}
+	wanted := slices.DeleteFunc(cases, func(c callersCase) bool { return !b.matches(c.name()) })
 	if len(wanted) == 0 {
 		return nil
 	}
@@ -265,22 +261,13 @@ func (d deployment) start(ctx context.Context) (
 
 func (c callersCase) measure(ctx context.Context, b *bench, kinds []contenderKind, contenders []*contender) error {
 	value := payload(c.size)
-	sides := make([]side, len(contenders))
 	keys := 256
 	if b.scale == smallestScale {
 		keys = 8
 	}
-	for i, s := range contenders {
-		if len(s.names) != keys || s.valueBytes != c.size {
-			if err := s.fill(ctx, keys, value); err != nil {
-				return err
-			}
-		}
-		if c.get {
-			sides[i] = s.get(c.callers, value)
-		} else {
-			sides[i] = s.set(c.callers, value)
-		}
+	sides, err := sidesOf(ctx, contenders, c.get, c.callers, keys, value)
+	if err != nil {
+		return err
 	}
 	p := b.plan(21, 100*time.Millisecond)
 	p.workers, p.latencies = c.callers, true

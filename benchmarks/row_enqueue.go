@@ -69,10 +69,8 @@ func enqueueManyCase(ctx context.Context, b *bench, name string, k *keys, rdb *r
 	if err != nil {
 		return err
 	}
-	b.report(Result{
-		Case: name, What: "EnqueueMany / Enqueue of each", Unit: "x",
-		Value:   ratios(samples[0], samples[1], sample.perSecond),
-		Figures: rate(batchSize*medianOf(samples[0], sample.perSecond)) + " / " + rate(batchSize*medianOf(samples[1], sample.perSecond)) + " jobs",
-	})
+	r := throughput(name, "EnqueueMany / Enqueue of each", samples[0], samples[1], nil)
+	r.Figures = rate(batchSize*medianOf(samples[0], sample.perSecond)) + " / " + rate(batchSize*medianOf(samples[1], sample.perSecond)) + " jobs"
+	b.report(r)
 	return nil
 }

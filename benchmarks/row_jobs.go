@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -24,12 +25,7 @@ func jobsRow(ctx context.Context, b *bench) error {
 		return err
 	}
 	cases := append(jobTimes(), jobMemories()...)
-	var wanted []jobCase
-	for _, c := range cases {
-		if b.match.MatchString(b.row + "/" + c.name) {
-			wanted = append(wanted, c)
-		}
-	}
+	wanted := slices.DeleteFunc(cases, func(c jobCase) bool { return !b.matches(c.name) })
 	if len(wanted) == 0 {
 		return nil
 	}
@@ -209,10 +205,7 @@ func (c jobCase) times(ctx context.Context, b *bench, queues []*queue) error {
 }
 
 func (c jobCase) report(b *bench, what string, first, second []sample, budget *Budget) {
-	r := Result{
-		Case: c.name, What: what, Unit: "x", Value: ratios(first, second, sample.perSecond), Budget: budget,
-		Figures: rate(medianOf(first, sample.perSecond)) + " / " + rate(medianOf(second, sample.perSecond)),
-	}
+	r := throughput(c.name, what, first, second, budget)
 	if cpuKnown(first, second) {
 		used := ratios(first, second, sample.cpuNanoseconds)
 		r.CPU = &used

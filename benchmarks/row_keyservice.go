@@ -72,12 +72,7 @@ func keyServiceThroughput(ctx context.Context, b *bench) error {
 			if err != nil {
 				return err
 			}
-			b.report(Result{
-				Case: name, What: c.what + ", throughput, envelope / Tink's envelope", Unit: "x",
-				Value:   ratios(samples[0], samples[1], sample.perSecond),
-				Budget:  atLeast(1000),
-				Figures: rate(medianOf(samples[0], sample.perSecond)) + " / " + rate(medianOf(samples[1], sample.perSecond)),
-			})
+			b.report(throughput(name, c.what+", throughput, envelope / Tink's envelope", samples[0], samples[1], atLeast(1000)))
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -13,12 +14,7 @@ import (
 // redisRow compares sealed stores with plaintext ones, and with plaintext ones over TLS. The redis-server runs on the
 // processors of the clients.
 func redisRow(ctx context.Context, b *bench) error {
-	var wanted []redisCase
-	for _, c := range redisCases() {
-		if b.match.MatchString(b.row + "/" + c.name()) {
-			wanted = append(wanted, c)
-		}
-	}
+	wanted := slices.DeleteFunc(redisCases(), func(c redisCase) bool { return !b.matches(c.name()) })
 	if len(wanted) == 0 {
 		return nil
 	}
@@ -115,16 +111,9 @@ func (c redisCase) measure(ctx context.Context, b *bench, contenders []*contende
 	if b.scale == smallestScale {
 		keys = c.clients
 	}
-	sides := make([]side, len(contenders))
-	for i, s := range contenders {
-		if err := s.fill(ctx, keys, value); err != nil {
-			return err
-		}
-		if c.get {
-			sides[i] = s.get(c.clients, value)
-		} else {
-			sides[i] = s.set(c.clients, value)
-		}
+	sides, err := sidesOf(ctx, contenders, c.get, c.clients, keys, value)
+	if err != nil {
+		return err
 	}
 	p := b.plan(21, 75*time.Millisecond)
 	p.workers, p.latencies = c.clients, true
@@ -152,18 +141,11 @@ func (c redisCase) compare(b *bench, what string, numerator, denominator []sampl
 func compare(b *bench, name, what string, numerator, denominator []sample, budget *Budget) {
 	p50 := ratios(numerator, denominator, func(s sample) float64 { return float64(s.p50) })
 	p99 := ratios(numerator, denominator, func(s sample) float64 { return float64(s.p99) })
-	var cpu *Spread
+	r := throughput(name, what, numerator, denominator, budget)
+	r.P50, r.P99 = &p50, &p99
 	if cpuKnown(numerator, denominator) {
 		used := ratios(numerator, denominator, sample.cpuNanoseconds)
-		cpu = &used
+		r.CPU = &used
 	}
-	b.report(Result{
-		Case: name, What: what, Unit: "x",
-		Value:   ratios(numerator, denominator, sample.perSecond),
-		Budget:  budget,
-		CPU:     cpu,
-		P50:     &p50,
-		P99:     &p99,
-		Figures: rate(medianOf(numerator, sample.perSecond)) + " / " + rate(medianOf(denominator, sample.perSecond)),
-	})
+	b.report(r)
 }
