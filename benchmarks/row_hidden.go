@@ -33,11 +33,11 @@ func hiddenRow(ctx context.Context, b *bench) error {
 			{"WithHiddenKeys", []middleware.Option{middleware.WithHiddenKeys(names)}},
 			{"WithOneWayKeys", []middleware.Option{middleware.WithOneWayKeys(names)}},
 		} {
-			s, err := hiddenSide(ctx, k, operation, value, c.opts)
+			opts := append(c.opts, middleware.WithNamespace("benchmark"))
+			s, _, err := storeSide(ctx, c.name, operation, k.envelope, value, opts...)
 			if err != nil {
 				return err
 			}
-			s.name = c.name
 			sides = append(sides, s)
 		}
 		samples, err := interleave(ctx, b.plan(41, 20*time.Millisecond), sides...)
@@ -58,27 +58,4 @@ func hiddenRow(ctx context.Context, b *bench) error {
 		}
 	}
 	return nil
-}
-
-// hiddenSide returns an operation on a Store over a backing store that costs almost nothing.
-func hiddenSide(ctx context.Context, k *keys, operation string, value []byte, opts []middleware.Option) (side, error) {
-	backing := new(thinStore)
-	s, err := middleware.New(backing, k.envelope, append(opts, middleware.WithNamespace("benchmark"))...)
-	if err != nil {
-		return side{}, err
-	}
-	key, boxed := any(pathKey), any(value)
-	if err := roundTrip(ctx, s, key, value); err != nil {
-		return side{}, err
-	}
-	if operation == "set" {
-		return side{do: func(ctx context.Context, _, _ int) error { return s.Set(ctx, key, boxed) }}, checkSealed(backing.stored, value)
-	}
-	return side{do: func(ctx context.Context, _, _ int) error {
-		got, err := s.Get(ctx, key)
-		if err == nil && lengthOf(got) != len(value) {
-			err = errAnotherValue
-		}
-		return err
-	}}, checkSealed(backing.stored, value)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
+	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/middleware"
 )
@@ -52,3 +53,40 @@ func (t *thinStore) Invalidate(context.Context, ...store.InvalidateOption) error
 }
 func (t *thinStore) Clear(context.Context) error { return errNotUsed }
 func (t *thinStore) GetType() string             { return "thin" }
+
+const pathKey = "user:4711:profile"
+
+// storeSide returns an operation on a Store over a thinStore: "set", "get" or "set + get". stored is the number of bytes
+// that the thinStore then holds.
+func storeSide(
+	ctx context.Context, name, operation string, a tink.AEADWithContext, value []byte, opts ...middleware.Option,
+) (_ side, stored int, err error) {
+	backing := new(thinStore)
+	s, err := middleware.New(backing, a, opts...)
+	if err != nil {
+		return side{}, 0, err
+	}
+	// The caller pays for the conversion to any, with and without sealing.
+	key, boxed := any(pathKey), any(value)
+	if err := roundTrip(ctx, s, key, value); err != nil {
+		return side{}, 0, err
+	}
+	set := func(ctx context.Context, _, _ int) error { return s.Set(ctx, key, boxed) }
+	get := func(ctx context.Context, _, _ int) error {
+		got, err := s.Get(ctx, key)
+		if err == nil && lengthOf(got) != len(value) {
+			err = errAnotherValue
+		}
+		return err
+	}
+	do := map[string]func(ctx context.Context, _, _ int) error{
+		"set": set, "get": get,
+		"set + get": func(ctx context.Context, worker, i int) error {
+			if err := set(ctx, worker, i); err != nil {
+				return err
+			}
+			return get(ctx, worker, i)
+		},
+	}[operation]
+	return side{name: name, do: do}, len(backing.stored), checkSealed(backing.stored, value)
+}
