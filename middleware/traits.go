@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"math"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -26,6 +27,9 @@ type traits struct {
 	// unixSeconds: an expiry of more than 30 days is a Unix time (memcached's
 	// protocol.txt, "Expiration times").
 	unixSeconds bool
+	// until2038: the store cannot hold every expiry after January 2038. It keeps Unix
+	// seconds in 32 bits.
+	until2038 bool
 	// missText is the text of the error for an absent entry where it is not
 	// store.NotFound.
 	missText string
@@ -52,9 +56,9 @@ func traitsOf(storeType string) traits {
 	case "ristretto":
 		return traits{bytes: true, quotes: true}
 	case "memcache":
-		return traits{bytes: true, wholeSeconds: true, unixSeconds: true, quotes: true}
+		return traits{bytes: true, wholeSeconds: true, unixSeconds: true, until2038: true, quotes: true}
 	case "freecache":
-		return traits{bytes: true, wholeSeconds: true, deleteFails: true, quotes: true}
+		return traits{bytes: true, wholeSeconds: true, until2038: true, deleteFails: true, quotes: true}
 	case "bigcache":
 		return traits{missText: "Entry not found"}
 	default:
@@ -87,13 +91,18 @@ func normalExpiration(d time.Duration) (time.Duration, error) {
 	}
 }
 
-// expiration adapts an expiration to the backing store.
+// expiration adapts an expiration to the backing store. One that the store cannot
+// hold becomes the longest that it can: it would wrap to a time in the past.
 func (t traits) expiration(d time.Duration, now func() time.Time) time.Duration {
 	if d == noExpiry {
 		return 0
 	}
 	if t.wholeSeconds && d > 0 {
-		d = (d + time.Second - 1).Truncate(time.Second)
+		d = (min(d, math.MaxInt64-time.Second) + time.Second - 1).Truncate(time.Second)
+	}
+	if t.until2038 && d > memcachedRelative {
+		left := time.Unix(math.MaxInt32, 0).Sub(now()).Truncate(time.Second)
+		d = min(d, max(left, memcachedRelative))
 	}
 	if t.unixSeconds && d > memcachedRelative {
 		return time.Duration(now().Add(d).Unix()) * time.Second
