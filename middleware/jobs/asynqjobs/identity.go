@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/hibiken/asynq"
 
 	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
@@ -119,10 +120,11 @@ func parseClaim(flags byte, s string) (i identity, ok bool) {
 		return identity{}, false
 	}
 	if flags&claimUUID != 0 {
-		if len(s) < uuidSize {
+		const size = len(uuid.UUID{})
+		if len(s) < size {
 			return identity{}, false
 		}
-		i.id, s = formatUUID([uuidSize]byte([]byte(s[:uuidSize]))), s[uuidSize:]
+		i.id, s = uuid.UUID([]byte(s[:size])).String(), s[size:]
 	} else {
 		if i.id, s, ok = cutNetstring(s); !ok || i.id == "" || strings.HasPrefix(i.id, reservedID) {
 			return identity{}, false
@@ -137,6 +139,17 @@ func parseClaim(flags byte, s string) (i identity, ok bool) {
 		}
 	}
 	return i, s == ""
+}
+
+// parseUUID reads the only text that uuid.UUID.String writes. uuid.Parse also accepts upper case and texts of other lengths.
+// Then two ids would have the same claim.
+func parseUUID(s string) (uuid.UUID, bool) {
+	const textLength = 36
+	if len(s) != textLength || strings.ContainsAny(s, "ABCDEF") {
+		return uuid.UUID{}, false
+	}
+	u, err := uuid.Parse(s)
+	return u, err == nil
 }
 
 // cutOwnClaim is cutClaim for a claim of exactly the identity i, framed or not. It returns nil for any other claim. It

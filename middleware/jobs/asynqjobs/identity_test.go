@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+	"github.com/hibiken/asynq"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
@@ -12,14 +14,14 @@ import (
 
 func TestClaims(t *testing.T) {
 	t.Parallel()
-	const uuid = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
+	const id = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
 	for want, p := range map[string]identity{
 		"\x00" + "7:default" + "1:1":         {queue: "default", id: "1"},
 		"\x00" + "0:" + "1:1":                {id: "1"},
 		"\x01" + "7:default" + "1:1":         {queue: "default", id: "1", framed: true},
 		"\x03" + "3:a:b" + "3:3:4" + "3:g:1": {queue: "a:b", id: "3:4", group: "g:1", framed: true},
-		"\x04" + "1:q" + "\x0a\x1b\x2c\x3d\x4e\x5f\x60\x71\x82\x93\xa4\xb5\xc6\xd7\xe8\xf9": {queue: "q", id: uuid},
-		"\x00" + "1:q" + "36:" + strings.ToUpper(uuid):                                      {queue: "q", id: strings.ToUpper(uuid)},
+		"\x04" + "1:q" + "\x0a\x1b\x2c\x3d\x4e\x5f\x60\x71\x82\x93\xa4\xb5\xc6\xd7\xe8\xf9": {queue: "q", id: id},
+		"\x00" + "1:q" + "36:" + strings.ToUpper(id):                                        {queue: "q", id: strings.ToUpper(id)},
 	} {
 		b := p.appendClaim([]byte("value"))
 		require.Equal(t, "value"+want+"\x00"+string(rune(len(want))), string(b))
@@ -49,7 +51,7 @@ func TestClaims(t *testing.T) {
 	for _, s := range []string{
 		"", "\x00", "\x001:a", "\x001:a0:", "\x001:a1:b0:", "\x001:a1:b1:c", "\x021:a1:b", "\x021:a1:b0:", "\x021:a1:b1:cd", "\x0001:a1:b",
 		"\x00-1:a1:b", "\x00+1:a1:b", "\x009:a1:b", "\x001:a1:b1", "\x0099999999999999999999:a1:b", "\x081:a1:b", "\x041:a", "\x041:a123456789abcdef",
-		"\x001:a36:" + uuid, "\x001:a10:\x00group1:gi",
+		"\x001:a36:" + id, "\x001:a10:\x00group1:gi",
 	} {
 		_, _, err := cutClaim([]byte("value" + s + "\x00" + string(rune(len(s)))))
 		require.ErrorIs(t, err, jobs.ErrUnauthentic, "%q", s)
@@ -102,16 +104,23 @@ func TestBoundIDsNeverCollide(t *testing.T) {
 
 func TestNewIDsAreUUIDs(t *testing.T) {
 	t.Parallel()
-	require.Regexp(t, `^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`, newID())
-	require.NotEqual(t, newID(), newID())
+	seal := func() string {
+		_, opts, err := (&sealer{e: encryptorForTest(t)}).seal(t.Context(), asynq.NewTask("t", nil), nil, frame{}, false)
+		require.NoError(t, err)
+		id, ok := opts[len(opts)-1].Value().(string)
+		require.True(t, ok)
+		return id
+	}
+	require.Regexp(t, `^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`, seal())
+	require.NotEqual(t, seal(), seal())
 }
 
 func TestUUIDsComeBack(t *testing.T) {
 	t.Parallel()
-	id := newID()
-	b, ok := parseUUID(id)
+	id := uuid.NewString()
+	u, ok := parseUUID(id)
 	require.True(t, ok)
-	require.Equal(t, id, formatUUID(b))
+	require.Equal(t, id, u.String())
 	const good = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
 	_, ok = parseUUID(good)
 	require.True(t, ok)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/google/uuid"
 	"github.com/hibiken/asynq"
 
 	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
@@ -131,7 +132,7 @@ func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, e
 		return nil, nil, err
 	}
 	if !c.hasID {
-		c.id = newID()
+		c.id = uuid.NewString() // as asynq does
 	}
 	all = append(all, asynq.TaskID(c.id))
 	if unboundQueue {

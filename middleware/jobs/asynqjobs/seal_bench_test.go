@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/hibiken/asynq"
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
@@ -18,7 +19,7 @@ import (
 func BenchmarkSeal(b *testing.B) {
 	for _, size := range []int{64, 1 << 10, 16 << 10, 64 << 10} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			s := &sealer{e: benchEncryptor(b)}
+			s := &sealer{e: encryptorForTest(b)}
 			t := asynq.NewTask("mail:send", make([]byte, size))
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
@@ -36,9 +37,9 @@ func BenchmarkSeal(b *testing.B) {
 func BenchmarkOpen(b *testing.B) {
 	for _, size := range []int{64, 1 << 10, 16 << 10, 64 << 10} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			e := benchEncryptor(b)
+			e := encryptorForTest(b)
 			s := &sealer{e: e}
-			at := identity{queue: "default", id: newID()}
+			at := identity{queue: "default", id: uuid.NewString()}
 			t, _, err := s.seal(context.Background(), asynq.NewTask("mail:send", make([]byte, size)), []asynq.Option{asynq.TaskID(at.id)}, frame{}, false)
 			require.NoError(b, err)
 			b.SetBytes(int64(size))
@@ -52,19 +53,19 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-func benchEncryptor(b *testing.B) *jobs.Encryptor {
-	b.Helper()
+func encryptorForTest(t testing.TB) *jobs.Encryptor {
+	t.Helper()
 	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
-	require.NoError(b, err)
+	require.NoError(t, err)
 	k, err := aead.NewKeyring(h)
-	require.NoError(b, err)
-	v, err := aead.NewEnvelope(b.Context(), k)
-	require.NoError(b, err)
-	b.Cleanup(func() {
-		require.NoError(b, v.Close())
-		require.NoError(b, k.Close())
+	require.NoError(t, err)
+	v, err := aead.NewEnvelope(t.Context(), k)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, v.Close())
+		require.NoError(t, k.Close())
 	})
 	e, err := jobs.NewEncryptor(v)
-	require.NoError(b, err)
+	require.NoError(t, err)
 	return e
 }
