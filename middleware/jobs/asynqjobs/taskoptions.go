@@ -9,8 +9,6 @@ import (
 	"unsafe"
 
 	"github.com/hibiken/asynq"
-
-	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 // bakedOptions returns the options that a task was made with.
@@ -47,38 +45,15 @@ func proveBakedOptions() error {
 // known returns an error for options whose type this release does not know. asynq decides by the concrete type of an
 // option and ignores unknown types without an error. An option of a later asynq may carry data that has to be sealed.
 func known(o asynq.Option) error {
-	kind := asynq.OptionType(-1) // of no option
-	if !nilcheck.IsNil(o) {
-		kind = o.Type()
+	for _, same := range [...]asynq.Option{
+		asynq.MaxRetry(0), asynq.Queue(""), asynq.Timeout(0), asynq.Deadline(time.Time{}), asynq.Unique(0),
+		asynq.ProcessAt(time.Time{}), asynq.ProcessIn(0), asynq.TaskID(""), asynq.Retention(0), asynq.Group(""),
+	} {
+		if reflect.TypeOf(o) == reflect.TypeOf(same) {
+			return nil
+		}
 	}
-	var same asynq.Option
-	switch kind {
-	case asynq.MaxRetryOpt:
-		same = asynq.MaxRetry(0)
-	case asynq.QueueOpt:
-		same = asynq.Queue("")
-	case asynq.TimeoutOpt:
-		same = asynq.Timeout(0)
-	case asynq.DeadlineOpt:
-		same = asynq.Deadline(time.Time{})
-	case asynq.UniqueOpt:
-		same = asynq.Unique(0)
-	case asynq.ProcessAtOpt:
-		same = asynq.ProcessAt(time.Time{})
-	case asynq.ProcessInOpt:
-		same = asynq.ProcessIn(0)
-	case asynq.TaskIDOpt:
-		same = asynq.TaskID("")
-	case asynq.RetentionOpt:
-		same = asynq.Retention(0)
-	case asynq.GroupOpt:
-		same = asynq.Group("")
-	default:
-	}
-	if same == nil || reflect.TypeOf(o) != reflect.TypeOf(same) {
-		return fmt.Errorf("asynqjobs: the task option %T is unknown (use asynq's options, or update sealcache)", o)
-	}
-	return nil
+	return fmt.Errorf("asynqjobs: the task option %T is unknown (use asynq's options, or update sealcache)", o)
 }
 
 // taskOptions are the options that sealing depends on.
