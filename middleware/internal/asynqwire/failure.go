@@ -2,6 +2,7 @@ package asynqwire
 
 import (
 	"encoding/base64"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -231,43 +232,32 @@ func isPanicPrefix(text string) bool {
 	}
 }
 
-// isPlace reports whether s is the name of a file of Go or assembly, a colon, and the number of a line. A directory of an absolute
-// path may have almost any name. A relative path comes from a build with -trimpath, and its names are those of packages. Other
-// characters in it are refused, because it may be an application's text.
+// placeForm matches the root of an absolute path (on Windows, two backslashes or a drive), the rest of a path of a file of Go or
+// assembly, and the number of a line.
+var placeForm = regexp.MustCompile(`^(/|\\\\|[A-Za-z]:[/\\])?([^]:]*\.(?:go|s)):([1-9][0-9]*)$`)
+
+// isPlace reports whether s is the name of a file, a colon, and the number of a line. A directory of an absolute path may have
+// almost any name. A relative path comes from a build with -trimpath, and its names are those of packages. Other characters in
+// it are refused, because it may be an application's text.
 func isPlace(s string) bool {
-	i := strings.LastIndex(s, ":")
-	if i < 0 || len(s) > maxPanicPlace {
+	if len(s) > maxPanicPlace {
 		return false
 	}
-	file, line := s[:i], s[i+1:]
+	m := placeForm.FindStringSubmatch(s)
+	if m == nil {
+		return false
+	}
+	root, path, line := m[1], m[2], m[3]
+	strange := notInPackagePath
+	if root != "" {
+		strange = notPrintable
+	}
 	_, err := strconv.ParseUint(line, 10, 31)
-	if err != nil || line[0] == '0' || !strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, ".s") {
-		return false
-	}
-	allowed := inPackagePath
-	if rest, ok := cutRoot(file); ok {
-		file, allowed = rest, inAbsolutePath
-	}
-	return !strings.ContainsFunc(file, func(r rune) bool { return !allowed(r) })
+	return err == nil && !strings.ContainsFunc(path, strange)
 }
 
-// cutRoot removes the beginning of an absolute path: a slash or, on Windows, two backslashes or a drive.
-func cutRoot(path string) (rest string, absolute bool) {
-	for _, root := range []string{"/", `\\`} {
-		if rest, absolute = strings.CutPrefix(path, root); absolute {
-			return rest, true
-		}
-	}
-	if len(path) > 2 && (path[0]|0x20 >= 'a' && path[0]|0x20 <= 'z') && path[1] == ':' && (path[2] == '/' || path[2] == '\\') {
-		return path[3:], true
-	}
-	return path, false
-}
+func notPrintable(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }
 
-func inAbsolutePath(r rune) bool {
-	return unicode.IsPrint(r) && r != ':' && r != ']' && r != utf8.RuneError
-}
-
-func inPackagePath(r rune) bool {
-	return unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune(`/\._-+@~!`, r)
+func notInPackagePath(r rune) bool {
+	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(`/\._-+@~!`, r)
 }
