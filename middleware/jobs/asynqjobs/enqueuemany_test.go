@@ -443,4 +443,7 @@ func TestTypedJobsInABatch(t *testing.T) {
 	}
 	_, err = job.DelayMany(t.Context(), nil, []int{1})
 	require.Error(t, err)
+	_, err = asynqjobs.Define[int]("count", asynq.TaskID("one")).DelayMany(t.Context(), b.client, []int{1, 2})
+	require.ErrorContains(t, err, "one TaskID cannot apply to many tasks")
+	require.Equal(t, []int{3}, sent.pipelines)
 }

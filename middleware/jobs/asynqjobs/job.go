@@ -49,11 +49,11 @@ func (j *Job[T]) Delay(ctx context.Context, c *Client, args T, opts ...asynq.Opt
 	if c == nil {
 		return nil, errors.New("asynqjobs: Delay: the client is nil")
 	}
-	t, err := j.task(args)
+	t, err := j.NewTask(args, nil, opts...)
 	if err != nil {
 		return nil, err
 	}
-	return c.EnqueueContext(ctx, t, slices.Concat(j.opts, opts)...)
+	return c.EnqueueContext(ctx, t)
 }
 
 // DelayMany enqueues the job once for each of args, as Client.EnqueueMany does. The infos and the indices of a *BatchError are in
@@ -64,10 +64,11 @@ func (j *Job[T]) DelayMany(ctx context.Context, c *Client, args []T, opts ...asy
 	}
 	tasks := make([]*asynq.Task, len(args))
 	for i, a := range args {
-		var err error
-		if tasks[i], err = j.task(a); err != nil {
+		b, err := encode(j.codec, a)
+		if err != nil {
 			return nil, err
 		}
+		tasks[i] = asynq.NewTask(j.typename, b)
 	}
 	return c.EnqueueMany(ctx, tasks, slices.Concat(j.opts, opts)...)
 }
@@ -88,11 +89,11 @@ func (j *Job[T]) ScheduleOnce(ctx context.Context, s *Scheduler, name string, wh
 	if s == nil {
 		return false, errors.New("asynqjobs: ScheduleOnce: the scheduler is nil")
 	}
-	t, err := j.task(args)
+	t, err := j.NewTask(args, nil, opts...)
 	if err != nil {
 		return false, err
 	}
-	return s.ScheduleOnce(ctx, name, when, t, slices.Concat(j.opts, opts)...)
+	return s.ScheduleOnce(ctx, name, when, t)
 }
 
 // Handle registers h for the job. Arguments that the codec does not decode archive the task at once. asynq's mux routes by
@@ -136,15 +137,6 @@ func (j *Job[T]) NewTask(args T, headers map[string]string, opts ...asynq.Option
 		return nil, err
 	}
 	return asynq.NewTaskWithHeaders(j.typename, b, headers, slices.Concat(j.opts, opts)...), nil
-}
-
-// task returns a task without options.
-func (j *Job[T]) task(args T) (*asynq.Task, error) {
-	b, err := encode(j.codec, args)
-	if err != nil {
-		return nil, err
-	}
-	return asynq.NewTask(j.typename, b), nil
 }
 
 // HeadersOf returns the headers of the task that a handler processes, as Task.Headers does. The handler of a typed job does not
