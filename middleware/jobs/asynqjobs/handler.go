@@ -143,11 +143,9 @@ func lastTry(ctx context.Context) bool {
 // plaintext task stays plaintext.
 func (h *handler) run(ctx context.Context, stored *asynq.Task, o *opened, at identity) error {
 	plaintext := o.plaintext && h.cfg.writesPlaintext()
-	if o.tick != nil {
-		ctx = context.WithValue(ctx, tickKey{}, *o.tick)
-	}
 	ctx = context.WithValue(ctx, deliveryKey{}, &delivery{
 		e: h.e, at: at, typename: stored.Type(), writer: stored.ResultWriter(), plaintext: plaintext, headers: o.task.Headers(),
+		tick: o.tick,
 	})
 	if plaintext {
 		return h.next.ProcessTask(ctx, o.task)

@@ -10,7 +10,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// delivery holds what WriteResult and HeadersOf need from the task that is being processed.
+// delivery holds what WriteResult, HeadersOf and TickOf need from the task that is being processed.
 type delivery struct {
 	e         *jobs.Encryptor
 	at        identity
@@ -18,6 +18,7 @@ type delivery struct {
 	writer    *asynq.ResultWriter
 	plaintext bool // of a plaintext task, with jobs.WritePlaintext
 	headers   map[string]string
+	tick      *Tick // nil: the task is not a tick
 }
 
 type deliveryKey struct{}

@@ -11,12 +11,13 @@ type Tick struct {
 	Time time.Time // at which it was due, by the clock of Redis
 }
 
-type tickKey struct{}
-
 // TickOf returns the tick whose task a handler processes. ctx is the handler's. It reports false
 // for a task that is not a tick. Name and time are in the sealed task. They are missing while the
 // Scheduler's client writes plaintext.
 func TickOf(ctx context.Context) (Tick, bool) {
-	t, ok := ctx.Value(tickKey{}).(Tick)
-	return t, ok
+	d, ok := ctx.Value(deliveryKey{}).(*delivery)
+	if !ok || d.tick == nil {
+		return Tick{}, false
+	}
+	return *d.tick, true
 }
