@@ -52,3 +52,11 @@ func (s Script) command(ctx context.Context, name, body string, keys []string, a
 
 // UnknownScript reports whether a node did not know the script of a command of ByDigest.
 func UnknownScript(err error) bool { return rediserr.Code(err) == "NOSCRIPT" }
+
+// ErrUnknownScript is for a hook or client that answers in place of a node. go-redis then sends the source of the script.
+var ErrUnknownScript error = unknownScript{}
+
+type unknownScript struct{}
+
+func (unknownScript) Error() string { return "NOSCRIPT No matching script. Please use EVAL." }
+func (unknownScript) RedisError()   {}

@@ -19,6 +19,7 @@ func TestScript(t *testing.T) {
 	byDigest := script.ByDigest(ctx, []string{"a"}, "b")
 	require.Error(t, rdb.Process(ctx, byDigest))
 	require.True(t, rediscmd.UnknownScript(byDigest.Err()))
+	require.True(t, rediscmd.UnknownScript(rediscmd.ErrUnknownScript))
 	for _, command := range []*redis.Cmd{script.BySource(ctx, []string{"a"}, "b"), script.ByDigest(ctx, []string{"a"}, "b")} {
 		require.NoError(t, rdb.Process(ctx, command))
 		require.Equal(t, "ab", command.Val())

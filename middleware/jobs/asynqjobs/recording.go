@@ -72,12 +72,6 @@ func (s *scriptCall) slot() string {
 	return tag
 }
 
-// unknownScript is the reply after which go-redis sends the source of a script.
-type unknownScript struct{}
-
-func (unknownScript) Error() string { return "NOSCRIPT" }
-func (unknownScript) RedisError()   {}
-
 // EvalSha asks for the source of the script, so that it can be sent along.
 func (c recordingClient) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
 	r := recordingIn(ctx)
@@ -86,7 +80,7 @@ func (c recordingClient) EvalSha(ctx context.Context, sha string, keys []string,
 	}
 	r.sha = sha
 	cmd := redis.NewCmd(ctx)
-	cmd.SetErr(unknownScript{})
+	cmd.SetErr(rediscmd.ErrUnknownScript)
 	return cmd
 }
 

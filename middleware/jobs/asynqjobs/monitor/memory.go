@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
@@ -37,8 +38,8 @@ func (withoutMemory) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		switch args := cmd.Args(); cmd.Name() {
 		case "evalsha":
 			// The text of the script is not known. go-redis sends it after this answer.
-			script.SetErr(errNoScript)
-			return errNoScript
+			script.SetErr(rediscmd.ErrUnknownScript)
+			return rediscmd.ErrUnknownScript
 		case "eval":
 			if text, _ := args[1].(string); strings.Contains(text, `"MEMORY", "USAGE"`) {
 				script.SetErr(nil)
@@ -55,11 +56,3 @@ func (withoutMemory) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func isMissingTask(err error) bool {
 	return rediserr.NoNumber(err, "bytes")
 }
-
-// noScript is a server's answer to a script that it does not know.
-type noScript struct{}
-
-var errNoScript error = noScript{}
-
-func (noScript) Error() string { return "NOSCRIPT No matching script. Please use EVAL." }
-func (noScript) RedisError()   {}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/rediscmd"
 )
 
 // refusal is an error reply.
@@ -40,7 +42,7 @@ func TestRefusedMemoryCommand(t *testing.T) {
 			return cmd, process(t.Context(), cmd)
 		}
 		_, err := ask("evalsha", "0a", 1, "k")
-		require.Equal(t, refused, errors.Is(err, errNoScript), text)
+		require.Equal(t, refused, errors.Is(err, rediscmd.ErrUnknownScript), text)
 		cmd, err := ask("eval", script, 1, "k")
 		require.Equal(t, refused, err == nil, text)
 		if refused {
