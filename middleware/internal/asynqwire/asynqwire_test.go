@@ -137,6 +137,13 @@ func TestCutPanic(t *testing.T) {
 	}
 }
 
+func TestShorten(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "abc", Shorten("abc", 3))
+	require.Equal(t, "ab... [1 bytes more]", Shorten("abc", 2))
+	require.Equal(t, "... [3 bytes more]", Shorten("\u20ac", 2))
+}
+
 func TestSealedPayload(t *testing.T) {
 	t.Parallel()
 	value := wire.Header{Kind: wire.JobPayload, Type: wire.Bytes}.Append(nil)

@@ -2,6 +2,7 @@ package asynqwire
 
 import (
 	"encoding/base64"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -198,6 +199,18 @@ func isNotice(text string) bool {
 	default:
 		return false
 	}
+}
+
+// Shorten cuts text between two characters if it has more bytes than limit, and says how many are missing.
+func Shorten(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	n := limit
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return fmt.Sprintf("%s... [%d bytes more]", text[:n], len(text)-n)
 }
 
 // Texts that asynq 0.26 writes before the text of a panic (processor.go, internal/errors).

@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/hibiken/asynq"
 
@@ -42,7 +41,7 @@ func (p panicked) GoString() string { return p.text }
 func sealFailure(ctx context.Context, e *jobs.Encryptor, typename string, at identity, text string) string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failureTimeout)
 	defer cancel()
-	sealed, err := e.Seal(ctx, failureMeta(typename, at), []byte(shortened(text)))
+	sealed, err := e.Seal(ctx, failureMeta(typename, at), []byte(asynqwire.Shorten(text, maxFailureBytes)))
 	if err != nil {
 		return asynqwire.WithheldFailure(asynqwire.Code(refusal(err).Reason))
 	}
@@ -71,18 +70,6 @@ func openFailure(ctx context.Context, e *jobs.Encryptor, typename string, at ide
 
 func failureMeta(typename string, at identity) jobs.Meta {
 	return jobs.Meta{Kind: jobs.Failure, Type: typename, Queue: at.queue, ID: at.id}
-}
-
-// shortened cuts text between two characters.
-func shortened(text string) string {
-	if len(text) <= maxFailureBytes {
-		return text
-	}
-	n := maxFailureBytes
-	for n > 0 && !utf8.RuneStart(text[n]) {
-		n--
-	}
-	return fmt.Sprintf("%s... (%d bytes more)", text[:n], len(text)-n)
 }
 
 // describePanic returns the text of a panic with its position in the source. Call it from the deferred function that

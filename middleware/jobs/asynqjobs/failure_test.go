@@ -17,13 +17,20 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-func TestShortenedAtACharacter(t *testing.T) {
+func TestLongErrorTextsAreCutAtACharacter(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, "short", shortened("short"))
-	s := shortened(strings.Repeat("ä", maxFailureBytes))
-	require.True(t, strings.HasPrefix(s, "ää"))
-	require.Less(t, len(s), maxFailureBytes+50)
-	require.Equal(t, s, strings.ToValidUTF8(s, "?"))
+	e, at := encryptorForTest(t), identity{queue: "q", id: "1"}
+	for _, text := range []string{"short", "x" + strings.Repeat("ä", maxFailureBytes)} {
+		s, err := openFailure(t.Context(), e, "t", at, sealFailure(t.Context(), e, "t", at, text))
+		require.NoError(t, err)
+		if len(text) <= maxFailureBytes {
+			require.Equal(t, text, s)
+			continue
+		}
+		require.True(t, strings.HasPrefix(s, "xää"))
+		require.Less(t, len(s), maxFailureBytes+50)
+		require.True(t, utf8.ValidString(s))
+	}
 }
 
 func TestRefusals(t *testing.T) {

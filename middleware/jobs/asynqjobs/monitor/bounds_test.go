@@ -67,13 +67,6 @@ func TestBounded(t *testing.T) {
 	assert.Equal(t, "size=7&page=2&other=x&size=9", r.URL.RawQuery, "the application's request is not changed")
 }
 
-func TestCut(t *testing.T) {
-	t.Parallel()
-	assert.Equal(t, "abc", cut("abc", 3))
-	assert.Equal(t, "ab... [1 bytes more]", cut("abc", 2))
-	assert.Equal(t, "... [3 bytes more]", cut("\u20ac", 2))
-}
-
 // The page calls a value refused only if its key was asked.
 func TestReasonsWhyAValueDoesNotOpen(t *testing.T) {
 	t.Parallel()

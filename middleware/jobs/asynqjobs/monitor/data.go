@@ -15,6 +15,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 )
 
 // serveData answers requests of the page's scripts.
@@ -203,7 +204,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, c *capture) (ma
 		// The text is an error of asynq, which contains an error of Redis.
 		if h.complain.Allow() {
 			text := rediserr.CutText(strings.TrimSpace(c.body.String()))
-			h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: a request failed", "status", status, "error", cut(text, 300))
+			h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: a request failed", "status", status, "error", asynqwire.Shorten(text, 300))
 		}
 		fail(w, http.StatusInternalServerError)
 		return nil, false
@@ -285,9 +286,9 @@ const maxRefusedName = 128
 // refuse records an action that the viewer may not do. The viewer chose its names and
 // must not fill the log with them: they are cut, and the body is not read.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, rt *route, rec *Record) {
-	rec.Queue, rec.Group = cut(rt.queue, maxRefusedName), cut(rt.group, maxRefusedName)
+	rec.Queue, rec.Group = asynqwire.Shorten(rt.queue, maxRefusedName), asynqwire.Shorten(rt.group, maxRefusedName)
 	if rt.id != "" {
-		rec.Tasks = []Seen{{Queue: rec.Queue, ID: cut(rt.id, maxRefusedName)}}
+		rec.Tasks = []Seen{{Queue: rec.Queue, ID: asynqwire.Shorten(rt.id, maxRefusedName)}}
 	}
 	if err := h.record(r.Context(), rec); err != nil {
 		h.auditFailed(w, r, err)

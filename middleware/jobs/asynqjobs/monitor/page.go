@@ -13,6 +13,8 @@ import (
 	"path"
 	"regexp"
 	"strings"
+
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 )
 
 // page is asynqmon's single page with the files that it loads, with or without actions.
@@ -107,7 +109,7 @@ func banner(v *Viewer) string {
 		viewer = v.Name
 	}
 	return fmt.Sprintf(`<div class="sealcache-banner" role="note">Payloads are withheld: you are %s, with access to %s.</div>`,
-		html.EscapeString(cut(viewer, maxRefusedName)), v.access())
+		html.EscapeString(asynqwire.Shorten(viewer, maxRefusedName)), v.access())
 }
 
 // style places the banner, and fits the page into narrow windows. There, asynqmon's

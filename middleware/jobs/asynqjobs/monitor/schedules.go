@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
@@ -65,7 +66,7 @@ func (l *view) foreign(entries []any) {
 		case len(b) > maxOpenBytes:
 			en["task_payload"] = tooLarge
 		default:
-			en["task_payload"] = cut(notSealed+l.h.formatted(typename, b), l.limit)
+			en["task_payload"] = asynqwire.Shorten(notSealed+l.h.formatted(typename, b), l.limit)
 			l.rec.Tasks = append(l.rec.Tasks, Seen{ID: id, Payload: true})
 		}
 	}
@@ -84,9 +85,9 @@ func (l *view) own() []any {
 			continue
 		}
 		row := map[string]any{
-			"id": id, "spec": cut(info.When.String(), l.limit),
-			"task_type": cut(info.Type, l.limit), "task_payload": "",
-			"options":         []string{fmt.Sprintf("Name(%q)", cut(info.Name, l.limit)), fmt.Sprintf("Queue(%q)", info.Queue)},
+			"id": id, "spec": asynqwire.Shorten(info.When.String(), l.limit),
+			"task_type": asynqwire.Shorten(info.Type, l.limit), "task_payload": "",
+			"options":         []string{fmt.Sprintf("Name(%q)", asynqwire.Shorten(info.Name, l.limit)), fmt.Sprintf("Queue(%q)", info.Queue)},
 			"next_enqueue_at": info.Next.Format(time.RFC3339),
 		}
 		if !info.Last.IsZero() {
@@ -117,7 +118,7 @@ func (l *view) schedulePayload(id string, info *asynqjobs.ScheduleInfo) string {
 		return tooLarge
 	}
 	l.rec.Tasks = append(l.rec.Tasks, Seen{Queue: info.Queue, ID: id, Payload: true})
-	return cut(l.h.formatted(info.Type, info.Payload), l.limit)
+	return asynqwire.Shorten(l.h.formatted(info.Type, info.Payload), l.limit)
 }
 
 func (h *Handler) scheduleID(name string) (string, error) {

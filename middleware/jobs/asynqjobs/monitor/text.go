@@ -67,18 +67,6 @@ func (h *Handler) formatted(typename string, b []byte) (text string) {
 	return strings.ToValidUTF8(h.cfg.format(typename, b), "\uFFFD")
 }
 
-// cut shortens text between two characters.
-func cut(text string, limit int) string {
-	if len(text) <= limit {
-		return text
-	}
-	n := limit
-	for n > 0 && !utf8.RuneStart(text[n]) {
-		n--
-	}
-	return fmt.Sprintf("%s... [%d bytes more]", text[:n], len(text)-n)
-}
-
 // publicFailure returns the part of an error text that viewers without payloads may see: the exact texts of asynq and asynqjobs,
 // which say nothing about the job. Other texts are withheld, because an attacker may have written them.
 func publicFailure(text string) string {

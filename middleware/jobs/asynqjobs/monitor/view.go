@@ -58,7 +58,7 @@ func (l *view) reveal(t map[string]any, f fields) {
 	id, _ := t[f.id].(string)
 	o := l.open(queue, id)
 	if o.typename != "" {
-		t[f.typename] = cut(o.typename, l.limit)
+		t[f.typename] = asynqwire.Shorten(o.typename, l.limit)
 	}
 	if access < AccessPayloads || !o.readable(l.viewer) {
 		return
@@ -72,7 +72,7 @@ func (l *view) reveal(t map[string]any, f fields) {
 		if text == "" {
 			text, shown = show()
 		}
-		t[field] = cut(text, l.limit)
+		t[field] = asynqwire.Shorten(text, l.limit)
 		return shown
 	}
 	seen.Payload = put(f.payload, func() (string, bool) { return l.payload(o) })
