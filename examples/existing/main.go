@@ -10,12 +10,10 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/cache"
@@ -24,9 +22,9 @@ import (
 	redisstore "github.com/eko/gocache/store/redis/v4"
 	"github.com/redis/go-redis/v9"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
 
 	"github.com/sealcache/sealcache/aead"
-	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
@@ -39,7 +37,7 @@ type Profile struct {
 
 func main() {
 	addr := flag.String("redis", "localhost:6379", "address of a Redis server")
-	kek := flag.String("kek", "", "URI of the key-encryption key (default: a new one in a temporary file, lost at the end)")
+	kek := flag.String("kek", "", "URI of the key-encryption key (default: a new one in memory, lost at the end)")
 	flag.Parse()
 	if err := run(context.Background(), os.Stdout, *addr, *kek); err != nil {
 		fmt.Fprintln(os.Stderr, "existing:", err)
@@ -47,7 +45,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, out io.Writer, addr, kekURI string) (err error) {
+func run(ctx context.Context, out io.Writer, addr, kekURI string) error {
 	client := redis.NewClient(&redis.Options{Addr: addr})
 	defer client.Close()
 	if err := client.Ping(ctx).Err(); err != nil {
@@ -55,14 +53,7 @@ func run(ctx context.Context, out io.Writer, addr, kekURI string) (err error) {
 	}
 
 	// New: the keys. One envelope serves all stores of a process.
-	if kekURI == "" {
-		var remove func() error
-		if kekURI, remove, err = developmentKEK(); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, remove()) }()
-	}
-	kek, err := aead.OpenKEK(ctx, kekURI)
+	kek, err := openKEK(ctx, kekURI)
 	if err != nil {
 		return err
 	}
@@ -116,22 +107,15 @@ func loadFromDatabase(context.Context, any) (Profile, []store.Option, error) {
 	return Profile{Name: "Ada Lovelace", Email: "ada@example.org"}, []store.Option{store.WithExpiration(time.Minute)}, nil
 }
 
-// developmentKEK makes a key-encryption key in a file. In production the
-// platform mounts it as a secret, or a key service holds it.
-func developmentKEK() (uri string, remove func() error, err error) {
-	dir, err := os.MkdirTemp("", "sealcache-existing-")
-	if err != nil {
-		return "", nil, err
+// openKEK opens the key-encryption key. Without a URI it makes a key that ends with the program. In production the platform
+// mounts the key as a secret, or a key service holds it.
+func openKEK(ctx context.Context, uri string) (aead.KEK, error) {
+	if uri != "" {
+		return aead.OpenKEK(ctx, uri)
 	}
-	remove = func() error { return os.RemoveAll(dir) }
-	file := filepath.Join(dir, "kek.json")
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	handle, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
 	if err != nil {
-		return "", nil, errors.Join(err, remove())
+		return nil, err
 	}
-	err = errors.Join(insecurecleartextkeyset.CreateKeyset(f, tinkaead.AES256GCMKeyTemplate()), f.Close())
-	if err != nil {
-		return "", nil, errors.Join(err, remove())
-	}
-	return "file://" + file, remove, nil
+	return aead.NewKeyring(handle)
 }
