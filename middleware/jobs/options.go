@@ -17,9 +17,8 @@ import (
 )
 
 const (
-	// DefaultMaxPayloadBytes is the default of WithMaxPayloadBytes: Redis' own
-	// bound on a value (proto-max-bulk-len), less 64 KiB for what sealing adds.
-	DefaultMaxPayloadBytes = 512<<20 - 64<<10
+	// defaultMaxPayloadBytes is Redis' own bound on a value (proto-max-bulk-len), less 64 KiB for what sealing adds.
+	defaultMaxPayloadBytes = 512<<20 - 64<<10
 
 	// MaxNamespaceBytes bounds the length of a namespace.
 	MaxNamespaceBytes = wire.MaxNamespaceBytes
@@ -103,7 +102,7 @@ func WithCompression(minBytes int) Option {
 
 // WithMaxPayloadBytes bounds the size of a value in bytes, before it is sealed and
 // after it is opened and decompressed. A larger value is ErrTooLarge. The default is
-// DefaultMaxPayloadBytes. n is at least 1.
+// 64 KiB less than 512 MiB, which is Redis' own bound. n is at least 1.
 func WithMaxPayloadBytes(n int) Option {
 	return func(c *config) error {
 		if n < 1 {
@@ -157,6 +156,6 @@ func WithMeterProvider(p metric.MeterProvider) Option {
 }
 
 func newConfig(opts []Option) (*config, error) {
-	c := &config{maxBytes: DefaultMaxPayloadBytes}
+	c := &config{maxBytes: defaultMaxPayloadBytes}
 	return c, options.Apply("", opts, func(o Option) error { return o(c) })
 }

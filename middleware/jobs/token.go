@@ -17,9 +17,6 @@ import (
 // of two tokens learns only whether they stand for the same list.
 type Token [wire.TagSize]byte
 
-// TokenSize is the length of a token's text.
-const TokenSize = 43
-
 // String is the token in base64url: letters, digits, "-" and "_".
 func (t Token) String() string { return base64.RawURLEncoding.EncodeToString(t[:]) }
 

@@ -19,7 +19,6 @@ func TestTokens(t *testing.T) {
 	tok, err := e.Tokens().Token("app.test", []byte("a"), []byte("b"))
 	require.NoError(t, err)
 	require.Regexp(t, regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`), tok.String())
-	require.Len(t, tok.String(), jobs.TokenSize)
 	again, err := newEncryptor(t, jobs.WithPRF(set)).Tokens().Token("app.test", []byte("a"), []byte("b"))
 	require.NoError(t, err)
 	require.Equal(t, tok, again, "equal under any encryption key")
