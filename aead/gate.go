@@ -347,10 +347,8 @@ const maxSightings = 8192
 
 // sightings remembers which values named a data key that was turned away, so that the next value moves it forward.
 type sightings struct {
-	seed  maphash.Seed
-	m     map[uint64]*sighting
-	order []uint64 // a ring of the names in m
-	next  int
+	seed maphash.Seed
+	recent[uint64, sighting]
 }
 
 type sighting struct {
@@ -359,7 +357,7 @@ type sighting struct {
 }
 
 func newSightings() sightings {
-	return sightings{seed: maphash.MakeSeed(), m: make(map[uint64]*sighting)}
+	return sightings{seed: maphash.MakeSeed()}
 }
 
 // hash identifies wrapped data keys and values. An attacker does not know the seed. The end of a value is enough,
@@ -373,18 +371,11 @@ func (s *sightings) recall(t *unwrapRequest) {
 }
 
 func (s *sightings) remember(t *unwrapRequest) {
+	first := t.first
 	if x, ok := s.m[t.name]; ok {
-		x.values = t.values
-		return
+		first = x.first
 	}
-	if len(s.order) < maxSightings {
-		s.order = append(s.order, t.name)
-	} else {
-		delete(s.m, s.order[s.next])
-		s.order[s.next] = t.name
-		s.next = (s.next + 1) % maxSightings
-	}
-	s.m[t.name] = &sighting{t.values, t.first}
+	s.set(t.name, sighting{t.values, first}, maxSightings)
 }
 
 // forms holds the lengths and first bytes of wrapped data keys that were proved. Wrapped keys of one KEK look alike in both.

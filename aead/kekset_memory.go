@@ -16,13 +16,9 @@ const (
 // kekSetMemory remembers which member of a KEKSet opens which wrapped key, and which members have just refused it.
 type kekSetMemory struct {
 	mu      sync.Mutex
-	opened  map[kekSetKey]int
-	order   []kekSetKey // a ring of the keys in opened
-	next    int
+	opened  recent[kekSetKey, int]
 	forms   map[form]int // the member that last opened a wrapped key of this form
-	refused map[kekSetRefusal]refusal
-	turned  []kekSetRefusal // a ring of the keys in refused
-	turn    int
+	refused recent[kekSetRefusal, refusal]
 }
 
 // kekSetKey names a wrapped key and the contexts that are tried.
@@ -53,24 +49,14 @@ func kekSetForm(wrapped []byte) form {
 func (m *kekSetMemory) remember(name kekSetKey, wrapped []byte, member int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.opened == nil {
-		m.opened = make(map[kekSetKey]int)
+	if m.forms == nil {
 		m.forms = make(map[form]int)
 	}
 	f := kekSetForm(wrapped)
 	if _, ok := m.forms[f]; ok || len(m.forms) < maxForms {
 		m.forms[f] = member
 	}
-	if _, ok := m.opened[name]; !ok {
-		if len(m.order) < maxKEKSetOpened {
-			m.order = append(m.order, name)
-		} else {
-			delete(m.opened, m.order[m.next])
-			m.order[m.next] = name
-			m.next = (m.next + 1) % maxKEKSetOpened
-		}
-	}
-	m.opened[name] = member
+	m.opened.set(name, member, maxKEKSetOpened)
 }
 
 // recall returns the member that opened a wrapped key, and the likely member, which opened similar keys. Either may be -1.
@@ -79,15 +65,15 @@ func (m *kekSetMemory) recall(name kekSetKey, wrapped []byte, now int64) (first,
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	first, likely = -1, -1
-	if i, ok := m.opened[name]; ok {
+	if i, ok := m.opened.m[name]; ok {
 		first = i
 	}
 	if i, ok := m.forms[kekSetForm(wrapped)]; ok {
 		likely = i
 	}
-	if len(m.refused) > 0 {
+	if len(m.refused.m) > 0 {
 		for i := range refused {
-			if x, ok := m.refused[kekSetRefusal{name, i}]; ok && now < x.until {
+			if x, ok := m.refused.m[kekSetRefusal{name, i}]; ok && now < x.until {
 				refused[i] = x.err
 			}
 		}
@@ -99,29 +85,16 @@ func (m *kekSetMemory) recall(name kekSetKey, wrapped []byte, now int64) (first,
 func (m *kekSetMemory) refuse(name kekSetKey, member int, err error, now int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.opened[name] == member {
-		delete(m.opened, name) // its place in the ring stays, and deletes nothing later
+	if m.opened.m[name] == member {
+		delete(m.opened.m, name) // its place in the order stays, so that the order is bounded, too
 	}
-	if m.refused == nil {
-		m.refused = make(map[kekSetRefusal]refusal)
-	}
-	key := kekSetRefusal{name, member}
-	if _, ok := m.refused[key]; !ok {
-		if len(m.turned) < maxKEKSetRefused {
-			m.turned = append(m.turned, key)
-		} else {
-			delete(m.refused, m.turned[m.turn])
-			m.turned[m.turn] = key
-			m.turn = (m.turn + 1) % maxKEKSetRefused
-		}
-	}
-	m.refused[key] = refusal{err, now + int64(refusalMemory)}
+	m.refused.set(kekSetRefusal{name, member}, refusal{err, now + int64(refusalMemory)}, maxKEKSetRefused)
 }
 
 // forget clears the memory after a member has reloaded.
 func (m *kekSetMemory) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.opened, m.order, m.next = nil, nil, 0
-	m.refused, m.turned, m.turn = nil, nil, 0
+	m.opened = recent[kekSetKey, int]{}
+	m.refused = recent[kekSetRefusal, refusal]{}
 }

@@ -16,8 +16,7 @@ const (
 // refusals remembers the data keys that the KEK definitely refused. Its owner locks it. Any other failure may be over the next
 // moment and is not remembered; the gate bounds those calls.
 type refusals struct {
-	m     map[[sha256.Size]byte]refusal
-	order [][sha256.Size]byte // as they came; the oldest first
+	recent[[sha256.Size]byte, refusal]
 }
 
 type refusal struct {
@@ -26,19 +25,13 @@ type refusal struct {
 }
 
 func (r *refusals) remember(header []byte, err error, now int64) {
-	if r.m == nil {
-		r.m = make(map[[sha256.Size]byte]refusal)
-	}
-	for len(r.order) > 0 && (len(r.order) >= maxRefusals || r.m[r.order[0]].until <= now) {
-		delete(r.m, r.order[0])
-		r.order = r.order[1:]
+	for len(r.order) > 0 && r.m[r.order[0]].until <= now {
+		r.dropOldest()
 	}
 	name := sha256.Sum256(header)
-	if _, ok := r.m[name]; ok {
-		return
+	if _, ok := r.m[name]; !ok {
+		r.set(name, refusal{err, now + int64(refusalMemory)}, maxRefusals)
 	}
-	r.m[name] = refusal{err, now + int64(refusalMemory)}
-	r.order = append(r.order, name)
 }
 
 // recall returns the remembered refusal of a data key, or nil.
