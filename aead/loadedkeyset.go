@@ -104,25 +104,17 @@ func newLoadedKeyset(h *keyset.Handle, counters *messageCounters) (*loadedKeyset
 	return r, r.prove()
 }
 
-// prove seals a probe under the primary key and opens it again.
+// prove tests the primary key.
 func (r *loadedKeyset) prove() error {
-	probe := []byte("sealcache self test: this text must not be found in what is sealed")
-	ad := []byte("sealcache self test")
 	if r.primary.counter != nil {
 		r.primary.counter.n.Add(1)
 	}
-	sealed, err := r.primary.prim.sealTo(bytes.Clone(r.primary.sealedPrefix()), probe, ad)
-	if err != nil {
-		return fmt.Errorf("aead: test of key %d in the keyset: the key cannot encrypt: %w", r.primary.id, withoutPrefix(err))
-	}
-	if bytes.Contains(sealed, probe) {
-		return fmt.Errorf("aead: test of key %d in the keyset: the ciphertext contains the plaintext (do not use this key)", r.primary.id)
-	}
-	opened, err := r.open(nil, sealed, ad)
-	if err != nil || !bytes.Equal(opened, probe) {
-		return fmt.Errorf("aead: test of key %d in the keyset: the ciphertext does not decrypt (is the keyset damaged?)", r.primary.id)
-	}
-	return nil
+	_, err := selfTest(fmt.Sprintf("key %d in the keyset", r.primary.id),
+		func(probe, ad []byte) ([]byte, error) {
+			return r.primary.prim.sealTo(bytes.Clone(r.primary.sealedPrefix()), probe, ad)
+		},
+		func(sealed, ad []byte) ([]byte, error) { return r.open(nil, sealed, ad) })
+	return err
 }
 
 // open tries the key that the prefix names, and then the keys without a prefix.
