@@ -156,44 +156,22 @@ var openerCalls = namedSlots{each: sourceParallel, all: make(chan struct{}, 4096
 // openAbandonably calls an opener, and does not wait for it much longer than ctx lasts: it may read a file on a mount that hangs.
 // A KEK that comes later is closed.
 func openAbandonably(ctx context.Context, o KEKOpener, uri string) (tink.AEADWithContext, error) {
-	type answer struct {
-		kek tink.AEADWithContext
-		err error
-	}
 	release, err := openerCalls.take(ctx, uri)
 	if err != nil {
 		return nil, err
 	}
-	answers := make(chan answer, 1)
-	go func() {
-		a := answer{err: errors.New("the code of the KEKOpener called runtime.Goexit")}
-		defer func() {
-			release()
-			if p := recover(); p != nil {
-				a = answer{err: fmt.Errorf("the code of the KEKOpener panicked with a value of type %T", p)}
-			}
-			answers <- a
-		}()
-		a.kek, a.err = o.OpenKEK(ctx, uri)
-	}()
-	select {
-	case a := <-answers:
-		return a.kek, a.err
-	case <-ctx.Done():
-	}
-	grace := time.NewTimer(kekGrace)
-	defer grace.Stop()
-	select {
-	case a := <-answers:
-		return a.kek, a.err
-	case <-grace.C:
-	}
-	go func() {
-		if c, ok := (<-answers).kek.(io.Closer); ok && !nilcheck.IsNil(c) {
+	closeLate := func(kek tink.AEADWithContext) {
+		if c, ok := kek.(io.Closer); ok && !nilcheck.IsNil(c) {
 			_ = c.Close() // no caller is left
 		}
-	}()
-	return nil, fmt.Errorf("the KEKOpener did not answer in time: %w", ended(ctx))
+	}
+	a, ok := callAbandonably(ctx, "code of the KEKOpener", release, closeLate, func() (tink.AEADWithContext, error) {
+		return o.OpenKEK(ctx, uri)
+	})
+	if !ok {
+		return nil, fmt.Errorf("the KEKOpener did not answer in time: %w", ended(ctx))
+	}
+	return a.out, a.err
 }
 
 func validScheme(s string) bool {

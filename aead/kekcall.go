@@ -71,47 +71,60 @@ func releaseSlow(release func(), slow time.Duration, bounded func() bool) func()
 	}
 }
 
-// callKEK calls the KEK and waits for its answer as long as ctx allows. It calls release when the call has returned.
+// callKEK calls the KEK and waits for its answer as long as ctx allows. It calls release when the call has returned. The answer
+// of an abandoned call is cleared.
+func callKEK(ctx context.Context, release func(), call func() ([]byte, error)) ([]byte, error) {
+	a, ok := callAbandonably(ctx, "implementation of the key-encryption key or of the Source", release, func(late []byte) { clear(late) }, call)
+	if !ok {
+		return nil, ended(ctx)
+	}
+	return a.out, answered(ctx, a.err)
+}
+
+// answer is what a call returned.
+type answer[T any] struct {
+	out T
+	err error
+}
+
+// callAbandonably makes a call to callee, and waits for its answer as long as ctx allows and kekGrace longer. It calls release
+// when the call has returned. ok is false if the call was abandoned.
 //
-// The call runs in a separate goroutine, because some clients of key services ignore their context. Such a call is
-// abandoned: neither callers nor Close wait for it, and its answer is cleared. It keeps its slot until it returns, so
-// that the number of abandoned calls is bounded.
+// The call runs in a separate goroutine, because some clients of key services ignore their context. Neither callers nor
+// Close wait for an abandoned call, and discard gets its answer. It keeps its slot until it returns, so that the number of
+// abandoned calls is bounded.
 //
 // A panic of the client would end the process, so it becomes an error. Its value is not shown, because it may hold a secret.
-func callKEK(ctx context.Context, release func(), call func() ([]byte, error)) ([]byte, error) {
-	type answer struct {
-		out []byte
-		err error
-	}
-	answers, abandoned := make(chan answer), make(chan struct{})
+func callAbandonably[T any](ctx context.Context, callee string, release func(), discard func(T), call func() (T, error)) (a answer[T], ok bool) {
+	answers, abandoned := make(chan answer[T]), make(chan struct{})
 	go func() {
-		a := answer{err: errors.New("aead: the implementation of the key-encryption key or of the Source called runtime.Goexit")}
+		a := answer[T]{err: fmt.Errorf("aead: the %s called runtime.Goexit", callee)}
 		defer func() {
 			if p := recover(); p != nil {
-				a = answer{err: fmt.Errorf("aead: the implementation of the key-encryption key panicked with a value of type %T", p)}
+				a = answer[T]{err: fmt.Errorf("aead: the %s panicked with a value of type %T", callee, p)}
 			}
 			release()
 			select {
 			case answers <- a:
 			case <-abandoned:
-				clear(a.out)
+				discard(a.out)
 			}
 		}()
 		a.out, a.err = call()
 	}()
 	select {
 	case a := <-answers:
-		return a.out, answered(ctx, a.err)
+		return a, true
 	case <-ctx.Done():
 	}
 	grace := time.NewTimer(kekGrace)
 	defer grace.Stop()
 	select {
 	case a := <-answers:
-		return a.out, answered(ctx, a.err)
+		return a, true
 	case <-grace.C:
 		close(abandoned)
-		return nil, ended(ctx)
+		return answer[T]{}, false
 	}
 }
 
