@@ -268,16 +268,7 @@ func parseRun(text string) (Run, bool) {
 		return r, false
 	}
 	again, err := json.Marshal(r)
-	return r, err == nil && string(again) == text && isHex(r.Job, 32) && (r.Refused == "" || isHex(r.Refused, refusedSize)) && replicasValid(r.Replicas) && len(r.Operation) <= len("reseal")
-}
-
-func replicasValid(replicas map[string]int) bool {
-	for master, n := range replicas {
-		if !isHex(master, 40) || n < 1 {
-			return false
-		}
-	}
-	return true
+	return r, err == nil && string(again) == text && isHex(r.Job, 32) && (r.Refused == "" || isHex(r.Refused, refusedSize)) && len(knownReplicas(r.Replicas)) == len(r.Replicas) && len(r.Operation) <= len("reseal")
 }
 
 func isHex(s string, n int) bool { return len(s) == n && strings.Trim(s, "0123456789abcdef") == "" }

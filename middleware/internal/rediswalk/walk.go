@@ -96,10 +96,7 @@ func (w *Walk[C]) Run(ctx context.Context, resume map[string]Position[C], since 
 	for again := 0; ; {
 		masters, before, err := w.Servers.masters(ctx)
 		if err != nil && (again > 0 || errors.Is(err, ErrInfoRefused) || w.Servers.cluster != nil && errors.Is(err, errReplica)) {
-			err = w.Retry(ctx, "CLUSTER NODES", func(ctx context.Context) (err error) {
-				masters, before, err = w.Servers.masters(ctx)
-				return err
-			})
+			masters, before, err = w.layout(ctx)
 		}
 		if err != nil {
 			return err
