@@ -11,7 +11,8 @@
 //
 //   - [Report.AnythingPlaintext]: does Redis hold any plaintext value?
 //   - [Report.AnythingSealed]: does Redis hold any sealed value?
-//   - [Report.MayDestroy]: may you destroy an encryption key? Yes means that no value needs it.
+//   - [Report.MayDestroy]: may you destroy an encryption key? Yes means that no value in the examined Redis needs it. Yes does
+//     not cover backups: a backup may still need the key.
 //
 // An answer is Yes, No or Unknown. If the audit cannot examine an entry, it never answers No to the first two questions, and
 // never Yes to the third. With Config.Exclude, MayDestroy is never Yes, because an excluded entry may need the key.

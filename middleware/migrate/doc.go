@@ -41,9 +41,9 @@
 // process that writes to the old names. Before Seal with Config.HiddenKeys or Config.OneWayKeys, stop every process that
 // does not hide names. The comments of these fields describe the details.
 //
-// Runs that change names need Redis 7.0 or newer. Seal with Config.From.Namespace needs Redis 7.0 or newer if entries have
-// tags. All other runs need Redis 6.2 or newer. Both of these runs also change the Redis sets in which gocache keeps the
-// entries of each tag.
+// Two kinds of runs also change the Redis sets in which gocache keeps the entries of each tag: runs that change names, and
+// Seal with Config.From.Namespace. The first kind needs Redis 7.0 or newer, and the second needs it if entries have tags. All
+// other runs need Redis 6.2 or newer.
 //
 // No error or log line contains a value or the name of an entry.
 package migrate
