@@ -144,19 +144,11 @@ func (m *migration) renewKeyCheck(ctx context.Context) error {
 	if err != nil || len(stored) == 0 || m.DryRun {
 		return err
 	}
-	for i, a := range m.allKeys() {
-		old, err := keycheck.New(a, namespace)
-		if err != nil {
-			return fmt.Errorf("migrate: cannot open the entry sealcache.key-check, which tests the keys: %w", err)
-		}
-		switch err := m.ask(ctx, func(ctx context.Context) error { return old.Open(ctx, stored) }); {
-		case err == nil:
-			return m.swapKeyCheck(ctx, name, stored, i > 0)
-		case !box.Refused(err):
-			return fmt.Errorf("migrate: cannot open the entry sealcache.key-check, which tests the keys: %w", err)
-		}
+	by, _, err := m.openedBy(ctx, namespace, stored, box.Refused)
+	if err != nil || by < 0 { // it has changed since the run began
+		return err
 	}
-	return nil // it has changed since the run began
+	return m.swapKeyCheck(ctx, name, stored, by > 0)
 }
 
 func (m *migration) swapKeyCheck(ctx context.Context, name string, stored []byte, always bool) error {

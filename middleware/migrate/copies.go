@@ -179,8 +179,7 @@ func (m *migration) dropCopies(ctx context.Context, calls []*rediswalk.Call) err
 func originalCalls(moves []renamed) []*rediswalk.Call {
 	calls := make([]*rediswalk.Call, len(moves))
 	for i := range moves {
-		old, size := moves[i].expected()
-		calls[i] = &rediswalk.Call{Keys: []string{moves[i].name}, Args: []any{old, size, moves[i].expires}}
+		calls[i] = moves[i].originalCall(moves[i].expires)
 	}
 	return calls
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
@@ -24,14 +23,6 @@ type renamed struct {
 
 // inPlace reports whether the entry keeps its name.
 func (v *renamed) inPlace() bool { return v.to == v.name }
-
-// until returns when the entry expires under its new name, in the form of expires.
-func (v *renamed) until() int64 {
-	if v.end > 0 && (v.expires < 0 || v.expires > v.end) {
-		return v.end
-	}
-	return v.expires
-}
 
 // hideBatch gives the entries of a batch their hidden names, or with Unseal their plain ones.
 func (m *migration) hideBatch(ctx context.Context, names []string) (*Counts, error) {
@@ -187,7 +178,7 @@ func (m *migration) hideAgain(ctx context.Context, sc *scratch, v *renamed, h wi
 	}
 	switch {
 	case m.Operation == Unseal:
-		return m.unsealed(v, h, o)
+		return m.unsealed(&v.value, h, o.plaintext)
 	case v.inPlace() && m.names.oneWay: // the application was changed to one-way keys: the key must not stay in the value
 		return m.sealHidden(ctx, sc, v, h, o.plaintext)
 	case v.inPlace():
@@ -271,16 +262,8 @@ func (m *migration) openLabelled(ctx context.Context, v *renamed, h wire.Header,
 
 // hidePlaintext seals a plaintext value for its hidden name.
 func (m *migration) hidePlaintext(ctx context.Context, sc *scratch, v *renamed) (verdict, error) {
-	v.form = cachevalue.FormOf(v.old)
-	switch {
-	case v.form == cachevalue.HyperLogLog:
-		return hyperLogLog, nil
-	case v.form == cachevalue.Number && m.LeaveNumbers:
-		return leftNumber, nil
-	case m.Operation == Reseal:
-		return isPlaintext, nil
-	case !cachevalue.Fits(m.sealed, v.old):
-		return wrongType, nil
+	if verdict := m.mayBeSealed(&v.value); verdict != toWrite {
+		return verdict, nil
 	}
 	return m.sealHidden(ctx, sc, v, wire.Header{Type: m.sealed}, v.old)
 }
@@ -299,24 +282,4 @@ func (m *migration) sealHidden(ctx context.Context, sc *scratch, v *renamed, h w
 	}
 	h.PRFKey = m.names.to.ID(0)
 	return m.sealAs(ctx, sc, v.place, &v.value, h, plaintext)
-}
-
-// unsealed sets the plaintext of a value whose plain name is restored. It must not outlive the sealed end.
-func (m *migration) unsealed(v *renamed, h wire.Header, o opened) (verdict, error) {
-	if h.Expired(time.Now()) {
-		return expired, nil
-	}
-	v.end = h.End
-	_, plaintext, err := m.packer.Unpack(h, o.plaintext)
-	if err == nil {
-		v.next, err = cachevalue.Text(h.Type, plaintext)
-	}
-	switch {
-	case errors.Is(err, wire.ErrUnsupportedFormat), errors.Is(err, wire.ErrTooLarge):
-		return unknownFormat, nil
-	case errors.Is(err, cachevalue.ErrNoForm):
-		return wrongType, nil
-	}
-	v.plaintext = v.next
-	return toWrite, err
 }

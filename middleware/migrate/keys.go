@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,22 +130,33 @@ func (m *migration) openKeyCheck(ctx context.Context, namespace string) (underKe
 	if err != nil || stored == nil {
 		return false, err
 	}
-	var refusal error // of Keys, or of OldKeys if Keys is nil
+	by, refusal, err := m.openedBy(ctx, namespace, stored, func(err error) bool {
+		return box.Refused(err) || errors.Is(err, wire.ErrNotSealed) || errors.Is(err, wire.ErrUnsupportedFormat)
+	})
+	if err == nil && by < 0 {
+		err = fmt.Errorf("%w: the given encryption keys do not open the entry %s of the namespace: %w", ErrWrongKeys, keycheck.Name, refusal)
+	}
+	return by == 0, err
+}
+
+// openedBy returns the index of the first of allKeys that opens a key check. If all refuse it, the index is -1, and refusal is the
+// first refusal. An error is not about the key check.
+func (m *migration) openedBy(ctx context.Context, namespace string, stored []byte, refuses func(err error) bool) (by int, refusal, err error) {
 	for i, a := range m.allKeys() {
 		c, err := keycheck.New(a, namespace)
-		if err != nil {
-			return false, fmt.Errorf("migrate: cannot open the entry sealcache.key-check, which tests the keys: %w", err)
+		if err == nil {
+			err = m.ask(ctx, func(ctx context.Context) error { return c.Open(ctx, stored) })
+			switch {
+			case err == nil:
+				return i, nil, nil
+			case refuses(err):
+				refusal = cmp.Or(refusal, err)
+				continue
+			}
 		}
-		switch err := m.ask(ctx, func(ctx context.Context) error { return c.Open(ctx, stored) }); {
-		case err == nil:
-			return i == 0, nil
-		case !box.Refused(err) && !errors.Is(err, wire.ErrNotSealed) && !errors.Is(err, wire.ErrUnsupportedFormat):
-			return false, fmt.Errorf("migrate: cannot open the entry sealcache.key-check, which tests the keys: %w", err)
-		case refusal == nil:
-			refusal = err
-		}
+		return -1, nil, fmt.Errorf("migrate: cannot open the entry sealcache.key-check, which tests the keys: %w", err)
 	}
-	return false, fmt.Errorf("%w: the given encryption keys do not open the entry %s of the namespace: %w", ErrWrongKeys, keycheck.Name, refusal)
+	return -1, refusal, nil
 }
 
 // openProof opens the entry of Config.Proof under Keys. An entry with a hidden name proves the PRF keys, too.

@@ -26,6 +26,20 @@ type moved struct {
 	lost    bool  // the answer to its write
 }
 
+// until returns when the entry expires under its new name, in the form of expires.
+func (v *moved) until() int64 {
+	if v.end > 0 && (v.expires < 0 || v.expires > v.end) {
+		return v.end
+	}
+	return v.expires
+}
+
+// originalCall is the call of a script that compares the original with what was read.
+func (v *moved) originalCall(args ...any) *rediswalk.Call {
+	old, size := v.expected()
+	return &rediswalk.Call{Keys: []string{v.name}, Args: append([]any{old, size}, args...)}
+}
+
 // moveBatch writes the values of a batch under their new names.
 func (m *migration) moveBatch(ctx context.Context, names []string) (*Counts, error) {
 	c := new(Counts)
@@ -62,9 +76,7 @@ func (m *migration) moveGroup(ctx context.Context, sc *scratch, group []entry, c
 		case verdict != toWrite:
 			c.leave(verdict)
 		default:
-			if v.end > 0 && (v.expires < 0 || v.expires > v.end) {
-				v.expires = v.end
-			}
+			v.expires = v.until()
 			ready = append(ready, *v)
 		}
 		return nil
@@ -328,8 +340,7 @@ func (m *migration) holds(ctx context.Context, v *moved, stored []byte) (bool, e
 func (m *migration) dropOld(ctx context.Context, moves []moved, c *Counts) error {
 	calls := make([]*rediswalk.Call, len(moves))
 	for i := range moves {
-		old, size := moves[i].expected()
-		calls[i] = &rediswalk.Call{Keys: []string{moves[i].name}, Args: []any{old, size}}
+		calls[i] = moves[i].originalCall()
 	}
 	if err := m.servers.Run(ctx, m.scripts.drop, calls); err != nil {
 		return err

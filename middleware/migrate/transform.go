@@ -155,12 +155,20 @@ func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *valu
 		return alreadyDone, nil
 	case m.Operation != Unseal:
 		return m.sealAs(ctx, sc, p, v, h, o.plaintext)
-	case h.Expired(time.Now()): // readers treat it as absent, and its plaintext would exist again
+	default:
+		return m.unsealed(v, h, o.plaintext)
+	}
+}
+
+// unsealed sets the plaintext of a value that was opened, packed as h says. It must not outlive the sealed end.
+func (m *migration) unsealed(v *value, h wire.Header, plaintext []byte) (verdict, error) {
+	if h.Expired(time.Now()) { // readers treat it as absent, and its plaintext would exist again
 		return expired, nil
 	}
 	v.end = h.End
-	if _, o.plaintext, err = m.packer.Unpack(h, o.plaintext); err == nil {
-		v.next, err = cachevalue.Text(h.Type, o.plaintext)
+	_, plaintext, err := m.packer.Unpack(h, plaintext)
+	if err == nil {
+		v.next, err = cachevalue.Text(h.Type, plaintext)
 	}
 	switch {
 	case errors.Is(err, wire.ErrUnsupportedFormat), errors.Is(err, wire.ErrTooLarge):
@@ -173,26 +181,33 @@ func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *valu
 }
 
 func (m *migration) transformPlaintext(ctx context.Context, sc *scratch, p place, v *value) (verdict, error) {
-	v.form = cachevalue.Plain
-	if m.Operation != Unseal {
-		v.form = cachevalue.FormOf(v.old)
-	}
 	switch {
-	case v.form == cachevalue.HyperLogLog:
-		return hyperLogLog, nil
-	case v.form == cachevalue.Number && m.LeaveNumbers:
-		return leftNumber, nil
-	case m.Operation == Reseal:
-		return isPlaintext, nil
 	case m.Operation == Unseal && m.inPlace():
 		return alreadyDone, nil
 	case m.Operation == Unseal:
 		v.next, v.plaintext = v.old, v.old
 		return toWrite, nil
+	}
+	if verdict := m.mayBeSealed(v); verdict != toWrite {
+		return verdict, nil
+	}
+	return m.sealAs(ctx, sc, p, v, wire.Header{Type: m.sealed}, v.old)
+}
+
+// mayBeSealed sets the form of a plaintext value. The verdict is toWrite if Seal seals the value.
+func (m *migration) mayBeSealed(v *value) verdict {
+	v.form = cachevalue.FormOf(v.old)
+	switch {
+	case v.form == cachevalue.HyperLogLog:
+		return hyperLogLog
+	case v.form == cachevalue.Number && m.LeaveNumbers:
+		return leftNumber
+	case m.Operation == Reseal:
+		return isPlaintext
 	case !cachevalue.Fits(m.sealed, v.old):
-		return wrongType, nil
+		return wrongType
 	default:
-		return m.sealAs(ctx, sc, p, v, wire.Header{Type: m.sealed}, v.old)
+		return toWrite
 	}
 }
 
