@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -96,41 +97,14 @@ type Counts struct {
 	Evicted int64 `json:"evicted"`
 }
 
+// add adds all counts of o. Reflection includes each field that is added to Counts later.
 func (c *Counts) add(o *Counts) {
-	c.Seen += o.Seen
-	c.Written += o.Written
-	c.AlreadyDone += o.AlreadyDone
-	c.Opened += o.Opened
-	c.OpenedUnderKeys += o.OpenedUnderKeys
-	c.Disappeared += o.Disappeared
-	c.Retried += o.Retried
-	c.Numbers += o.Numbers
-	c.Fernet += o.Fernet
-	c.Deleted += o.Deleted
-	c.Plaintext += o.Plaintext
-	c.Unreadable += o.Unreadable
-	c.UnknownKey += o.UnknownKey
-	c.UnknownFormat += o.UnknownFormat
-	c.Renamed += o.Renamed
-	c.UnknownPRFKey += o.UnknownPRFKey
-	c.OneWay += o.OneWay
-	c.PlainNames += o.PlainNames
-	c.WrongType += o.WrongType
-	c.TooLarge += o.TooLarge
-	c.KeptChanging += o.KeptChanging
-	c.Expired += o.Expired
-	c.Conflicts += o.Conflicts
-	c.WouldBeMovedAgain += o.WouldBeMovedAgain
-	c.Excluded += o.Excluded
-	c.Reserved += o.Reserved
-	c.TagSets += o.TagSets
-	c.TagMembers += o.TagMembers
-	c.TagsSealed += o.TagsSealed
-	c.TagsNotSealed += o.TagsNotSealed
-	c.BytesRead += o.BytesRead
-	c.BytesWritten += o.BytesWritten
-	c.Growth += o.Growth
-	c.Evicted += o.Evicted
+	sum, more := reflect.ValueOf(c).Elem(), reflect.ValueOf(o).Elem()
+	for i := range sum.NumField() {
+		if n := sum.Field(i); n.Kind() == reflect.Int64 {
+			n.SetInt(n.Int() + more.Field(i).Int())
+		}
+	}
 	for t, n := range o.OtherTypes {
 		c.other(t, n)
 	}
