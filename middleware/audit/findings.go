@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sealcache/sealcache/internal/names"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -15,7 +16,7 @@ type findings struct {
 	excluded   int64
 	otherNames int64
 	total      Tally
-	groups     map[string]*Tally
+	groups     names.Groups[Tally]
 	keys       map[keyName]*KeyUse
 	prfKeys    map[prfUse]*PRFKeyUse
 	jobs       JobTally
@@ -54,7 +55,7 @@ func (f *findings) add(o *findings, samples int) {
 	f.keyChecks.Unreadable += o.keyChecks.Unreadable
 	f.runRecords += o.runRecords
 	for g, t := range o.groups {
-		f.group(g).add(t)
+		f.groups.Of(g).add(t)
 	}
 	for k, u := range o.keys {
 		f.useOf(k).add(u)
@@ -70,21 +71,6 @@ func (f *findings) add(o *findings, samples int) {
 			f.sample(what, name, samples)
 		}
 	}
-}
-
-func (f *findings) group(name string) *Tally {
-	t, ok := f.groups[name]
-	if !ok {
-		if len(f.groups) >= maxGroups && name != otherGroup {
-			return f.group(otherGroup)
-		}
-		if f.groups == nil {
-			f.groups = make(map[string]*Tally)
-		}
-		t = new(Tally)
-		f.groups[name] = t
-	}
-	return t
 }
 
 // useOf returns the counts of a key. Keys beyond the bounds share counts, because an attacker can plant any id and any data key.

@@ -159,7 +159,7 @@ func (a *auditor) unsealed(ctx context.Context, v peeked, f *findings) error {
 	}
 	if cachevalue.IsFernet(v.start) {
 		f.total.Fernet.add(1, v.size)
-		f.group(a.groupOf(v.name)).Fernet.add(1, v.size)
+		f.groups.Of(a.groupOf(v.name)).Fernet.add(1, v.size)
 		f.sample("Fernet tokens", v.name, a.Samples)
 		return nil
 	}
@@ -169,13 +169,13 @@ func (a *auditor) unsealed(ctx context.Context, v peeked, f *findings) error {
 
 func (a *auditor) plaintext(v peeked, f *findings) {
 	f.total.Plaintext.add(1, v.size)
-	f.group(a.groupOf(v.name)).Plaintext.add(1, v.size)
+	f.groups.Of(a.groupOf(v.name)).Plaintext.add(1, v.size)
 	f.sample("plaintext", v.name, a.Samples)
 }
 
 func (a *auditor) unknownFormat(v peeked, f *findings) {
 	f.total.UnknownFormat.add(1, v.size)
-	f.group(a.groupOf(v.name)).UnknownFormat.add(1, v.size)
+	f.groups.Of(a.groupOf(v.name)).UnknownFormat.add(1, v.size)
 	f.sample("of unknown format", v.name, a.Samples)
 }
 
@@ -217,7 +217,7 @@ type sealedAs struct {
 
 // countSealed counts a value with a header of n bytes.
 func (a *auditor) countSealed(v peeked, n int, as sealedAs, f *findings) {
-	g := f.group(a.groupOf(as.name))
+	g := f.groups.Of(a.groupOf(as.name))
 	f.total.Sealed.add(1, v.size)
 	g.Sealed.add(1, v.size)
 	f.key(nameOf(v.start[n:]), v.size, as.unreadable)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,7 +121,6 @@ func (i Inventory) MarshalJSON() ([]byte, error) {
 const (
 	planOverhead = 107
 	planGroups   = 50
-	planOther    = "(other)"
 	planWindow   = 512 // bytes of each value that are read
 	planToken    = 64  // longest short token
 )
@@ -130,7 +128,7 @@ const (
 // planTally holds the counts of one master.
 type planTally struct {
 	Inventory
-	groups map[string]*PlanGroup
+	groups names.Groups[PlanGroup]
 	blind  bool // OBJECT ENCODING was refused
 }
 
@@ -242,7 +240,7 @@ func (p *planner) obstacles(ctx context.Context, growth int64) (all []string, er
 }
 
 func (p *planner) batch(ctx context.Context, names []string) (*planTally, error) {
-	t := &planTally{groups: make(map[string]*PlanGroup)}
+	t := new(planTally)
 	var keys []string
 	for _, name := range names {
 		_, v := p.config.locate(p.exclude, name)
@@ -299,8 +297,8 @@ func (p *planner) batch(ctx context.Context, names []string) (*planTally, error)
 	}
 	kinds, err := p.servers.Kinds(ctx, others)
 	for i, kind := range kinds {
-		if g := t.group(p.prefixOf(others[i])); kind != "none" {
-			g.Types[kind]++
+		if g := t.groups.Of(p.prefixOf(others[i])); kind != "none" {
+			g.other(kind, 1)
 		}
 	}
 	return t, err
@@ -312,8 +310,8 @@ func (p *planner) value(t *planTally, name string, start []byte, size int64, enc
 	if forever {
 		count.NoExpiry = 1
 	}
-	g := t.group(p.prefixOf(name))
-	g.Forms[form] = g.Forms[form].plus(count)
+	g := t.groups.Of(p.prefixOf(name))
+	g.count(form, count)
 	switch {
 	case form == FormSealed, form == FormUnknown, form == FormHyperLogLog, form == FormInteger && p.LeaveNumbers:
 	case size > int64(p.MaxValueBytes):
@@ -332,7 +330,7 @@ func (p *planner) prefixOf(name string) string {
 	if group, ok := names.Group(name[len(p.From.namespace()):]); ok {
 		return group
 	}
-	return planOther
+	return names.Other
 }
 
 // formOfValue derives the form of a value from its start, its size and OBJECT ENCODING. Redis keeps a short value that was
@@ -384,22 +382,6 @@ func (c PlanCount) plus(o PlanCount) PlanCount {
 	return PlanCount{c.Values + o.Values, c.Bytes + o.Bytes, c.NoExpiry + o.NoExpiry}
 }
 
-func (t *planTally) group(prefix string) *PlanGroup {
-	if t.groups == nil {
-		t.groups = make(map[string]*PlanGroup)
-	}
-	if g, ok := t.groups[prefix]; ok {
-		return g
-	}
-	const most = 4096
-	if len(t.groups) >= most && prefix != planOther {
-		return t.group(planOther)
-	}
-	g := &PlanGroup{Prefix: prefix, Forms: make(map[Form]PlanCount), Types: make(map[string]int64)}
-	t.groups[prefix] = g
-	return g
-}
-
 func (t *planTally) add(o *planTally, largest int) {
 	t.Seen += o.Seen
 	t.Excluded += o.Excluded
@@ -409,7 +391,7 @@ func (t *planTally) add(o *planTally, largest int) {
 	t.TooLarge += o.TooLarge
 	t.blind = t.blind || o.blind
 	for prefix, g := range o.groups {
-		t.group(prefix).merge(g)
+		t.groups.Of(prefix).merge(g)
 	}
 	t.Largest = append(t.Largest, o.Largest...)
 	t.trim(largest)
@@ -417,11 +399,25 @@ func (t *planTally) add(o *planTally, largest int) {
 
 func (g *PlanGroup) merge(o *PlanGroup) {
 	for f, c := range o.Forms {
-		g.Forms[f] = g.Forms[f].plus(c)
+		g.count(f, c)
 	}
 	for kind, n := range o.Types {
-		g.Types[kind] += n
+		g.other(kind, n)
 	}
+}
+
+func (g *PlanGroup) count(form Form, c PlanCount) {
+	if g.Forms == nil {
+		g.Forms = make(map[Form]PlanCount)
+	}
+	g.Forms[form] = g.Forms[form].plus(c)
+}
+
+func (g *PlanGroup) other(kind string, n int64) {
+	if g.Types == nil {
+		g.Types = make(map[string]int64)
+	}
+	g.Types[kind] += n
 }
 
 func (t *planTally) trim(largest int) {
@@ -444,23 +440,19 @@ func (g *PlanGroup) values() (n int64) {
 // shown returns the largest groups. Groups with few entries may be whole names, and join the rest.
 func (t *planTally) shown() []PlanGroup {
 	const few = 10
-	rest := (&planTally{}).group(planOther)
+	largest, others := t.groups.Largest(planGroups, few, (*PlanGroup).values)
 	var shown []PlanGroup
-	for _, prefix := range slices.Sorted(maps.Keys(t.groups)) {
+	for _, prefix := range largest {
 		g := t.groups[prefix]
-		if prefix == planOther || g.values() < few {
-			rest.merge(g)
-		} else {
-			shown = append(shown, *g)
-		}
+		g.Prefix = prefix
+		shown = append(shown, *g)
 	}
-	slices.SortStableFunc(shown, func(a, b PlanGroup) int { return int(b.values() - a.values()) })
-	for i := planGroups; i < len(shown); i++ {
-		rest.merge(&shown[i])
+	rest := PlanGroup{Prefix: names.Other}
+	for _, prefix := range others {
+		rest.merge(t.groups[prefix])
 	}
-	shown = shown[:min(len(shown), planGroups)]
 	if rest.values() > 0 {
-		shown = append(shown, *rest)
+		shown = append(shown, rest)
 	}
 	return shown
 }
