@@ -68,6 +68,26 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
+// A right that the Redis user loses during the run is named with its remedy. Both entries stay.
+func TestDeletionIsDenied(t *testing.T) {
+	t.Parallel()
+	server := redistest.StartWith(t, redistest.Options{User: "admin", Password: "secret", Rules: "~* +@all"})
+	ctx, admin := t.Context(), server.Client(t)
+	require.NoError(t, admin.Do(ctx, "acl", "setuser", "mover", "on", ">secret", "~*", "+@all").Err())
+	o := *server.ClientOptions()
+	o.Username = "mover"
+	rdb := redis.NewClient(&o)
+	t.Cleanup(func() { _ = rdb.Close() })
+	require.NoError(t, admin.Set(ctx, "old:a", "v", time.Hour).Err())
+	rdb.AddHook(before{"set", func() { require.NoError(t, admin.Do(ctx, "acl", "setuser", "mover", "-unlink").Err()) }})
+	_, err := migratetest.Unproven(ctx, rdb, migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Prefix: "old:"}, To: &migrate.Space{Namespace: "new"}, Keys: sealtest.Keyring(t), DeleteOld: true,
+	})
+	require.ErrorContains(t, err, "cannot delete old entries")
+	require.ErrorContains(t, err, "(allow the commands that docs/rollout.md lists)")
+	require.EqualValues(t, 2, admin.Exists(ctx, "old:a", "new:a").Val())
+}
+
 // withoutRunID answers INFO as a proxy that hides which server it asks.
 type withoutRunID struct{}
 
