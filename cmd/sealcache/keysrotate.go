@@ -276,7 +276,7 @@ func (k *keysRotate) disable(ctx context.Context, p *program, r *rotationReport,
 	before := view.states()
 	changed, err := k.change(ctx, r, func(m *keyset.Manager, now *keysetView) error {
 		if now.states() != before {
-			return errors.New("the keyset was changed during the audit, so no key was disabled (run the command again)")
+			return r.changedDuringAudit()
 		}
 		for _, id := range unused {
 			if err := m.Disable(id); err != nil {
@@ -292,6 +292,15 @@ func (k *keysRotate) disable(ctx context.Context, p *program, r *rotationReport,
 		r.Actions = append(r.Actions, rotationAction{"disabled", id})
 	}
 	return changed, nil
+}
+
+// changedDuringAudit says what the command has done before the audit.
+func (r *rotationReport) changedDuringAudit() error {
+	done := ""
+	for _, a := range r.Actions {
+		done += fmt.Sprintf("key %d was %s; ", a.Key, a.Action)
+	}
+	return fmt.Errorf("%sno key was disabled, because the keyset was changed during the audit (run the command again)", done)
 }
 
 // audit returns the keys that may be destroyed according to the audits of every Redis.
