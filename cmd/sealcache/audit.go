@@ -232,17 +232,11 @@ func (a *auditCommand) run(ctx context.Context, p *program, f *flags) (int, erro
 	}
 	defer client.Close()
 	h := newHeader(f).at(&a.redis, client, before)
-	show, done := a.output.show(p)
 	config.Control = new(audit.Control)
-	steer := newSteering(p, a.control, config.Control)
-	defer steer.stop()
-	config.Progress = func(s audit.Progress) {
-		state := auditProgress(h.Command, s)
-		steer.progress(state)
-		show(state)
-	}
+	show, done := a.output.follow(p, a.control, config.Control)
+	defer done()
+	config.Progress = func(s audit.Progress) { show(auditProgress(h.Command, s)) }
 	report, err := audit.Run(ctx, client, config)
-	steer.stop()
 	done()
 	if report == nil || err != nil {
 		return 0, err

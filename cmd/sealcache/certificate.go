@@ -1,10 +1,6 @@
 package main
 
-import (
-	"crypto/sha256"
-	"encoding/hex"
-	"time"
-)
+import "time"
 
 // certificate records which key was destroyed, when, and which audit allowed it. An auditor keeps it as
 // evidence.
@@ -39,6 +35,5 @@ func sha256Of(path string) string {
 	if err != nil {
 		return ""
 	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
+	return digestOf(data)
 }

@@ -120,7 +120,7 @@ const dataKeysHeld = 1 << 17
 
 // open opens the keys.
 func (k *dataKeyFlags) open(ctx context.Context, p *program, to purpose) (*opened, error) {
-	if err := k.checkAlone(); err != nil {
+	if err := k.f.checkAlone(k.prefix, k.keyset, k.context); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
@@ -161,7 +161,7 @@ func (c closer) Close() error { c(); return nil }
 
 // openKeyset opens the keyset under its key-encryption key.
 func (o *opened) openKeyset(ctx context.Context, p *program, k *dataKeyFlags, kek tink.AEADWithContext) error {
-	source, err := keysetSource(k.prefix+"keyset", k.keyset)
+	source, _, err := keysetSource(k.prefix+"keyset", k.keyset)
 	if err != nil {
 		return err
 	}
@@ -176,15 +176,15 @@ func (o *opened) openKeyset(ctx context.Context, p *program, k *dataKeyFlags, ke
 	return nil
 }
 
-// checkAlone refuses flags that have no effect without another one.
-func (k *dataKeyFlags) checkAlone() error {
-	if k.keyset == "" {
-		if err := k.f.refuseWithout("--"+k.prefix+"keyset", k.prefix+"keyset-name"); err != nil {
+// checkAlone refuses flags that have no effect without a keyset or a wrap context. prefix is as in dataKeyFlags.
+func (f *flags) checkAlone(prefix, keyset string, context map[string]string) error {
+	if keyset == "" {
+		if err := f.refuseWithout("--"+prefix+"keyset", prefix+"keyset-name"); err != nil {
 			return err
 		}
 	}
-	if k.prefix == "" && len(k.context) == 0 {
-		return k.f.refuseWithout("--wrap-context", "wrap-context-state")
+	if prefix == "" && len(context) == 0 {
+		return f.refuseWithout("--wrap-context", "wrap-context-state")
 	}
 	return nil
 }

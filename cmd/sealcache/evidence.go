@@ -112,7 +112,7 @@ func (e *evidenceRun) run(ctx context.Context, p *program, f *flags) (int, error
 			return 0, err
 		}
 	}
-	if err := e.checkAlone(f); err != nil {
+	if err := f.checkAlone("", e.keys.keyset, e.context); err != nil {
 		return 0, err
 	}
 	if err := errors.Join(writable("report", e.report), writable("markdown", e.markdown)); err != nil {
@@ -152,19 +152,6 @@ func (e *evidenceRun) run(ctx context.Context, p *program, f *flags) (int, error
 	default:
 		return exitDone, nil
 	}
-}
-
-// checkAlone refuses flags that have no effect without another one.
-func (e *evidenceRun) checkAlone(f *flags) error {
-	if e.keys.keyset == "" {
-		if err := f.refuseWithout("--keyset", "keyset-name"); err != nil {
-			return err
-		}
-	}
-	if len(e.context) == 0 {
-		return f.refuseWithout("--wrap-context", "wrap-context-state")
-	}
-	return nil
 }
 
 // files reads the audits and the certificates, the latest first.

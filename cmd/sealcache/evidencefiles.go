@@ -1,8 +1,6 @@
 package main
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"time"
 
@@ -28,20 +26,34 @@ type auditEvidence struct {
 	asksPlain bool
 }
 
-func readAudit(path string) (auditEvidence, error) {
+// auditReport holds the fields of a report of an audit that commands read.
+type auditReport struct {
+	auditEvidence
+	Schema     int       `json:"schema"`
+	Command    string    `json:"command"`
+	MayDestroy *uint32   `json:"may_destroy"`
+	MayDisable *uint32   `json:"may_disable"`
+	Keyset     []keyInfo `json:"keyset"`
+	Digest     string    `json:"sealed_keyset_sha256"`
+}
+
+// readAuditReport reads a file. It reports false if the file is not a report of an audit of this release.
+func readAuditReport(path string) (r auditReport, ok bool, err error) {
 	data, err := readInput(path)
+	if err != nil {
+		return r, false, err
+	}
+	ok = json.Unmarshal(data, &r) == nil && r.Schema == schema && r.Command == "audit"
+	r.File, r.SHA256 = path, digestOf(data)
+	return r, ok, nil
+}
+
+func readAudit(path string) (auditEvidence, error) {
+	report, ok, err := readAuditReport(path)
 	if err != nil {
 		return auditEvidence{}, err
 	}
-	var report struct {
-		auditEvidence
-		Schema     int     `json:"schema"`
-		Command    string  `json:"command"`
-		MayDestroy *uint32 `json:"may_destroy"`
-		MayDisable *uint32 `json:"may_disable"`
-	}
-	if err := json.Unmarshal(data, &report); err != nil || report.Schema != schema || report.Command != "audit" ||
-		report.Started.IsZero() || report.Question == "" {
+	if !ok || report.Started.IsZero() || report.Question == "" {
 		return auditEvidence{}, wrong("%s is not a report of this release (\"sealcache audit --report FILE\" writes one)", path)
 	}
 	switch report.Answer {
@@ -50,7 +62,7 @@ func readAudit(path string) (auditEvidence, error) {
 		return auditEvidence{}, wrong("the answer in the audit report %s is unknown (did a newer release write the report?)", path)
 	}
 	a := report.auditEvidence
-	a.File, a.SHA256, a.Wanted = path, hexSHA256(data), audit.No
+	a.Wanted = audit.No
 	if report.MayDestroy != nil || report.MayDisable != nil {
 		a.Wanted = audit.Yes
 	}
@@ -80,10 +92,5 @@ func readCertificate(path string) (destroyEvidence, error) {
 		c.At.IsZero() || c.After == "" {
 		return destroyEvidence{}, wrong("%s is not a certificate that \"sealcache keys destroy\" of this release wrote", path)
 	}
-	return destroyEvidence{path, hexSHA256(data), c.File, c.Destroyed, c.At, c.Audit, c.Before, c.After}, nil
-}
-
-func hexSHA256(data []byte) string {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
+	return destroyEvidence{path, digestOf(data), c.File, c.Destroyed, c.At, c.Audit, c.Before, c.After}, nil
 }

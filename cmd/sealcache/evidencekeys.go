@@ -159,15 +159,9 @@ func (i *inventory) keyset(ctx context.Context, w wantedKeyset, kek tink.AEADWit
 		i.note(w, &known.Contexts)
 		return nil
 	}
-	source, err := keysetSource("keyset", w.keyset)
+	source, path, err := keysetSource("keyset", w.keyset)
 	if err != nil {
 		return err
-	}
-	path := ""
-	if !strings.HasPrefix(w.keyset, "env:") {
-		if path, err = keysetPath("keyset", w.keyset); err != nil {
-			return err
-		}
 	}
 	read, err := readKeysetWithTimes(ctx, source, path, kek, w.name)
 	if err != nil {

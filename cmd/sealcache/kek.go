@@ -96,14 +96,8 @@ func (k *kekCreate) file(ctx context.Context, p *program, uri string) ([]keyInfo
 	if err != nil {
 		return nil, err
 	}
-	if err := createFile(u.Path, data.Bytes()); err != nil {
+	if err := createKeysetFile(u.Path, data.Bytes(), h, view); err != nil {
 		return nil, err
-	}
-	if err := newKeysetTimes(u.Path, h); err != nil {
-		return nil, err
-	}
-	if times, err := readKeyTimes(u.Path, h); err == nil {
-		withTimes(view.keys, times)
 	}
 	_, err = fmt.Fprintf(p.stderr, "made %s: a Tink keyset in plaintext (keep the file secret: its key opens everything that is sealed under this KEK)\n", u.Path)
 	return view.keys, err

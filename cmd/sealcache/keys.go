@@ -111,19 +111,19 @@ func keysetPath(flag, s string) (string, error) {
 	return u.Path, nil
 }
 
-// keysetSource reads the forms of --keyset, which are those of fxmodule: a path, file:///path or env:NAME.
-func keysetSource(flag, s string) (aead.Source, error) {
+// keysetSource reads the forms of --keyset, which are those of fxmodule: a path, file:///path or env:NAME. A keyset in a variable
+// has no path.
+func keysetSource(flag, s string) (source aead.Source, path string, err error) {
 	if name, ok := strings.CutPrefix(s, "env:"); ok {
 		if name == "" {
-			return nil, wrong("--%s: \"env:\" must be followed by the name of an environment variable", flag)
+			return nil, "", wrong("--%s: \"env:\" must be followed by the name of an environment variable", flag)
 		}
-		return aead.EnvSource(name), nil
+		return aead.EnvSource(name), "", nil
 	}
-	path, err := keysetPath(flag, s)
-	if err != nil {
-		return nil, err
+	if path, err = keysetPath(flag, s); err != nil {
+		return nil, "", err
 	}
-	return aead.FileSource(path), nil
+	return aead.FileSource(path), path, nil
 }
 
 // fileOfKEK returns the file of a file:// KEK.
@@ -191,22 +191,19 @@ func (k *keysetFlags) open(ctx context.Context) (file *keysetFile, done func(), 
 func (k *keysetFlags) read(ctx context.Context) (*keysetView, keysetPlace, error) {
 	var source aead.Source
 	var kek tink.AEADWithContext
-	path, place := "", keysetPlace{File: k.keyset}
+	var path string
+	var err error
+	place := keysetPlace{File: k.keyset}
 	if k.keyset == "" {
-		var err error
 		if path, err = k.fileOfKEK(); err != nil {
 			return nil, place, err
 		}
 		source, place = aead.FileSource(path), keysetPlace{path, true}
 	} else {
-		var err error
-		if source, err = keysetSource("keyset", k.keyset); err != nil {
+		if source, path, err = keysetSource("keyset", k.keyset); err != nil {
 			return nil, place, err
 		}
-		if !strings.HasPrefix(k.keyset, "env:") {
-			if path, err = keysetPath("keyset", k.keyset); err != nil {
-				return nil, place, err
-			}
+		if path != "" {
 			place.File = path
 		}
 		var done func()
@@ -342,14 +339,8 @@ func (k *keysCreate) run(ctx context.Context, p *program, f *flags) (int, error)
 	if err != nil {
 		return 0, keyError(err)
 	}
-	if err := createFile(filepath.Clean(k.out), data.Bytes()); err != nil {
+	if err := createKeysetFile(filepath.Clean(k.out), data.Bytes(), handle, view); err != nil {
 		return 0, err
-	}
-	if err := newKeysetTimes(filepath.Clean(k.out), handle); err != nil {
-		return 0, err
-	}
-	if times, err := readKeyTimes(filepath.Clean(k.out), handle); err == nil {
-		withTimes(view.keys, times)
 	}
 	if !k.json {
 		fmt.Fprintf(p.stderr, "made %s\n", k.out)

@@ -164,8 +164,7 @@ func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyse
 		view.stored = times
 		withTimes(view.keys, times.observe(view, view, time.Now()))
 	}
-	sum := sha256.Sum256(before)
-	view.fileDigest = hex.EncodeToString(sum[:])
+	view.fileDigest = digestOf(before)
 	m := keyset.NewManagerFromHandle(handle)
 	if err := edit(m, view); err != nil {
 		return &keysetChange{oldHandle: handle, newHandle: handle, before: view, after: view}, err
@@ -314,9 +313,10 @@ type keysetView struct {
 	stored         keyTimes // as their file has them, before a change
 }
 
-// digestOf returns a digest that differs for every sealed keyset, and after every change: each sealing has a new nonce.
-func digestOf(sealed []byte) string {
-	sum := sha256.Sum256(sealed)
+// digestOf returns the SHA-256 of bytes in hexadecimal digits. It differs for every sealed keyset, and after every change: each
+// sealing has a new nonce.
+func digestOf(data []byte) string {
+	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
 }
 

@@ -139,13 +139,20 @@ func (k keyTimes) equal(other keyTimes) bool {
 	return true
 }
 
-// newKeysetTimes writes the times of a keyset that was just made. The keyset is there; its times may stay unknown.
-func newKeysetTimes(path string, h *keyset.Handle) error {
+// createKeysetFile writes a new keyset and the times of its keys, and adds the times to view. After an error about the times, the
+// keyset is there, and its times may stay unknown.
+func createKeysetFile(path string, data []byte, h *keyset.Handle, view *keysetView) error {
+	if err := createFile(path, data); err != nil {
+		return err
+	}
 	now := time.Now().UTC().Truncate(time.Second)
 	id := h.KeysetInfo().GetPrimaryKeyId()
 	times := keyTimes{id: {ID: id, Created: now, Promoted: now}}
 	if err := times.write(path, h); err != nil {
 		return &statusError{exitFailed, fmt.Errorf("the keyset was made (do not repeat the command), but the ages of the keys were not saved: %w", err)}
+	}
+	if times, err := readKeyTimes(path, h); err == nil {
+		withTimes(view.keys, times)
 	}
 	return nil
 }

@@ -174,18 +174,11 @@ func (m *moveCommand) run(ctx context.Context, p *program, f *flags) (int, error
 	h := newHeader(f).at(&m.redis, client, infoOf(keys.ring))
 	h.OldKeyset = oldKeys
 	config.Control = new(migrate.Control)
-	show, done := m.output.show(p)
+	show, done := m.output.follow(p, m.control, config.Control)
 	defer done()
-	steer := newSteering(p, m.control, config.Control)
-	defer steer.stop()
-	config.Progress = func(s migrate.Progress) {
-		state := moveProgress(h.Command, s)
-		steer.progress(state)
-		show(state)
-	}
+	config.Progress = func(s migrate.Progress) { show(moveProgress(h.Command, s)) }
 	report, err := migrate.Run(ctx, client, config)
 	err = forFile(err, m.checkpoint)
-	steer.stop()
 	done()
 	if report == nil {
 		return 0, err

@@ -67,18 +67,14 @@ func (l *planCommand) run(ctx context.Context, p *program, f *flags) (int, error
 	defer client.Close()
 	h := newHeader(f).at(&l.redis, client, nil)
 	config.Control = new(migrate.Control)
-	show, done := l.output.show(p)
+	show, done := l.output.follow(p, l.control, config.Control)
 	defer done()
-	steer := newSteering(p, l.control, config.Control)
-	defer steer.stop()
 	config.Progress = func(s migrate.Progress) {
 		state := moveProgress(h.Command, s)
 		state.Written = nil
-		steer.progress(state)
 		show(state)
 	}
 	inventory, err := migrate.Plan(ctx, client, config)
-	steer.stop()
 	done()
 	if err != nil {
 		return 0, err

@@ -47,7 +47,7 @@ func (k *prfFlags) open(ctx context.Context, p *program, kek string, others []st
 	if k.oneWay != "" {
 		flag, where = "one-way-keys", k.oneWay
 	}
-	source, err := keysetSource(flag, where)
+	source, _, err := keysetSource(flag, where)
 	if err != nil {
 		return nil, nil, err
 	}

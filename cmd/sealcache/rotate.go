@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/tink-crypto/tink-go/v2/keyset"
+
+	"github.com/sealcache/sealcache/middleware/audit"
 )
 
 const (
@@ -263,31 +264,18 @@ func (k *keysDestroy) run(ctx context.Context, p *program, f *flags) (int, error
 // audit.
 func auditAllows(path string, key *keyInfo, now *keysetView) (*usedAudit, error) {
 	const recent = 24 * time.Hour
-	data, err := readInput(path)
+	report, ok, err := readAuditReport(path)
 	if err != nil {
 		return nil, fmt.Errorf("--audited: %w", err)
 	}
-	var report struct {
-		Schema     int       `json:"schema"`
-		Command    string    `json:"command"`
-		Started    time.Time `json:"started"`
-		Complete   bool      `json:"complete"`
-		MayDestroy *uint32   `json:"may_destroy"`
-		Keyset     []keyInfo `json:"keyset"`
-		Digest     string    `json:"sealed_keyset_sha256"`
-		Answer     string    `json:"answer"`
-		Scope      string    `json:"scope"`
-		Server     string    `json:"server"`
-		Database   *int      `json:"database"`
-	}
-	if err := json.Unmarshal(data, &report); err != nil || report.Schema != schema || report.Command != "audit" {
+	if !ok {
 		return nil, wrong("--audited: the file is not a report of \"sealcache audit --may-destroy\" of this release")
 	}
 	i := slices.IndexFunc(report.Keyset, func(k keyInfo) bool { return k.ID == key.ID })
 	switch {
 	case report.MayDestroy == nil || *report.MayDestroy != key.ID:
 		return nil, wrong("--audited: the report answers another question (audit again with --may-destroy %d)", key.ID)
-	case report.Answer != "yes" || !report.Complete:
+	case report.Answer != audit.Yes || !report.Complete:
 		return nil, wrong("--audited: the answer for key %d is not yes, or the audit did not complete (read the report)", key.ID)
 	case time.Since(report.Started) > recent || time.Until(report.Started) > time.Minute:
 		return nil, wrong("--audited: the audit is older than a day, or from the future (audit again)")
@@ -302,7 +290,7 @@ func auditAllows(path string, key *keyInfo, now *keysetView) (*usedAudit, error)
 	case primaryOf(report.Keyset).ID != now.primary().ID || report.Digest != now.digest:
 		return nil, wrong("--audited: the audit saw another keyset, or the keyset was changed since then (audit again)")
 	}
-	return &usedAudit{path, sha256Of(path), report.Started, report.Answer, report.Scope, report.Server, report.Database}, nil
+	return &usedAudit{path, report.SHA256, report.Started, string(report.Answer), report.Scope, report.Server, report.Database}, nil
 }
 
 // keysRewrap is "keys rewrap".

@@ -28,10 +28,23 @@ type steering struct {
 	paused  bool
 	done    chan struct{}
 	wait    sync.WaitGroup
-	once    sync.Once
 }
 
 const controlEvery = time.Second
+
+// follow shows the progress of a run, and lets an operator steer it, until done is called.
+func (o *outputFlags) follow(p *program, file string, control control) (report func(progress), done func()) {
+	show, shown := o.show(p)
+	steer := newSteering(p, file, control)
+	report = func(state progress) {
+		steer.progress(state)
+		show(state)
+	}
+	return report, sync.OnceFunc(func() {
+		steer.stop()
+		shown()
+	})
+}
 
 func newSteering(p *program, file string, control control) *steering {
 	s := &steering{p: p, file: file, control: control, done: make(chan struct{})}
@@ -56,7 +69,7 @@ func newSteering(p *program, file string, control control) *steering {
 }
 
 func (s *steering) stop() {
-	s.once.Do(func() { close(s.done) })
+	close(s.done)
 	s.wait.Wait()
 }
 

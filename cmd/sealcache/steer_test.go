@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware/audit"
 )
 
 // A run and an audit are watched, paused and resumed by signals, and steered by a control file. Progress is JSON, one object on
@@ -104,4 +106,17 @@ func steered(t *testing.T, status int, args ...string) {
 	}
 	_ = cmd.Wait()
 	require.Equal(t, status, cmd.ProcessState.ExitCode())
+}
+
+// A command ends the bar once, although it also ends the bar when it returns.
+func TestBarEndsOnce(t *testing.T) {
+	t.Parallel()
+	var stderr bytes.Buffer
+	o := &outputFlags{progress: "bar"}
+	show, done := o.follow(&program{stderr: &stderr}, "", new(audit.Control))
+	show(progress{final: true})
+	done()
+	ended := stderr.String()
+	done()
+	require.Equal(t, ended, stderr.String())
 }
