@@ -156,11 +156,6 @@ type Conditions struct {
 	Reload time.Duration
 }
 
-// Holds reports whether the keyset has a key with this id.
-func (c *Conditions) Holds(id uint32) bool {
-	return slices.ContainsFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.ID == id })
-}
-
 // unreadableRemedy is for values that name a key and do not open under the given keys.
 const unreadableRemedy = "give all namespaces in Config.Namespaces; delete values that an attacker wrote"
 

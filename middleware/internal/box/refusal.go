@@ -76,13 +76,6 @@ func Final(err error) bool {
 	return errors.As(err, &k) && (k.Status == keyset.Disabled || k.Status == keyset.Destroyed)
 }
 
-// Unmarked reports whether an AEAD failed without a sign of the reason. The error is ErrKeyServiceUnavailable, but nothing
-// shows that a service was involved: a local AEAD that aead.WithContext does not adapt may have refused the value.
-func Unmarked(err error) bool {
-	var u *unmarkedError
-	return errors.As(err, &u)
-}
-
 // Undecided reports whether an error, anywhere in its chain, means that the key gave no answer. Errors of the network and of
 // a context count after every call.
 func Undecided(err error) bool {

@@ -42,9 +42,6 @@ func (p Policy) String() string {
 	}
 }
 
-// ErrUnknown reports a text that names no policy.
-var ErrUnknown = errors.New("the plaintext policy must be \"reject\", \"read\", \"seal-on-read\" or \"write\"")
-
 // UnmarshalText reads what String returns.
 func (p *Policy) UnmarshalText(text []byte) error {
 	for known := Reject; known.Valid(); known++ {
@@ -53,7 +50,7 @@ func (p *Policy) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
-	return ErrUnknown
+	return errors.New("the plaintext policy must be \"reject\", \"read\", \"seal-on-read\" or \"write\"")
 }
 
 // A Window is a policy with an end. The end is final: a wall clock that is set back later does not open it again.

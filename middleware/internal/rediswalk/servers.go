@@ -155,8 +155,8 @@ func (s *Servers) masters(ctx context.Context) ([]master, layout, error) {
 	return all, layoutOf(views), nil
 }
 
-// ErrReplica reports that a client for a single node is connected to a replica. It is an ErrUnsuitable.
-var ErrReplica = fmt.Errorf("%w: the server is a replica, which may lack entries (connect to its master or a Sentinel)", ErrUnsuitable)
+// errSingleReplica reports that a client for a single node is connected to a replica.
+var errSingleReplica = fmt.Errorf("%w: the server is a replica, which may lack entries (connect to its master or a Sentinel)", ErrUnsuitable)
 
 // Check returns an error if the server of a client for a single node cannot be scanned.
 func (s *Servers) Check(ctx context.Context) error {
@@ -165,7 +165,7 @@ func (s *Servers) Check(ctx context.Context) error {
 	}
 	_, err := s.RunID(ctx, s.Client)
 	if errors.Is(err, errReplica) && !slices.Contains(s.Addresses(), sentinelAddress) { // Sentinel finds the master in a moment
-		return ErrReplica
+		return errSingleReplica
 	}
 	return err
 }
