@@ -13,15 +13,16 @@
 // # Metadata
 //
 // A sealed value opens only with the same [Meta], and in the same namespace. A Meta has a kind (payload, result, error
-// text or schedule) and the type, queue and id of the job. So an attacker with write access to the queue cannot give a job
-// the payload of another job. The attacker cannot change the type of a job, or use a result as a payload.
+// text or schedule) and the type, queue and id of the job. If the Meta has the id, an attacker with write access to the
+// queue cannot give a job the payload of another job. If it has the type, the attacker cannot change the type of a job. A
+// result never opens as a payload.
 //
 // The attacker can still enqueue an old job again, unchanged. If a handler must not run twice, it can store the ids of
 // finished jobs. This works only if the payload was sealed with the id.
 //
 // Type, queue and id may be empty. Set a field to the same value when you seal and when you open. If one of the two places
-// does not know a value, leave that field empty. If your queue chooses the id later, choose the id yourself or leave it
-// empty.
+// does not know a value, leave that field empty in both places. Without an id, the payloads of two jobs with the same type
+// and queue can be exchanged. If your queue chooses the id later, choose the id yourself or leave it empty.
 //
 // A payload that was sealed without an id does not open if you give an id. The same holds for type and queue. For payloads
 // that were sealed before you began to set a field, use [WithOptionalBinding].

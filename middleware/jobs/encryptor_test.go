@@ -143,11 +143,15 @@ func TestLessBindingIsADowngrade(t *testing.T) {
 	for _, m := range []jobs.Meta{{Type: "mail:send", Queue: "default"}, {Type: "mail:send"}, {}} {
 		sealed, err := e.Seal(t.Context(), m, []byte("payload"))
 		require.NoError(t, err)
-		_, err = e.Open(t.Context(), m, sealed)
+		opened, err := e.Open(t.Context(), m, sealed) // for every job with these names
 		require.NoError(t, err)
+		require.Equal(t, "payload", string(opened))
+		m.Kind = jobs.Result
+		_, err = e.Open(t.Context(), m, sealed)
+		require.ErrorIs(t, err, jobs.ErrUnauthentic)
 		_, err = e.Open(t.Context(), meta, sealed)
 		require.ErrorIs(t, err, jobs.ErrUnauthentic)
-		opened, err := tolerant.Open(t.Context(), meta, sealed)
+		opened, err = tolerant.Open(t.Context(), meta, sealed)
 		if m.Type == "" {
 			require.ErrorIs(t, err, jobs.ErrUnauthentic, "the type is not optional")
 			continue

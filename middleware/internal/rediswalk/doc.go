@@ -5,6 +5,8 @@
 // handles a batch of keys, and Merge adds up the results. Then call the method Run of the Walk. A caller can save the
 // positions of a scan, and resume the scan in another process.
 //
+// Work can get a key more than once. Redis can return a key several times in one scan, and a scan can be repeated.
+//
 // Redis can miss entries in a scan if a server restarts, a replica takes over, or entries move between the masters of a
 // Cluster. Walk.Run detects this, and scans again.
 package rediswalk
