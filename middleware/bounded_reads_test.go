@@ -112,6 +112,7 @@ func TestBoundedReader(t *testing.T) {
 	require.NoError(t, m.Set(t.Context(), "k", make([]byte, 1<<20)))
 	_, err = s.Get(t.Context(), "k")
 	require.ErrorIs(t, err, middleware.ErrTooLarge)
+	require.ErrorContains(t, err, "it has more than 1024 bytes (raise WithMaxValueBytes)")
 	require.NotContains(t, err.Error(), "secret")
 
 	// Without the option, reads have no bound.
@@ -129,6 +130,7 @@ func TestTheKeyCheckIsReadWithABound(t *testing.T) {
 	s := sealed(t, m, envelope(t), middleware.WithNamespace("ns"))
 	require.NoError(t, s.Check(t.Context()))
 	require.ErrorIs(t, s.KeysDiffer(), middleware.ErrTooLarge)
+	require.ErrorContains(t, s.KeysDiffer(), "the entry has more than 65536 bytes (delete it)")
 	require.NotEmpty(t, m.limits)
 	for _, limit := range m.limits {
 		require.LessOrEqual(t, limit, 64<<10)

@@ -177,6 +177,9 @@ func (s *Store) fetchKeyCheck(ctx context.Context) (stored, error) {
 		return s.fetch(ctx, name, false)
 	}
 	raw, err := s.can.bounded.GetBytesMax(ctx, name, maxKeyCheckBytes)
+	if isTooLarge(err) {
+		return stored{}, fmt.Errorf("%w: the entry has more than %d bytes (delete it)", ErrTooLarge, maxKeyCheckBytes)
+	}
 	return stored{raw: raw, owned: true}, s.backingError(err)
 }
 

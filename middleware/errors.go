@@ -177,7 +177,12 @@ func (e *withheld) Unwrap() error { return e.cause }
 
 // backingError returns an error of the backing store in the form that callers
 // may see.
-func (s *Store) backingError(err error) error { return s.traits.backingError(s.backing, err) }
+func (s *Store) backingError(err error) error {
+	if err != nil && !isMiss(err) && isTooLarge(err) {
+		return fmt.Errorf("%w: it has more than %d bytes (raise WithMaxValueBytes)", ErrTooLarge, s.sealer.maxBytes)
+	}
+	return s.traits.backingError(s.backing, err)
+}
 
 func (t traits) backingError(backing store.StoreInterface, err error) error {
 	switch {
@@ -187,8 +192,6 @@ func (t traits) backingError(backing store.StoreInterface, err error) error {
 		return miss(err)
 	case t.missText != "" && err.Error() == t.missText:
 		return store.NotFoundWithCause(err)
-	case isTooLarge(err):
-		return fmt.Errorf("%w: the stored value is larger than the limit (raise WithMaxValueBytes)", ErrTooLarge)
 	case t.needsExpiry && rediserr.InvalidExpire(err):
 		return &withheld{fmt.Sprintf("middleware: the %s store needs an expiration (WithDefaults sets one)", backing.GetType()), err}
 	case t.quotes:
