@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -286,8 +288,31 @@ type auditAnswer struct {
 
 // MarshalJSON adds the fields of the report.
 func (a *auditAnswer) MarshalJSON() ([]byte, error) {
-	type fields auditAnswer // without this method
-	return merge((*fields)(a), a.report)
+	return merge((*auditFields)(a), a.report)
+}
+
+// auditFields is auditAnswer without its method.
+type auditFields auditAnswer
+
+// auditFile is a report of an audit that was written as JSON. The header's fields come before those of the report, as in merge.
+type auditFile struct {
+	header
+	auditFields
+	reportFields
+	Elapsed float64 `json:"elapsed_seconds"` // see Report.MarshalJSON
+}
+
+type reportFields struct{ audit.Report }
+
+// parse reports whether data is a report. It refuses members that this release does not know.
+func (a *auditFile) parse(data []byte) bool {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if d.Decode(a) != nil {
+		return false
+	}
+	_, err := d.Token()
+	return errors.Is(err, io.EOF)
 }
 
 // answer answers the question of the flags.

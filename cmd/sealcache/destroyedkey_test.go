@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -129,6 +130,15 @@ func TestDestructionCertificate(t *testing.T) {
 	require.Equal(t, exitDone, status, log)
 	before, began := sha256Of(r.file), time.Now().Add(-time.Second)
 
+	// A report of another release may say more than this release understands.
+	data, err := os.ReadFile(report)
+	require.NoError(t, err)
+	other := filepath.Join(t.TempDir(), "other.json")
+	require.NoError(t, os.WriteFile(other, bytes.Replace(data, []byte("{"), []byte(`{"only_if": "no",`), 1), 0o600))
+	status, _, log = sealcache(t, "keys", "destroy", "--kek", r.kek, "--keyset", r.file, "--audited", other, old)
+	require.Equal(t, exitUsage, status)
+	require.Contains(t, log, "--audited: the file is not a report")
+
 	out := r.run(t, "destroy", "--audited", report, old, "--json")
 	var c certificate
 	require.NoError(t, json.Unmarshal([]byte(out), &c))
@@ -153,7 +163,7 @@ func TestDestructionCertificate(t *testing.T) {
 	require.Equal(t, "yes", c.Audit.Answer)
 	require.NotEmpty(t, c.Audit.Scope)
 	require.Contains(t, c.NotBound, "backups")
-	data, err := os.ReadFile(r.file)
+	data, err = os.ReadFile(r.file)
 	require.NoError(t, err)
 	var sealedKeyset struct {
 		Encrypted string `json:"encryptedKeyset"`

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/audit"
 )
@@ -67,6 +68,8 @@ func (e *entryFlags) failed(f *flags, keys []string, err error) error {
 		return &statusError{exitLeft, fmt.Errorf("the entry %q has expired: the expiry time that is sealed in the value has passed", name)}
 	case !unanswered(err) && (errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey)):
 		return &statusError{exitLeft, fmt.Errorf("the entry %q cannot be opened with the given encryption keys: %w", name, err)}
+	case rediserr.Code(err) == "WRONGTYPE":
+		return &statusError{exitLeft, fmt.Errorf("the entry %q is not a string (\"sealcache inspect\" shows its type)", name)}
 	default:
 		return fmt.Errorf("look up the entry %q: %w", name, err)
 	}

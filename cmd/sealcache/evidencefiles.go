@@ -35,6 +35,7 @@ type auditReport struct {
 	MayDisable *uint32   `json:"may_disable"`
 	Keyset     []keyInfo `json:"keyset"`
 	Digest     string    `json:"sealed_keyset_sha256"`
+	known      bool      // the file has only members that this release knows
 }
 
 // readAuditReport reads a file. It reports false if the file is not a report of an audit of this release.
@@ -44,7 +45,7 @@ func readAuditReport(path string) (r auditReport, ok bool, err error) {
 		return r, false, err
 	}
 	ok = json.Unmarshal(data, &r) == nil && r.Schema == schema && r.Command == "audit"
-	r.File, r.SHA256 = path, digestOf(data)
+	r.File, r.SHA256, r.known = path, digestOf(data), new(auditFile).parse(data)
 	return r, ok, nil
 }
 

@@ -100,8 +100,11 @@ func (k *keysetFile) changeOnce(ctx context.Context, edit func(m *keyset.Manager
 func (k *keysetFile) replace(path string, info os.FileInfo, before []byte, c *keysetChange) error {
 	// Times that do not open are unknown: they count from now on.
 	times, _ := readKeyTimes(path, c.oldHandle)
-	_, err := os.Stat(timesFile(path))
+	old, err := os.Stat(timesFile(path))
 	had := err == nil
+	if had && !old.Mode().IsRegular() {
+		return wrong("the keyset was not changed, because the path %s is not a regular file", timesFile(path))
+	}
 	now := time.Now()
 	next := times.observe(c.before, c.after, now)
 	if c.data == nil {

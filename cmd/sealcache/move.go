@@ -178,7 +178,6 @@ func (m *moveCommand) run(ctx context.Context, p *program, f *flags) (int, error
 	defer done()
 	config.Progress = func(s migrate.Progress) { show(moveProgress(h.Command, s)) }
 	report, err := migrate.Run(ctx, client, config)
-	err = forFile(err, m.checkpoint)
 	done()
 	if report == nil {
 		return 0, err

@@ -268,7 +268,7 @@ func auditAllows(path string, key *keyInfo, now *keysetView) (*usedAudit, error)
 	if err != nil {
 		return nil, fmt.Errorf("--audited: %w", err)
 	}
-	if !ok {
+	if !ok || !report.known {
 		return nil, wrong("--audited: the file is not a report of \"sealcache audit --may-destroy\" of this release")
 	}
 	i := slices.IndexFunc(report.Keyset, func(k keyInfo) bool { return k.ID == key.ID })

@@ -27,7 +27,7 @@ func exitMeanings() []exitMeaning {
 			"plan: there is an obstacle to the migration.",
 			"audit: a value is plaintext (with --expect plaintext: sealed).",
 			"audit --may-destroy, audit --may-disable: the key must not be destroyed, or disabled.",
-			"get, inspect: there is no such entry. get: the value has expired, does not open or is plaintext.",
+			"get, inspect: there is no such entry. get: the value has expired, does not open, is plaintext or is not a string.",
 			"evidence --check: the report has findings.",
 		}},
 		{exitUnknown, []string{

@@ -252,13 +252,26 @@ func (m *migration) writeCheckpoint(ctx context.Context) error {
 		return fmt.Errorf("migrate: cannot write the checkpoint file: %w", err)
 	}
 	if err := replaceFile(m.Checkpoint, append(data, '\n')); err != nil {
-		return fmt.Errorf("migrate: cannot write the checkpoint file: %w", err)
+		return fmt.Errorf("migrate: %w: %w (free space or correct its path, and repeat the run)", errUnwritable, err)
 	}
 	return nil
 }
 
-// replaceFile replaces a file as a whole, so that a kill at any moment leaves the old one or the new one.
+var errUnwritable = errors.New("cannot write the checkpoint file")
+
+// replaceFile replaces a file as a whole, so that a kill at any moment leaves the old one or the new one. An error names path,
+// and not the temporary file.
 func replaceFile(path string, data []byte) (err error) {
+	defer func() {
+		var of *fs.PathError
+		var link *os.LinkError
+		switch {
+		case errors.As(err, &of):
+			err = &fs.PathError{Op: of.Op, Path: path, Err: of.Err}
+		case errors.As(err, &link):
+			err = &fs.PathError{Op: link.Op, Path: path, Err: link.Err}
+		}
+	}()
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	if err != nil {
 		return err

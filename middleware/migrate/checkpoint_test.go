@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -61,6 +62,30 @@ func TestResume(t *testing.T) {
 		require.Less(t, r.Seen-first.Seen, int64(n*3/4), "the second run did the rest only")
 		require.NoFileExists(t, c.Checkpoint)
 	})
+}
+
+// A checkpoint that cannot be written is one error. It names the file that the caller gave, and the remedy.
+func TestUnwritableCheckpoint(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	fill(t, rdb, "ns", 600)
+	dir := filepath.Join(t.TempDir(), "dir")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	c := migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t), Rate: 100,
+		Checkpoint: filepath.Join(dir, "checkpoint"),
+	}
+	c.Progress = func(p migrate.Progress) {
+		if p.Written > 0 {
+			_ = os.RemoveAll(dir)
+		}
+	}
+	ctx := tuned(t.Context(), rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond, CheckpointEvery: time.Millisecond})
+	r, err := migratetest.Unproven(ctx, rdb, c)
+	const text = `^migrate: cannot write the checkpoint file: (open|rename) %s: no such file or directory \(free space or correct its path, and repeat the run\)$`
+	require.Regexp(t, fmt.Sprintf(text, regexp.QuoteMeta(c.Checkpoint)), err)
+	require.Equal(t, err.Error(), r.Error)
+	require.False(t, r.Complete)
 }
 
 // The cursors of a server mean nothing to the next process of that server.

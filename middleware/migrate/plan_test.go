@@ -106,11 +106,13 @@ func TestPlan(t *testing.T) {
 		}
 		require.NoError(t, through.Close())
 	}
-	for _, command := range []string{"strlen", "pttl", "getrange"} {
+	for _, command := range []string{"strlen", "pttl", "getrange", "scan", "type"} {
 		server = redistest.StartWith(t, redistest.Options{User: "u", Password: "secret", Rules: "~* +@all -" + command})
 		require.NoError(t, server.Client(t).Set(ctx, "shop:a", "v", 0).Err())
+		require.NoError(t, server.Client(t).HSet(ctx, "shop:hash", "f", "v").Err())
 		_, err = migrate.Plan(ctx, server.Client(t), migrate.PlanConfig{})
 		require.ErrorContains(t, err, command, "sizes and expiries are not guessed")
+		require.ErrorContains(t, err, "(allow it in the ACL of the Redis user, or in the proxy)")
 	}
 
 	for _, wrong := range []migrate.PlanConfig{{Exclude: []string{""}}, {Rate: -1}, {Rate: math.NaN()}, {MaxValueBytes: -1}, {Overhead: -1}, {Largest: -1}} {

@@ -106,7 +106,7 @@ func (m *migration) run(ctx context.Context) error {
 		m.before.Refused = true
 		m.recordRefusal(ctx)
 	}
-	if err != nil && m.keepsCheckpoint() && m.before.Run != "" {
+	if err != nil && m.keepsCheckpoint() && m.before.Run != "" && !errors.Is(err, errUnwritable) {
 		last, cancel := m.cleanupContext(ctx)
 		defer cancel()
 		err = errors.Join(err, m.writeCheckpoint(last))

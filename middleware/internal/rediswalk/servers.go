@@ -75,8 +75,11 @@ func (s *Servers) Clustered() bool { return s.cluster != nil }
 // errReplica is transient in a Cluster, where a client may not know the new master yet.
 var errReplica = errors.New("rediswalk: the server is a replica, which may lack entries (connect to its master)")
 
+// allowIt is the remedy where the server refuses a command to the user.
+const allowIt = "allow it in the ACL of the Redis user, or in the proxy"
+
 // ErrNoInfo reports that a server refused INFO and has not answered it before.
-var ErrNoInfo = errors.New("rediswalk: the server refused INFO (allow it in the ACL of the Redis user, or in the proxy)")
+var ErrNoInfo = errors.New("rediswalk: the server refused INFO (" + allowIt + ")")
 
 // ErrInfoRefused is transient, unlike ErrNoInfo: a server that has answered INFO once offers it.
 var ErrInfoRefused = errors.New("rediswalk: the server refused INFO, which it answered before")

@@ -259,7 +259,7 @@ func (w *Walk[C]) pass(ctx context.Context, at layout) error {
 					if w.failed != nil {
 						w.failed()
 					}
-					return err
+					return withRemedy(err)
 				}
 				w.finish(b)
 			}
@@ -267,6 +267,14 @@ func (w *Walk[C]) pass(ctx context.Context, at layout) error {
 		})
 	}
 	return g.Wait()
+}
+
+// withRemedy adds the remedy to the error of a command that the server does not offer to the user.
+func withRemedy(err error) error {
+	if !rediserr.NotOffered(err) || errors.Is(err, ErrNoInfo) {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, allowIt)
 }
 
 // scan sends the names of one master to the workers.
@@ -325,7 +333,7 @@ func (w *Walk[C]) scanOnce(ctx context.Context, t *Track[C], at layout, batches 
 			return w.orMoved(ctx, at, err)
 		})
 		if err != nil {
-			return fmt.Errorf("rediswalk: cannot call SCAN: %w", rediserr.Wrap(err))
+			return withRemedy(fmt.Errorf("rediswalk: cannot call SCAN: %w", rediserr.Wrap(err)))
 		}
 		if err := w.Throttle.Entries(ctx, max(len(more), (w.Tuning.BatchSize+OthersPerName-1)/OthersPerName)); err != nil {
 			return err
