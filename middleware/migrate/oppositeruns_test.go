@@ -3,6 +3,7 @@ package migrate_test
 import (
 	"context"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -93,7 +94,20 @@ func TestOppositeRunsAtTheSameTime(t *testing.T) {
 		c := seal
 		c.Checkpoint = filepath.Join(t.TempDir(), "checkpoint")
 		interrupted(t, rdb, c, 600)
-		require.True(t, run(t, rdb, unseal).Done())
+		const warning = "an earlier opposite run on the same names did not end"
+		r := run(t, rdb, unseal)
+		require.True(t, r.Done())
+		require.Contains(t, strings.Join(r.Warnings, "\n"), warning)
+	})
+	t.Run("a run before that is under way", func(t *testing.T) {
+		reset(t)
+		end := halfway(t, rdb, seal)
+		r := run(t, rdb, unseal)
+		require.True(t, r.Done())
+		require.Contains(t, strings.Join(r.Warnings, "\n"), "if it still runs, repeat this run after its end")
+		_, err := end()
+		require.ErrorIs(t, err, migrate.ErrOpposed)
+		require.Empty(t, run(t, rdb, unseal).Warnings)
 	})
 	t.Run("other names, and the same operation", func(t *testing.T) {
 		reset(t)

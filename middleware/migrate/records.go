@@ -13,7 +13,8 @@ import (
 
 // ErrOpposed reports that Seal and Unseal changed the same names at the same time. The run has scanned everything, but the
 // opposite run may have changed entries after this scan had passed them. Run it again, alone. Both runs return ErrOpposed,
-// unless one of them was killed or ended before the other.
+// unless one of them was killed or ended before the other. A run that ends before an earlier opposite run has a warning in its
+// Report.
 var ErrOpposed = errors.New("migrate: a sealing run and an unsealing run changed the same entries (repeat the one you want)")
 
 // accessRuns names an operation on the records of runs in the log.
@@ -176,14 +177,20 @@ func (m *migration) checkRefusals(ctx context.Context) error {
 	return nil
 }
 
-// checkEnd returns ErrOpposed if an opposite run may have undone a part of the work since the scan passed it.
+// checkEnd returns ErrOpposed if an opposite run may have undone a part of the work since the scan passed it. It warns of an
+// earlier one that is not complete. Its record does not show whether it still runs or was stopped.
 func (m *migration) checkEnd(ctx context.Context) error {
 	if m.before.Run == "" {
 		return nil
 	}
-	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error {
-		return m.servers.CheckEnd(ctx, m.before.Run, m.before.Opposites)
+	var left bool
+	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) (err error) {
+		left, err = m.servers.CheckEnd(ctx, m.before.Run, m.before.Opposites)
+		return err
 	})
+	if left {
+		m.warn("an earlier opposite run on the same names did not end (if it still runs, repeat this run after its end)")
+	}
 	switch {
 	case errors.Is(err, rediswalk.ErrOpposed):
 		return ErrOpposed

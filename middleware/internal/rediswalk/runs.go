@@ -344,19 +344,21 @@ func (s *Servers) UnfinishedOpposites(ctx context.Context, id string) ([]string,
 }
 
 // CheckEnd returns ErrOpposed if an opposite run began during a run, or ended during it. unfinished is what
-// UnfinishedOpposites returned when the run began.
-func (s *Servers) CheckEnd(ctx context.Context, id string, unfinished []string) error {
+// UnfinishedOpposites returned when the run began. left reports whether one of these is still not complete.
+func (s *Servers) CheckEnd(ctx context.Context, id string, unfinished []string) (left bool, err error) {
 	all, err := s.runs(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	own := all[id]
 	for other, r := range all {
-		if own.opposes(r) && (r.Sequence > own.Sequence || r.Done && slices.Contains(unfinished, other)) {
-			return ErrOpposed
+		earlier := slices.Contains(unfinished, other)
+		if own.opposes(r) && (r.Sequence > own.Sequence || r.Done && earlier) {
+			return false, ErrOpposed
 		}
+		left = left || own.opposes(r) && earlier
 	}
-	return nil
+	return left, nil
 }
 
 // opposes reports whether one of two runs seals what the other unseals.
