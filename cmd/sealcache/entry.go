@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/names"
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/audit"
@@ -129,7 +130,7 @@ func (i *inspectCommand) run(ctx context.Context, p *program, f *flags) (int, er
 		data, err := merge(struct {
 			header
 			Name string `json:"name"`
-		}{h, name}, entry)
+		}{h, names.JSON(name)}, entry)
 		if err == nil {
 			_, err = p.stdout.Write(data)
 		}
@@ -228,14 +229,14 @@ func (g *getCommand) run(ctx context.Context, p *program, f *flags) (int, error)
 	return g.open(ctx, p, f, client, keys, names)
 }
 
-func (g *getCommand) open(ctx context.Context, p *program, f *flags, client redis.UniversalClient, keys *opened, names []string) (int, error) {
-	names, v, err := firstEntry(names, func(name string) (audit.Value, error) {
+func (g *getCommand) open(ctx context.Context, p *program, f *flags, client redis.UniversalClient, keys *opened, candidates []string) (int, error) {
+	candidates, v, err := firstEntry(candidates, func(name string) (audit.Value, error) {
 		return audit.Open(ctx, client, g.namespace, name, keys.both()...)
 	})
 	if err != nil {
-		return 0, g.failed(f, names, err)
+		return 0, g.failed(f, candidates, err)
 	}
-	name := g.stored(names[len(names)-1])
+	name := g.stored(candidates[len(candidates)-1])
 	if !v.Sealed && !g.plaintext {
 		return 0, &statusError{exitLeft, fmt.Errorf("the value of %q is plaintext, so it was not printed (--plaintext prints it)", name)}
 	}
@@ -245,7 +246,7 @@ func (g *getCommand) open(ctx context.Context, p *program, f *flags, client redi
 			Type   string `json:"type"`
 			Sealed bool   `json:"sealed"`
 			Value  []byte `json:"value_base64"`
-		}{name, v.Type, v.Sealed, v.Text})
+		}{names.JSON(name), v.Type, v.Sealed, v.Text})
 		if err == nil {
 			_, err = p.stdout.Write(data)
 		}

@@ -1,11 +1,14 @@
 // Package migratetest contains helper functions for the tests of packages migrate and audit. [SealedStore] makes a
 // sealed (encrypted) cache in Redis, and [Fill] writes plaintext values. [Migrated] runs package migrate, and [Audited]
-// runs package audit. Both fail the test if the run fails.
+// runs package audit. Both fail the test if the run fails. [ReportedName] reads a
+// name of a JSON report.
 package migratetest
 
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -107,4 +110,29 @@ func (n Nameless) DecryptWithContext(ctx context.Context, ct, ad []byte) ([]byte
 		return nil, aead.ErrUnauthentic
 	}
 	return n.KEK.DecryptWithContext(ctx, ct[len(n.Start):], ad)
+}
+
+// ReportedName returns the name that a member of a JSON report has the form of.
+func ReportedName(t testing.TB, member any) string {
+	t.Helper()
+	form, ok := member.(string)
+	require.True(t, ok, "%v is not a string", member)
+	if !strings.HasPrefix(form, `"`) {
+		return form
+	}
+	name, err := strconv.Unquote(form)
+	require.NoError(t, err)
+	return name
+}
+
+// ReportedNames returns the ReportedName of each element of a list.
+func ReportedNames(t testing.TB, list any) []string {
+	t.Helper()
+	elements, ok := list.([]any)
+	require.True(t, ok, "%v is not a list", list)
+	var all []string
+	for _, e := range elements {
+		all = append(all, ReportedName(t, e))
+	}
+	return all
 }

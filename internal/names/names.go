@@ -2,6 +2,7 @@
 //
 //   - [Check] checks the name of a namespace, a cache or a keyset, and [CheckTenant] the id of a tenant.
 //   - [Group] returns the prefix of a stored name, if the prefix can be a namespace.
+//   - [JSON] returns the form of a stored name in JSON reports.
 //   - [KeyCheck], [Asynq] and [TagSets] are names and prefixes that are reserved.
 //
 // It imports only the standard library.

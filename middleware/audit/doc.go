@@ -28,5 +28,5 @@
 //     them.
 //
 // Errors and log lines contain no name of an entry and no value. The report contains names only if you set [Config.Samples].
-// Otherwise it contains only prefixes of names.
+// Otherwise it contains only prefixes of names. [Report] describes the form of names in JSON.
 package audit

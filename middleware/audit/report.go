@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sealcache/sealcache/internal/names"
 )
 
 // Amount is a number of values and their size.
@@ -113,7 +116,8 @@ type Group struct {
 }
 
 // Report is what Run found. The only names in it are Samples, the prefixes of Groups, and the names that the caller
-// gave.
+// gave. In JSON, a name or prefix that is not valid UTF-8 or starts with a quotation mark has the form of strconv.Quote,
+// which strconv.Unquote reads. Others are unchanged.
 type Report struct {
 	// Schema is the number of the JSON form. It grows when a member goes or changes its meaning.
 	Schema int `json:"schema"`
@@ -185,8 +189,18 @@ const reportSchema = 1
 // unnamedLabel is the KeyUse.Key of values that name no key.
 const unnamedLabel = "unnamed"
 
-// MarshalJSON adds Elapsed in seconds.
+// MarshalJSON adds Elapsed in seconds, and quotes names that need it.
 func (r Report) MarshalJSON() ([]byte, error) {
+	r.Prefix, r.Exclude, r.OtherApplications = names.JSON(r.Prefix), names.AllJSON(r.Exclude), names.AllJSON(r.OtherApplications)
+	r.UnmatchedExcludes, r.UnmatchedApplications = names.AllJSON(r.UnmatchedExcludes), names.AllJSON(r.UnmatchedApplications)
+	r.Groups = slices.Clone(r.Groups)
+	for i := range r.Groups {
+		r.Groups[i].Prefix = names.JSON(r.Groups[i].Prefix)
+	}
+	r.Samples = maps.Clone(r.Samples)
+	for finding, sample := range r.Samples {
+		r.Samples[finding] = names.AllJSON(sample)
+	}
 	type fields Report
 	return json.Marshal(struct {
 		fields

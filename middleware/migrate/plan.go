@@ -82,7 +82,8 @@ type LargeValue struct {
 	Bytes int64  `json:"bytes"`
 }
 
-// Inventory is what Plan found. It names keys only if PlanConfig.Largest asks for them.
+// Inventory is what Plan found. It names keys only if PlanConfig.Largest asks for them. In JSON, names have the form that
+// audit.Report describes.
 type Inventory struct {
 	Schema    int           `json:"schema"`
 	Servers   []string      `json:"servers"`
@@ -109,8 +110,16 @@ type Inventory struct {
 	Obstacles []string `json:"obstacles,omitempty"`
 }
 
-// MarshalJSON adds Elapsed in seconds.
+// MarshalJSON adds Elapsed in seconds, and quotes names that need it.
 func (i Inventory) MarshalJSON() ([]byte, error) {
+	i.From, i.UnmatchedExcludes = names.JSON(i.From), names.AllJSON(i.UnmatchedExcludes)
+	i.Groups, i.Largest = slices.Clone(i.Groups), slices.Clone(i.Largest)
+	for n := range i.Groups {
+		i.Groups[n].Prefix = names.JSON(i.Groups[n].Prefix)
+	}
+	for n := range i.Largest {
+		i.Largest[n].Name = names.JSON(i.Largest[n].Name)
+	}
 	type fields Inventory
 	return json.Marshal(struct {
 		fields

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sealcache/sealcache/internal/names"
 )
 
 // Counts are the results of a run, in entries unless named otherwise. SCAN may name an entry twice. The second time
@@ -142,7 +144,8 @@ func (c *Counts) clone() Counts {
 	return d
 }
 
-// Report is the result of a run. The only key names in it are those that the caller gave in the Config.
+// Report is the result of a run. The only key names in it are those that the caller gave in the Config. In JSON, they have the
+// form that audit.Report describes.
 type Report struct {
 	Operation string `json:"operation"`
 	// Servers are the addresses of the client, and Databases has the selected one.
@@ -230,9 +233,12 @@ func (r *Report) Unproven() bool {
 // reportSchema is the number of the JSON form of a Report. It grows when a member goes or changes its meaning.
 const reportSchema = 1
 
-// MarshalJSON adds the number of the schema, Elapsed in seconds, and the results of NotChanged, Done and Unproven.
+// MarshalJSON adds the number of the schema, Elapsed in seconds, and the results of NotChanged, Done and Unproven. It quotes
+// names that need it.
 func (r Report) MarshalJSON() ([]byte, error) {
 	type members Report
+	m := members(r)
+	m.From, m.To, m.UnmatchedExcludes = names.JSON(r.From), names.JSON(r.To), names.AllJSON(r.UnmatchedExcludes)
 	return json.Marshal(struct {
 		Schema int `json:"schema"`
 		members
@@ -240,7 +246,7 @@ func (r Report) MarshalJSON() ([]byte, error) {
 		NotChanged int64   `json:"not_changed"`
 		Done       bool    `json:"done"`
 		Unproven   bool    `json:"unproven"`
-	}{reportSchema, members(r), r.Elapsed.Seconds(), r.NotChanged(), r.Done(), r.Unproven()})
+	}{reportSchema, m, r.Elapsed.Seconds(), r.NotChanged(), r.Done(), r.Unproven()})
 }
 
 // WriteText writes the report for people.

@@ -76,6 +76,53 @@ func TestReportAsJSON(t *testing.T) {
 	require.Equal(t, false, m["done"])
 }
 
+// The JSON forms of a report and an inventory tell names apart that differ in one invalid byte.
+func TestNamesInReportAsJSON(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	fields := func(v any) (m map[string]any) {
+		data, err := json.Marshal(v)
+		require.NoError(t, err)
+		require.NoError(t, json.Unmarshal(data, &m))
+		return m
+	}
+	all := []string{"\"\\xff\"", "\"a", "a\xfe", "a\xff", "plain"}
+	var unmatched []string
+	for _, name := range all {
+		require.NoError(t, rdb.Set(t.Context(), name, "v", 0).Err())
+		unmatched = append(unmatched, name+":none")
+	}
+	i, err := migrate.Plan(t.Context(), rdb, migrate.PlanConfig{Exclude: unmatched, Largest: len(all)})
+	require.NoError(t, err)
+	m := fields(i)
+	require.ElementsMatch(t, unmatched, migratetest.ReportedNames(t, m["unmatched_excludes"]))
+	var largest []string
+	for _, v := range m["largest"].([]any) {
+		largest = append(largest, migratetest.ReportedName(t, v.(map[string]any)["name"]))
+	}
+	require.ElementsMatch(t, all, largest)
+	for _, v := range i.Largest {
+		require.Contains(t, all, v.Name)
+	}
+	i.Groups[0].Prefix = "a\xff"
+	require.Equal(t, "a\xff", migratetest.ReportedName(t, fields(*i)["groups"].([]any)[0].(map[string]any)["prefix"]))
+	require.Equal(t, "a\xff", i.Groups[0].Prefix)
+	for _, name := range all {
+		i, err = migrate.Plan(t.Context(), rdb, migrate.PlanConfig{From: migrate.Space{Prefix: name}})
+		require.NoError(t, err)
+		require.Equal(t, name, migratetest.ReportedName(t, fields(i)["from"]))
+		r := run(t, rdb, migrate.Config{
+			Operation: migrate.Seal, From: migrate.Space{Prefix: name}, To: &migrate.Space{Prefix: name + "\xfd"},
+			Keys: sealtest.Keyring(t), Exclude: []string{name + ":none"}, DryRun: true,
+		})
+		m = fields(r)
+		require.Equal(t, name, migratetest.ReportedName(t, m["from"]))
+		require.Equal(t, name+"\xfd", migratetest.ReportedName(t, m["to"]))
+		require.Equal(t, []string{name + ":none"}, migratetest.ReportedNames(t, m["unmatched_excludes"]))
+		require.Equal(t, name, r.From)
+	}
+}
+
 // A primary key that changes during a run of Reseal leaves entries under the one of before.
 func TestPrimaryChangesDuringReseal(t *testing.T) {
 	t.Parallel()
