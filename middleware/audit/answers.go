@@ -97,7 +97,7 @@ func (r *Report) scanDoubts() []string {
 		doubts = append(doubts, "the audit cannot notice restarts of Redis without INFO (allow it with \"ACL SETUSER NAME +info\")")
 	}
 	if r.Moved {
-		doubts = append(doubts, "SWAPDB, MOVE or CONFIG RESETSTAT was called during the scan, so entries may be missing (audit again without these calls)")
+		doubts = append(doubts, "SWAPDB, MOVE or CONFIG RESETSTAT may have been called, so entries may be missing (audit again)")
 	}
 	return doubts
 }

@@ -126,8 +126,9 @@ type Report struct {
 	// Unwatched reports whether the server refused INFO, so that a restart or failover during the scan went
 	// unnoticed. Then no answer is reassuring.
 	Unwatched bool `json:"unwatched"`
-	// Moved reports whether SWAPDB or MOVE was called on the server during the scan, by any application, or CONFIG RESETSTAT,
-	// which resets their counters. They may bring entries into a database that was scanned. Then no answer is reassuring.
+	// Moved reports whether any application may have called SWAPDB, MOVE or CONFIG RESETSTAT during the scan. It is also true
+	// if the server showed its counters of these calls only before or only after the scan. SWAPDB and MOVE may bring entries
+	// into a database that was scanned, and CONFIG RESETSTAT resets the counters. Then no answer is reassuring.
 	Moved   bool          `json:"moved"`
 	Started time.Time     `json:"started"`
 	Elapsed time.Duration `json:"-"` // elapsed_seconds in JSON

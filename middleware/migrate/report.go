@@ -183,8 +183,8 @@ type Report struct {
 	// PrimaryChanged reports whether Keys seal under another key now than at the start. Reseal has not resealed
 	// values under the earlier key: run it again.
 	PrimaryChanged bool `json:"primary_changed"`
-	// Moved reports whether SWAPDB, MOVE or CONFIG RESETSTAT was called during the run, as in audit.Report. Entries may be left:
-	// run it again.
+	// Moved reports whether SWAPDB, MOVE or CONFIG RESETSTAT may have been called during the run, as in audit.Report. Entries
+	// may be left: run it again.
 	Moved bool `json:"moved"`
 	// Warnings are sentences for the reader of the report. They name no keys.
 	Warnings []string `json:"warnings,omitempty"`

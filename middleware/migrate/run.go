@@ -309,7 +309,7 @@ func (m *migration) changeEntries(ctx context.Context) error {
 		m.walk.Mu.Lock()
 		m.moved = true
 		m.walk.Mu.Unlock()
-		m.warn("SWAPDB, MOVE or CONFIG RESETSTAT was called during the run, so the run may have missed entries (repeat the run)")
+		m.warn("SWAPDB, MOVE or CONFIG RESETSTAT may have been called, so entries may be left (repeat the run)")
 	}
 	return err
 }
