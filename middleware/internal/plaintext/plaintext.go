@@ -42,6 +42,9 @@ func (p Policy) String() string {
 	}
 }
 
+// errUnknown reports a text that names no policy. fxmodule recognizes it as what UnmarshalText(nil) returns.
+var errUnknown = errors.New("the plaintext policy must be \"reject\", \"read\", \"seal-on-read\" or \"write\"")
+
 // UnmarshalText reads what String returns.
 func (p *Policy) UnmarshalText(text []byte) error {
 	for known := Reject; known.Valid(); known++ {
@@ -50,7 +53,7 @@ func (p *Policy) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
-	return errors.New("the plaintext policy must be \"reject\", \"read\", \"seal-on-read\" or \"write\"")
+	return errUnknown
 }
 
 // A Window is a policy with an end. The end is final: a wall clock that is set back later does not open it again.

@@ -225,7 +225,7 @@ func (s *Servers) writeRun(ctx context.Context, id string, r Run) error {
 	r.From, r.To, r.Replicas = validStart(r.From), validStart(r.To), knownReplicas(r.Replicas)
 	text, err := json.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("rediswalk: cannot read or write the list of runs (Redis key sealcache.runs): %w", err)
+		return fmt.Errorf("rediswalk: cannot read or write the list of runs: %w", err)
 	}
 	if err := s.Client.HSet(ctx, RunsName, id, text).Err(); err != nil {
 		return runsError(err)
@@ -240,7 +240,7 @@ func runsError(err error) error {
 	if rediserr.Denied(err) {
 		return ErrRunsRefused
 	}
-	return fmt.Errorf("rediswalk: cannot read or write the list of runs (Redis key sealcache.runs): %w", rediserr.Wrap(err))
+	return fmt.Errorf("rediswalk: cannot read or write the list of runs: %w", rediserr.Wrap(err))
 }
 
 func (s *Servers) runs(ctx context.Context) (map[string]Run, error) {
