@@ -32,7 +32,7 @@
 //   - middleware: Store seals the values of a gocache store. Sealer seals values for any other store.
 //   - middleware/jobs: seals the data of jobs for any queue. Package asynqjobs is for asynq, and asynqjobs/monitor is its
 //     admin page.
-//   - middleware/sessions: seals HTTP sessions for scs. Package gorillasessions is for gorilla/sessions.
+//   - middleware/sessions: seals HTTP sessions for scs. Package gorillasessions is for gorilla/sessions, and so for gin and echo.
 //   - middleware/migrate: seals existing data in Redis.
 //   - middleware/audit: counts sealed and plaintext values in Redis.
 //   - stores: packages redisstore and memorystore are gocache stores with additional methods. Package storetest is a test

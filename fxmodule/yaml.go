@@ -25,7 +25,7 @@ const maxYAMLBytes = 1 << 20
 func ConfigFromYAML(r io.Reader) (Config, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxYAMLBytes+1))
 	if err != nil {
-		return Config{}, fmt.Errorf("fxmodule: YAML: read the text: %w", err)
+		return Config{}, fmt.Errorf("fxmodule: YAML: cannot read: %w", err)
 	}
 	if len(data) > maxYAMLBytes {
 		return Config{}, fmt.Errorf("fxmodule: YAML: the text has more than %d bytes", maxYAMLBytes)

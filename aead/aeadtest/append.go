@@ -10,8 +10,8 @@ import (
 
 func appendCases() []testCase {
 	return []testCase{
-		{name: "SealTo", appending: true, rule: "SealTo appends what DecryptWithContext opens, and keeps what dst holds", check: checkSealTo},
-		{name: "OpenTo", appending: true, rule: "OpenTo appends the plaintext, and keeps what dst holds and the ciphertext", check: checkOpenTo},
+		{name: "SealTo", appending: true, rule: "SealTo appends to dst what DecryptWithContext opens, and does not change what dst holds", check: checkSealTo},
+		{name: "OpenTo", appending: true, rule: "OpenTo appends the plaintext to dst, and changes neither the ciphertext nor what dst holds", check: checkOpenTo},
 		{name: "OpenToInPlace", appending: true, rule: "with ciphertext[:0] as dst, OpenTo writes only into the memory of the ciphertext", check: checkInPlace},
 		{name: "AppendContext", appending: true, rule: "SealTo and OpenTo fail if their context has ended", check: checkAppendContext},
 		{name: "Room", appending: true, rule: "if dst has enough capacity, SealTo and OpenTo write into dst and allocate no memory", check: checkRoom},

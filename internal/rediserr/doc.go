@@ -7,8 +7,8 @@
 // If the server replied with an error, either [Temporary] or [RefusedForGood] returns true, and never both:
 //
 //   - Temporary: the same command may succeed later. Example: "LOADING Redis is loading the dataset in memory".
-//   - RefusedForGood: the server would give the same reply to the same command again. Example: "WRONGTYPE Operation against
-//     a key holding the wrong kind of value".
+//   - RefusedForGood: the server will probably give the same reply to the same command again. Example: "WRONGTYPE Operation
+//     against a key holding the wrong kind of value". Replies that this package does not know count too, such as "ERR 42".
 //
 // [Denied], [NotOffered] and [Unavailable] return true only for replies for which RefusedForGood also returns true:
 //
@@ -18,9 +18,8 @@
 //   - [Denied]: the same replies as NotOffered, and also replies that say that the user has no permission for one of the
 //     keys. Example: "NOPERM No permissions to access a key".
 //
-//   - [Unavailable]: the caller may go on without the command, if the command is optional. It returns true for the same
-//     replies as NotOffered, and for replies that this package does not know, such as "ERR 42" of a proxy. One unknown reply
-//     does not prove that the server lacks the command.
+//   - [Unavailable]: the same replies as NotOffered, and also replies that this package does not know. If the command is
+//     optional, the caller goes on without it this time, and tries it again the next time.
 //
 // If there is no reply, as after a broken connection, all five return false.
 //

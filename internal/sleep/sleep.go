@@ -1,4 +1,4 @@
-// Package sleep waits for a time or for the end of a context. It imports only the standard library.
+// Package sleep waits for a time or for the end of a context: call [For]. It imports only the standard library.
 package sleep
 
 import (

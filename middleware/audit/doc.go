@@ -15,7 +15,8 @@
 //     not cover backups: a backup may still need the key.
 //
 // An answer is Yes, No or Unknown. If the audit cannot examine an entry, it never answers No to the first two questions, and
-// never Yes to the third. With Config.Exclude, MayDestroy is never Yes, because an excluded entry may need the key.
+// never Yes to the third. With Config.Namespace, Config.Prefix or Config.Exclude, MayDestroy is never Yes, because an entry
+// that was not examined may need the key.
 //
 // For one entry, [Inspect] describes what Redis holds, and [Open] also decrypts it.
 //

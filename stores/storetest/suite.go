@@ -243,7 +243,7 @@ func (s *subject) valid() error {
 	case c.ScopedClear && nilcheck.IsNil(s.Beside):
 		return errors.New("ScopedClear is declared, but Beside is nil (set it to a store with another namespace, same database)")
 	case c.Sealed && (s.Raw == nil || s.Plant == nil):
-		return errors.New("the capability Sealed is declared, but the field Raw or Plant is nil")
+		return errors.New("the capability Sealed is declared, so the fields Raw and Plant must be set")
 	case c.Sealed && (c.Bytes != AsGiven || c.Strings != AsGiven || c.Scalars != AsGiven):
 		return errors.New("the capability Sealed is declared, so Bytes, Strings and Scalars must be AsGiven")
 	case c.TTL.PerEntry && c.TTL.Resolution <= 0:

@@ -2,8 +2,8 @@
 // asynqjobs ask it when they read such a value. If the answer is no, they return an error.
 //
 // A [Policy] is the rule. For example, [Reject] accepts no plaintext. A [Window] applies a Policy until a set time, and
-// then [Reject]. Begin with [NewWindow]. Before an accepted value is decoded as MessagePack, [CheckMsgPack] checks that it
-// is well-formed.
+// then [Reject]. Begin with [NewWindow]. Before you decode an accepted value as MessagePack, call [CheckMsgPack], which checks
+// that it is well-formed.
 package plaintext
 
 import (

@@ -56,7 +56,7 @@ func WithOptions(o sessions.Options) Option {
 // checkMaxAge refuses a lifetime that no time.Duration holds. It would become another one, or a time in the past.
 func checkMaxAge(o *sessions.Options) error {
 	if int64(o.MaxAge) > maxMaxAge {
-		return fmt.Errorf("MaxAge is over %d (give seconds, no time.Duration)", maxMaxAge)
+		return fmt.Errorf("MaxAge is over %d (give seconds, not a time.Duration)", maxMaxAge)
 	}
 	return nil
 }
