@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +11,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/prf"
 
 	"github.com/sealcache/sealcache/internal/rediscmd"
+	"github.com/sealcache/sealcache/internal/strictjson"
 	"github.com/sealcache/sealcache/middleware/audit"
 )
 
@@ -306,13 +305,7 @@ type reportFields struct{ audit.Report }
 
 // parse reports whether data is a report. It refuses members that this release does not know.
 func (a *auditFile) parse(data []byte) bool {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if d.Decode(a) != nil {
-		return false
-	}
-	_, err := d.Token()
-	return errors.Is(err, io.EOF)
+	return strictjson.Unmarshal(data, a) == nil
 }
 
 // answer answers the question of the flags.

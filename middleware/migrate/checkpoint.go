@@ -1,7 +1,6 @@
 package migrate
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/strictjson"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
@@ -127,7 +127,7 @@ func (m *migration) readCheckpoint(ctx context.Context, job string) (*checkpoint
 
 func parseFile(data []byte) (sealed []byte, err error) {
 	var file checkpointFile
-	switch err := decodeOne(data, &file); {
+	switch err := strictjson.Unmarshal(data, &file); {
 	case len(data) > maxCheckpoint:
 		return nil, fmt.Errorf("%w: the checkpoint file has more than %d bytes", ErrCheckpoint, maxCheckpoint)
 	case err != nil:
@@ -136,19 +136,6 @@ func parseFile(data []byte) (sealed []byte, err error) {
 		return nil, fmt.Errorf("%w: the checkpoint file has format %d, but this release reads format %d", ErrCheckpoint, file.Format, checkpointFormat)
 	}
 	return file.Sealed, nil
-}
-
-// decodeOne decodes one JSON value without unknown fields, and refuses anything after it.
-func decodeOne(data []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("the JSON value is followed by more data")
-	}
-	return nil
 }
 
 // openCheckpoint opens the sealed part of a file.
@@ -163,7 +150,7 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 		return nil, fmt.Errorf("migrate: cannot decrypt the checkpoint file: %w", err)
 	}
 	c := new(checkpoint)
-	if err := decodeOne(plaintext, c); err != nil {
+	if err := strictjson.Unmarshal(plaintext, c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
 	// Vault shows the version of its key. Work under another version has to be repeated.

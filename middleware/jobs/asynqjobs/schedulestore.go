@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/internal/strictjson"
 	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
@@ -63,10 +64,12 @@ func (s *scheduleStore) open(ctx context.Context, field, raw string) entry {
 	return en
 }
 
+// unmarshal refuses members that this release does not know. A newer release may mean by them that the job must not run, and
+// the next sealing would drop them.
 func unmarshal(b []byte) (*definition, error) {
 	d := new(definition)
-	if err := json.Unmarshal(b, d); err != nil {
-		return nil, fmt.Errorf("%w: a stored schedule is not valid JSON", jobs.ErrUnsupportedFormat)
+	if err := strictjson.Unmarshal(b, d); err != nil {
+		return nil, fmt.Errorf("%w: a stored schedule has unknown JSON (use a newer release of sealcache)", jobs.ErrUnsupportedFormat)
 	}
 	if err := d.parse(); err != nil {
 		return nil, err
