@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// TimeLeft returns the answer of PTTL as a Duration, which is 0 only for an entry without an expiry. Redis stores expiries of
-// more than 292 years, which a Duration cannot hold. For these it returns the largest Duration in whole milliseconds, which
-// a store accepts for Set.
+// TimeLeft returns the answer of PTTL as a Duration, which is 0 only for an entry without an expiry (-1) and for none (-2). Redis
+// stores expiries of more than 292 years, which a Duration cannot hold. For these it returns the largest Duration in whole
+// milliseconds, which a store accepts for Set.
 func TimeLeft(pttl int64) time.Duration {
 	if pttl < 0 {
 		return 0

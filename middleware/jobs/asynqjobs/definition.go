@@ -110,7 +110,7 @@ func (d *definition) checkTexts() error {
 	}
 	for name, value := range d.Headers {
 		if !utf8.ValidString(name) || !utf8.ValidString(value) {
-			return errors.New("asynqjobs: periodic job: a header of the task is not valid UTF-8 (encode it in base64)")
+			return errors.New("asynqjobs: periodic job: a header of the task is not valid UTF-8 (use base64)")
 		}
 	}
 	for _, o := range d.Options {

@@ -123,7 +123,7 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 // release restores the old definition, until a process of the new release calls ScheduleOnce again.
 // To avoid that, give the changed job another name, and cancel the old name after the rollout.
 //
-// The name, the type, the queue and the headers must be valid UTF-8. The payload may have any bytes.
+// The name, the text of when, the type, the queue and the headers must be valid UTF-8. The payload may have any bytes.
 //
 // opts may be MaxRetry, Queue, Timeout and Retention. Each tick is one task with a separate
 // id. Redis keeps it for two minutes after it has run, or for as long as Retention says.
