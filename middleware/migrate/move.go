@@ -347,11 +347,8 @@ func (m *migration) dropOld(ctx context.Context, moves []moved, c *Counts) error
 	}
 	for i, call := range calls {
 		n, err := call.Cmd.Int64()
-		switch {
-		case rediserr.Denied(err):
-			return fmt.Errorf("migrate: cannot delete old entries: %w (allow the commands that docs/rollout.md lists)", rediserr.Wrap(err))
-		case err != nil:
-			return fmt.Errorf("migrate: cannot delete old entries: %w", rediserr.Wrap(err))
+		if err != nil {
+			return fmt.Errorf("migrate: cannot delete old entries with UNLINK: %w", rediserr.Wrap(err))
 		}
 		switch n {
 		case 1:
