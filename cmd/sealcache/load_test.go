@@ -95,7 +95,7 @@ func TestUnsuitableServers(t *testing.T) {
 		status int
 		says   string
 	}{
-		"no EVAL":   {redistest.Start(t, "--rename-command", "EVAL", "", "--rename-command", "EVALSHA", ""), exitFailed, "the run cannot write, because Redis refuses EVAL, EVALSHA or SET"},
+		"no EVAL":   {redistest.Start(t, "--rename-command", "EVAL", "", "--rename-command", "EVALSHA", ""), exitFailed, "the run cannot change entries, because Redis refuses EVAL, EVALSHA or SET"},
 		"no INFO":   {redistest.StartWith(t, redistest.Options{User: "mover", Password: "secret", Rules: "~* +@all -info"}), exitFailed, "the server refused INFO"},
 		"a replica": {redistest.Start(t, "--replicaof", host+" "+port), exitUsage, "the server is a replica, which may lack entries (connect to its master or a Sentinel)"},
 	} {

@@ -62,13 +62,13 @@ func (m *migration) proveCommands(ctx context.Context) error {
 	if err := m.prove(ctx, name, probeSource, "EVAL, EVALSHA or SET"); err != nil {
 		return err
 	}
-	renames := m.DeleteOld || m.HiddenKeys != nil
-	if m.Operation != Seal && m.To == nil || renames { // Seal renames sealed values, too
+	renames := m.DeleteOld || m.hides()
+	if m.inPlace() && (m.Operation != Seal || m.rebinds()) || renames { // Seal renames and rebinds sealed values, too
 		if err := m.prove(ctx, name, probeCompareSource, "STRLEN or GETRANGE"); err != nil {
 			return err
 		}
 	}
-	if m.DeleteOld || m.HiddenKeys != nil && len(m.HiddenKeys.PRFs) > 1 { // Reseal deletes names of older PRF keys
+	if m.DeleteOld || m.hides() && (m.To != nil || len(m.prfSet().PRFs) > 1) { // Reseal deletes names of older PRF keys
 		if err := m.prove(ctx, name, probeDropSource, "UNLINK"); err != nil {
 			return err
 		}
@@ -118,7 +118,7 @@ func (m *migration) prove(ctx context.Context, name, source, commands string) er
 	case err != nil && m.DryRun:
 		return fmt.Errorf("a real run would fail, because Redis refuses %s: %w", commands, rediserr.Wrap(err))
 	case err != nil:
-		return fmt.Errorf("the run cannot write, because Redis refuses %s: %w", commands, rediserr.Wrap(err))
+		return fmt.Errorf("the run cannot change entries, because Redis refuses %s: %w", commands, rediserr.Wrap(err))
 	}
 	return nil
 }

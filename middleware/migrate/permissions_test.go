@@ -195,6 +195,8 @@ func TestRefusedComparison(t *testing.T) {
 	rename.HiddenKeys = prfKeys.set(t, 1)
 	move := config(migrate.Seal, "sealed")
 	move.To, move.DeleteOld = &migrate.Space{Namespace: "new"}, true
+	rebind := config(migrate.Seal, "sealed")
+	rebind.To = &migrate.Space{Prefix: "sealed:"} // the names stay as they are
 	require.NoError(t, admin.Set(ctx, "plain:k", "v", 0).Err())
 	require.NoError(t, migratetest.SealedStore(t, admin, a, "sealed").Set(ctx, "k", "v"))
 	require.NoError(t, migratetest.SealedStore(t, admin, a, "hidden", hidden).Set(ctx, "k", "v"))
@@ -205,10 +207,11 @@ func TestRefusedComparison(t *testing.T) {
 		{"get", "'get'", config(migrate.Seal, "plain")},
 		{"strlen", "Redis refuses STRLEN", config(migrate.Unseal, "sealed")},
 		{"strlen", "Redis refuses STRLEN", rename},
+		{"strlen", "Redis refuses STRLEN", rebind},
 		{"strlen", "Redis refuses STRLEN", move},
 	} {
 		space := c.config.From.Namespace
-		if c.config.To != nil {
+		if c.config.DeleteOld {
 			space = c.config.To.Namespace
 		}
 		// A command may be refused after the run has tested it, so this user may call it only on the names of the tests.

@@ -63,4 +63,13 @@ func TestRenamingWithoutRights(t *testing.T) {
 	config.HiddenKeys = keys.only(t, 1)
 	_, err = migrate.Run(ctx, without("unlink"), config)
 	require.NoError(t, err)
+
+	// Hidden names of another namespace are other names.
+	config.To = &migrate.Space{Namespace: "other"}
+	for _, dry := range []bool{true, false} {
+		config.DryRun = dry
+		_, err = migrate.Run(ctx, without("unlink"), config)
+		require.ErrorContains(t, err, "Redis refuses UNLINK")
+		require.Equal(t, after, scanned(t, admin, "ns:*"))
+	}
 }
