@@ -68,10 +68,14 @@ func TestKeysOfAnyBytesOverRedis(t *testing.T) {
 				if name != "memorystore" {
 					require.NoError(t, server.Client(t).FlushDB(t.Context()).Err())
 				}
-				for what, key := range oddKeys() {
+				keys := oddKeys()
+				if name == "gocache redis" && ns == "" {
+					delete(keys, "a tag's set") // refused: it may be the list of a tag
+				}
+				for what, key := range keys {
 					require.NoError(t, s.Set(t.Context(), key, what), "%s: %s", name, what)
 				}
-				for what, key := range oddKeys() {
+				for what, key := range keys {
 					got, err := s.Get(t.Context(), key)
 					require.NoError(t, err, "%s: %s", name, what)
 					require.Equal(t, what, got, "%s: every key has its own value", name)
@@ -82,9 +86,9 @@ func TestKeysOfAnyBytesOverRedis(t *testing.T) {
 					require.False(t, written, "%s: %s", name, what)
 				}
 				if _, ok := backing.(middleware.Enumerator); ok {
-					requireListed(t, s, oddKeys())
+					requireListed(t, s, keys)
 				}
-				for what, key := range oddKeys() {
+				for what, key := range keys {
 					require.NoError(t, s.Delete(t.Context(), key))
 					_, err := s.Get(t.Context(), key)
 					require.ErrorIs(t, err, store.NotFound{}, "%s: %s", name, what)

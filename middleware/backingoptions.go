@@ -63,6 +63,9 @@ func (s *Store) makePlan(merged store.Options, pass []store.Option) (writePlan, 
 		rewrite := s.untagged
 		if len(merged.Tags) > 0 {
 			tags, err := s.storedTags(0, merged.Tags)
+			if err == nil {
+				err = s.checkTags(tags)
+			}
 			if err != nil {
 				return writePlan{}, err
 			}

@@ -195,6 +195,9 @@ type arena struct {
 // addTo seals a value into the arena.
 func (s *Store) addTo(ctx context.Context, a *arena, key string, value any, plan writePlan) error {
 	at, err := s.addressUnder(0, key)
+	if err == nil {
+		err = s.checkWrite(at.stored, plan)
+	}
 	if err != nil {
 		return err
 	}

@@ -48,9 +48,11 @@ func TestBackingErrors(t *testing.T) {
 		"GetWithTTL": func(s *middleware.Store) error { _, _, err := s.GetWithTTL(t.Context(), "k"); return err },
 		"Set":        func(s *middleware.Store) error { return s.Set(t.Context(), "k", "v") },
 		"Delete":     func(s *middleware.Store) error { return s.Delete(t.Context(), "k") },
-		"Invalidate": func(s *middleware.Store) error { return s.Invalidate(t.Context()) },
-		"Clear":      func(s *middleware.Store) error { return s.Clear(t.Context()) },
-		"Check":      func(s *middleware.Store) error { return s.Check(t.Context()) },
+		"Invalidate": func(s *middleware.Store) error {
+			return s.Invalidate(t.Context(), store.WithInvalidateTags([]string{"tag"}))
+		},
+		"Clear": func(s *middleware.Store) error { return s.Clear(t.Context()) },
+		"Check": func(s *middleware.Store) error { return s.Check(t.Context()) },
 	}
 	for name, call := range calls {
 		require.ErrorIs(t, call(s), cause, name)

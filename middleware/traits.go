@@ -30,6 +30,17 @@ type traits struct {
 	// until2038: the store cannot hold every expiry after January 2038. It keeps Unix
 	// seconds in 32 bits.
 	until2038 bool
+	// tagLists starts the names under which the store keeps the keys of each tag. It is
+	// empty for a store whose tags are not gocache's.
+	tagLists string
+	// joinsTags: the keys of a tag are one value, joined by commas.
+	joinsTags bool
+	// setsOfTags: the keys of a tag are a set of Redis, which Get cannot read.
+	setsOfTags bool
+	// maxNameBytes is the longest name that the store takes, 0 for any.
+	maxNameBytes int
+	// graphicNames: names contain no spaces and no control bytes.
+	graphicNames bool
 	// missText is the text of the error for an absent entry where it is not
 	// store.NotFound.
 	missText string
@@ -50,23 +61,33 @@ func traitsFor(backing store.StoreInterface, can capabilities) traits {
 func traitsOf(storeType string) traits {
 	switch storeType {
 	case "redis", "rediscluster":
-		return traits{zeroIsShort: true}
+		return traits{tagLists: tagLists, setsOfTags: true, zeroIsShort: true}
 	case "rueidis":
-		return traits{strings: true, needsExpiry: true, zeroIsShort: true, wholeSeconds: true}
+		return traits{tagLists: tagLists, setsOfTags: true, strings: true, needsExpiry: true, zeroIsShort: true, wholeSeconds: true}
 	case "ristretto":
-		return traits{bytes: true, quotes: true}
+		return traits{tagLists: tagLists, joinsTags: true, bytes: true, quotes: true}
 	case "memcache":
-		return traits{bytes: true, wholeSeconds: true, unixSeconds: true, until2038: true, quotes: true}
+		return traits{
+			tagLists: tagLists, joinsTags: true, maxNameBytes: 250, graphicNames: true,
+			bytes: true, wholeSeconds: true, unixSeconds: true, until2038: true, quotes: true,
+		}
 	case "freecache":
-		return traits{bytes: true, wholeSeconds: true, until2038: true, deleteFails: true, quotes: true}
+		return traits{
+			tagLists: "freecache_tag_", joinsTags: true, maxNameBytes: math.MaxUint16,
+			bytes: true, wholeSeconds: true, until2038: true, deleteFails: true, quotes: true,
+		}
 	case "bigcache":
-		return traits{missText: "Entry not found"}
+		return traits{tagLists: tagLists, joinsTags: true, maxNameBytes: math.MaxUint16, missText: "Entry not found"}
+	case "go-cache":
+		return traits{tagLists: tagLists}
 	default:
 		return traits{}
 	}
 }
 
 const (
+	// tagLists starts the names of tags' lists in all stores of gocache but freecache.
+	tagLists = "gocache_tag_"
 	// noExpiry is the TTL that go-redis reports for an entry without expiry.
 	// gocache's Chain passes it on as an expiration.
 	noExpiry time.Duration = -1

@@ -59,6 +59,9 @@ func (s *Store) set(ctx context.Context, key, value any, options []store.Option)
 	if err != nil {
 		return err
 	}
+	if err = s.checkWrite(a.stored, plan); err != nil {
+		return err
+	}
 	if err = s.setAt(ctx, a, value, plan); err != nil {
 		return err
 	}
@@ -145,6 +148,9 @@ func (s *Store) setIfNotExists(ctx context.Context, key, value any, options []st
 	}
 	plan, err := s.planWrite(options)
 	if err != nil {
+		return false, err
+	}
+	if err := s.checkWrite(a.stored, plan); err != nil {
 		return false, err
 	}
 	for n := 1; ; n++ {

@@ -14,6 +14,13 @@ import (
 // startMemcached starts a memcached process that listens on its own socket, and returns the socket's path.
 func startMemcached(t *testing.T) string {
 	t.Helper()
+	socket, _ := startMemcachedToStop(t)
+	return socket
+}
+
+// startMemcachedToStop is startMemcached for a test that stops the process.
+func startMemcachedToStop(t *testing.T) (socket string, stop func()) {
+	t.Helper()
 	binary, err := exec.LookPath("memcached")
 	if err != nil {
 		t.Fatalf("%v: install it, as with apt-get install memcached or brew install memcached", err)
@@ -27,7 +34,7 @@ func startMemcached(t *testing.T) string {
 			t.Error(err)
 		}
 	})
-	socket := filepath.Join(dir, "socket")
+	socket = filepath.Join(dir, "socket")
 	args := []string{"-s", socket, "-m", "64", "-t", "2"}
 	if os.Geteuid() == 0 {
 		// As root, memcached changes to another user, who must be able to create the socket.
@@ -48,15 +55,16 @@ func startMemcached(t *testing.T) string {
 		_ = cmd.Wait()
 		close(exited)
 	}()
-	t.Cleanup(func() {
+	stop = func() {
 		_ = cmd.Process.Kill()
 		<-exited
-	})
+	}
+	t.Cleanup(stop)
 	client := memcache.New(socket)
 	defer func() { _ = client.Close() }()
 	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if err = client.Ping(); err == nil {
-			return socket
+			return socket, stop
 		}
 		select {
 		case <-exited:
