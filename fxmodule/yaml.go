@@ -8,6 +8,7 @@ import (
 	"math"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,10 +41,16 @@ func ConfigFromYAML(r io.Reader) (Config, error) {
 	return c, nil
 }
 
-// UnmarshalYAML reads a Config that is a section of an application's own settings, as strictly as ConfigFromYAML. It does
-// not validate; the module does. Lines in its errors count from the section's first one.
+// UnmarshalYAML reads a Config that is a section of an application's own settings, as strictly as ConfigFromYAML. Aliases and
+// merges may refer to the rest of the file. It does not validate; the module does. Lines in its errors count from the section's
+// first one.
 func (c *Config) UnmarshalYAML(n *yaml.Node) error {
-	data, err := yaml.Marshal(n)
+	e := expansion{left: maxYAMLBytes, within: map[*yaml.Node]bool{}}
+	section, err := e.node(n, false)
+	if err != nil {
+		return fmt.Errorf("fxmodule: YAML: section at line %d: %w", n.Line, err)
+	}
+	data, err := yaml.Marshal(section)
 	if err != nil {
 		return fmt.Errorf("fxmodule: YAML: line %d: %w", n.Line, hideValues(err))
 	}
@@ -52,6 +59,43 @@ func (c *Config) UnmarshalYAML(n *yaml.Node) error {
 		return fmt.Errorf("fxmodule: YAML: section at line %d: %w", n.Line, err)
 	}
 	return nil
+}
+
+// expansion copies a section with the nodes to which its aliases refer. It is bounded, because a few aliases of aliases can
+// refer to gigabytes.
+type expansion struct {
+	left   int // bytes
+	within map[*yaml.Node]bool
+}
+
+// node copies n. A node in the place of an alias takes one line, so that the lines of the section count as they stand in the file.
+func (e *expansion) node(n *yaml.Node, aliased bool) (*yaml.Node, error) {
+	if n.Kind == yaml.AliasNode {
+		n, aliased = n.Alias, true
+	}
+	if e.left -= len(n.Value) + 1; e.left < 0 {
+		return nil, fmt.Errorf("the section and its aliases have more than %d bytes", maxYAMLBytes)
+	}
+	if e.within[n] {
+		return nil, fmt.Errorf("the anchor at line %d of the file contains itself", n.Line)
+	}
+	e.within[n] = true
+	defer delete(e.within, n)
+	c := *n
+	c.Anchor, c.Content = "", slices.Clone(n.Content)
+	if aliased {
+		c.HeadComment, c.LineComment, c.FootComment = "", "", ""
+		if n.Kind != yaml.ScalarNode {
+			c.Style |= yaml.FlowStyle
+		}
+	}
+	for i := range c.Content {
+		var err error
+		if c.Content[i], err = e.node(c.Content[i], aliased); err != nil {
+			return nil, err
+		}
+	}
+	return &c, nil
 }
 
 func decodeYAML(data []byte, c *Config) error {

@@ -1,6 +1,7 @@
 package fxmodule_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -193,6 +194,56 @@ func TestConfigFromYAMLRefuses(t *testing.T) {
 			_, err := fxmodule.ConfigFromYAML(strings.NewReader(c.yaml))
 			require.ErrorContains(t, err, c.want)
 		})
+	}
+}
+
+// A section of a larger file may refer to the rest of it.
+func TestYAMLSectionWithAliases(t *testing.T) {
+	t.Parallel()
+	decode := func(text string) (fxmodule.Config, error) {
+		var settings struct {
+			Cache fxmodule.Config `yaml:"cache"`
+		}
+		err := yaml.Unmarshal([]byte(text), &settings)
+		return settings.Cache, err
+	}
+	sealed := fxmodule.Cache{Store: "memory://", KEK: "env:KEK", Namespace: "a"}
+	for name, text := range map[string]string{
+		"value":        "store: &s memory://\ncache:\n  caches:\n    default: {store: *s, kek: env:KEK, namespace: a}",
+		"long value":   "store: &s |-\n  memory://\ncache:\n  caches:\n    default: {store: *s, kek: env:KEK, namespace: a}",
+		"cache":        "x: &x\n  # kept in memory\n  store: memory:// # here\n  kek: env:KEK\n  namespace: a\ncache:\n  caches:\n    default: *x",
+		"merge":        "x: &x\n  store: memory://\n  kek: env:KEK\n  namespace: x\ncache:\n  caches:\n    default:\n      <<: *x\n      namespace: a",
+		"merges":       "x: &x {store: memory://}\ny: &y {kek: env:KEK, store: x}\ncache:\n  caches:\n    default:\n      <<: [*x, *y]\n      namespace: a",
+		"merged merge": "x: &x {kek: env:KEK}\ny: &y\n  <<: *x\n  store: memory://\ncache: {caches: {default: {<<: *y, namespace: a}}}",
+		"section":      "x: &x\n  caches:\n    default:\n      store: memory://\n      kek: env:KEK\n      namespace: a\ncache: *x",
+	} {
+		config, err := decode(text)
+		require.NoError(t, err, name)
+		require.Equal(t, map[string]fxmodule.Cache{"default": sealed}, config.Caches, name)
+	}
+	config, err := decode("cache: {caches: {a: &a {store: memory://, kek: env:KEK, namespace: a}, b: {<<: *a, namespace: b}}}")
+	require.NoError(t, err, "an anchor of the section")
+	require.Equal(t, sealed, config.Caches["a"])
+	require.Equal(t, "b", config.Caches["b"].Namespace)
+
+	bomb := "a0: &a0 [" + strings.Repeat("x, ", 9) + "x]\n"
+	for i := range 12 {
+		bomb += fmt.Sprintf("a%d: &a%d [%s]\n", i+1, i+1, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i), 10), ", "))
+	}
+	many := "x: &x\n  kek: env:KEK\n  store: memory://\n  namespace: a\ncache:\n  caches:\n    a: *x\n    b: "
+	for name, c := range map[string]struct{ yaml, want string }{
+		"unknown":        {"x: &x {kekk: env:KEK}\ncache: {caches: {default: *x}}", `section at line 2: line 1: unknown setting "kekk"`},
+		"unknown merged": {"x: &x\n  kekk: env:KEK\ncache:\n  caches:\n    default:\n      <<: *x", `line 3: unknown setting "kekk"`},
+		"after an alias": {many + "{kekk: x}", `section at line 6: line 3: unknown setting "kekk"`},
+		"twice":          {many + "*x\n    b: *x", "line 4: the same name is used twice"},
+		"setting twice":  {"x: &x env:KEK\ncache: {caches: {default: {kek: *x, kek: *x}}}", "line 1: the same name is used twice"},
+		"fraction":       {"x: &x 0.5\ncache: {caches: {default: {max_value_bytes: *x}}}", "line 1: the value must be a whole number"},
+		"merge of text":  {"x: &x env:KEK\ncache: {caches: {default: {<<: *x}}}", "the YAML is not well formed"},
+		"itself":         {"cache: &c {caches: {default: *c}}", "section at line 1: the anchor at line 1 of the file contains itself"},
+		"bomb":           {bomb + "cache: {caches: {default: {other_keks: *a12}}}", "the section and its aliases have more than 1048576 bytes"},
+	} {
+		_, err := decode(c.yaml)
+		require.ErrorContains(t, err, c.want, name)
 	}
 }
 
