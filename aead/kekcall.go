@@ -94,7 +94,8 @@ type answer[T any] struct {
 // Close wait for an abandoned call, and discard gets its answer. It keeps its slot until it returns, so that the number of
 // abandoned calls is bounded.
 //
-// A panic of the client would end the process, so it becomes an error. Its value is not shown, because it may hold a secret.
+// A panic of the client, or of a method of its error, would end the process, so it becomes an error. Its value is not shown,
+// because it may hold a secret.
 func callAbandonably[T any](ctx context.Context, callee string, release func(), discard func(T), call func() (T, error)) (a answer[T], ok bool) {
 	answers, abandoned := make(chan answer[T]), make(chan struct{})
 	go func() {
@@ -111,6 +112,10 @@ func callAbandonably[T any](ctx context.Context, callee string, release func(), 
 			}
 		}()
 		a.out, a.err = call()
+		if a.err != nil { // the methods of a nil pointer panic
+			_ = a.err.Error()
+			_ = errors.Is(a.err, errNoAnswer)
+		}
 	}()
 	select {
 	case a := <-answers:

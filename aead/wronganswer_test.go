@@ -179,6 +179,51 @@ func (k *failingUnwrap) DecryptWithContext(ctx context.Context, ciphertext, ad [
 	return k.KeyService.DecryptWithContext(ctx, ciphertext, ad)
 }
 
+// brokenError is an error whose methods panic, as those of a nil pointer do.
+type brokenError struct{ cause error }
+
+func (b *brokenError) Error() string { return b.cause.Error() }
+func (b *brokenError) Unwrap() error { return b.cause }
+
+// textlessError is a refusal whose text panics.
+type textlessError struct{}
+
+func (textlessError) Error() string { panic("no text") }
+func (textlessError) Unwrap() error { return aead.ErrUnauthentic }
+
+// An error whose methods panic is an outage, and does not end the process.
+func TestErrorThatPanicsIsAnOutage(t *testing.T) {
+	t.Parallel()
+	for _, broken := range []error{(*brokenError)(nil), textlessError{}} {
+		kek := &failingUnwrap{KeyService: aeadtest.NewKeyService(t)}
+		e := newEnvelope(t, kek, aead.WithMaxMessages(1), aead.WithLogger(silent()))
+		sealed := seal(t, newEnvelope(t, kek), "of another process")
+		var data bytes.Buffer
+		if err := aead.CreateKeyset(t.Context(), &data, kek, tinkaead.AES256GCMKeyTemplate()); err != nil {
+			t.Fatal(err)
+		}
+		kek.err = broken
+		for name, call := range map[string]func() error{
+			"open":        func() error { _, err := e.DecryptWithContext(t.Context(), sealed, nil); return err },
+			"seal":        func() error { seal(t, e, "1"); _, err := e.EncryptWithContext(t.Context(), nil, nil); return err },
+			"NewEnvelope": func() error { _, err := aead.NewEnvelope(t.Context(), kek); return err },
+			"a KEKSet": func() error {
+				_, err := newEnvelope(t, newKEKSet(t, aeadtest.NewKeyService(t), kek)).DecryptWithContext(t.Context(), sealed, nil)
+				return err
+			},
+			"OpenKeyring": func() error {
+				_, err := aead.OpenKeyring(t.Context(), aead.BytesSource(data.Bytes()), kek)
+				return err
+			},
+		} {
+			err := call()
+			if !errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrUnauthentic) || !strings.Contains(err.Error(), "panicked") {
+				t.Errorf("%T, %s: %v", broken, name, err)
+			}
+		}
+	}
+}
+
 // The refusal of a keyset's KEK also reaches a keyset that is sealed under the first one.
 func TestRefusalReachesKeysetsOfKeysets(t *testing.T) {
 	t.Parallel()

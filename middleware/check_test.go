@@ -75,6 +75,21 @@ func (p *pinged) Ping(context.Context) error {
 	return p.err
 }
 
+// panickingError is an error whose text panics, as that of a nil pointer does.
+type panickingError struct{}
+
+func (panickingError) Error() string { panic("no text") }
+
+// An error of the backing store whose text panics is returned as any other.
+func TestErrorOfTheStoreThatPanics(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"redis", "bigcache", "memcache"} {
+		down := newPlain(kind)
+		down.err = panickingError{}
+		require.ErrorIs(t, sealed(t, down, keyring(t)).Check(t.Context()), panickingError{}, kind)
+	}
+}
+
 // Ping and Check of a sealed store ask the backing store in the same way, and an error of Redis that quotes a value is cut.
 func TestPing(t *testing.T) {
 	t.Parallel()

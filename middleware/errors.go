@@ -190,7 +190,7 @@ func (t traits) backingError(backing store.StoreInterface, err error) error {
 		return nil
 	case isMiss(err):
 		return miss(err)
-	case t.missText != "" && err.Error() == t.missText:
+	case t.missText != "" && fmt.Sprint(err) == t.missText:
 		return store.NotFoundWithCause(err)
 	case t.needsExpiry && rediserr.InvalidExpire(err):
 		return &withheld{fmt.Sprintf("middleware: the %s store needs an expiration (WithDefaults sets one)", backing.GetType()), err}
@@ -210,7 +210,7 @@ func isTooLarge(err error) bool {
 // causeOf names the cause of an error whose text may quote a key or a value.
 func causeOf(err error) string {
 	var network net.Error
-	text := err.Error()
+	text := fmt.Sprint(err)
 	for _, c := range [...]struct{ end, cause string }{
 		{"malformed: key is too long or contains invalid characters", "the key is too long or contains invalid characters"},
 		{"The key is larger than 65535", "the key is too long"},

@@ -13,7 +13,7 @@ import (
 func LoginRefused(err error) bool {
 	switch Code(err) {
 	case "":
-		return err != nil && (strings.Contains(err.Error(), "NOAUTH ") || strings.Contains(err.Error(), "WRONGPASS ")) ||
+		return err != nil && (strings.Contains(textOf(err), "NOAUTH ") || strings.Contains(textOf(err), "WRONGPASS ")) ||
 			says(err, "auth failed", "unauthenticated", "without any password configured", "invalid password", "but no password is set")
 	case "NOAUTH", "WRONGPASS":
 		return true
@@ -52,6 +52,6 @@ func says(err error, parts ...string) bool {
 	if err == nil {
 		return false
 	}
-	text := strings.ToLower(err.Error())
+	text := strings.ToLower(textOf(err))
 	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
 }

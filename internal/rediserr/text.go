@@ -1,6 +1,7 @@
 package rediserr
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -54,8 +55,12 @@ func Text(err error) string {
 	if err == nil {
 		return ""
 	}
-	return CutText(err.Error())
+	return CutText(textOf(err))
 }
+
+// textOf returns the text of an error. fmt.Sprint recovers a panic of its method Error, as of a nil pointer. The struct hides a
+// method Format, which may write more.
+func textOf(err error) string { return fmt.Sprint(struct{ error }{err}) }
 
 // CutText is Text for an error of which only the text is left.
 func CutText(text string) string { return cutAfter("", text) }
@@ -193,7 +198,7 @@ type wrapped struct{ cause error }
 // Wrap returns an error with the same causes whose text is [Text]. It returns nil for nil, and err itself if nothing in its
 // text has to be cut.
 func Wrap(err error) error {
-	if err == nil || Text(err) == err.Error() {
+	if err == nil || Text(err) == textOf(err) {
 		return err
 	}
 	return &wrapped{err}

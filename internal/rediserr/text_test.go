@@ -244,3 +244,15 @@ func FuzzTextOnlyShortens(f *testing.F) {
 		}
 	})
 }
+
+// panicking is an error whose text panics, as that of a nil pointer does.
+type panicking struct{}
+
+func (panicking) Error() string { panic("no text") }
+
+func TestTextOfAnErrorThatPanics(t *testing.T) {
+	t.Parallel()
+	require.Contains(t, rediserr.Text(panicking{}), "PANIC")
+	require.Equal(t, panicking{}, rediserr.Wrap(panicking{}))
+	require.False(t, rediserr.LoginRefused(panicking{}) || rediserr.InvalidExpire(panicking{}))
+}
