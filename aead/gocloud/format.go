@@ -48,6 +48,11 @@ func digest(associatedData []byte) [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
+// isInner reports whether the Keeper's plaintext has the form of inner.
+func isInner(opened []byte) bool {
+	return len(opened) > sha256.Size && (opened[0] == kindDirect || opened[0] == kindEnvelope)
+}
+
 // secretOf returns the secret in the Keeper's plaintext, if its kind and its associated data are right.
 func secretOf(kind byte, associatedData, opened []byte) ([]byte, error) {
 	sum := digest(associatedData)

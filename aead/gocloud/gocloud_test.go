@@ -104,6 +104,76 @@ func TestKeyStates(t *testing.T) {
 	}
 }
 
+// Only an answer of Azure is a refusal. An answer of a proxy says nothing about a ciphertext, nor about the key.
+func TestProxyAnswersInThePlaceOfAzure(t *testing.T) {
+	t.Parallel()
+	const html, form = "text/html", "application/json"
+	v := newVault(t)
+	kek := open(t, v)
+	sealed, err := kek.EncryptWithContext(t.Context(), []byte("data key"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		status      int
+		ctype, body string
+	}{
+		{http.StatusBadRequest, html, "<html><title>400 Request Header Or Cookie Too Large</title></html>"},
+		{http.StatusBadRequest, form, `{"error":{"code":"invalid_request","message":"x"}}`},
+		{http.StatusNotFound, html, "<html><title>404 Not Found</title></html>"},
+		{http.StatusNotFound, form, `{"error":{"code":"NotFound","message":"no route"}}`},
+		{http.StatusForbidden, html, `<html>"KeyDisabled"</html>`},
+		{http.StatusInternalServerError, html, "<html></html>"},
+		{http.StatusOK, html, "<html>please log in</html>"},
+		{http.StatusOK, form, ""},
+		{http.StatusOK, form, "{}"},
+		{http.StatusOK, form, "null"},
+		{http.StatusOK, form, `{"kid":"x","value":""}`},
+		{http.StatusOK, form, `{"kid":"x","value":"aGVsbG8"}`},
+	} {
+		v.set(func() {
+			v.proxy = func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", c.ctype)
+				w.WriteHeader(c.status)
+				_, _ = w.Write([]byte(c.body)) // the client has gone
+			}
+		})
+		_, err := kek.DecryptWithContext(t.Context(), sealed, nil)
+		if !errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey) {
+			t.Errorf("%d %s: %v", c.status, c.body, err)
+		}
+		for _, uri := range []string{keyURI, keyURI + "?decrypt-only=true"} {
+			if kek, err := aead.OpenKEK(t.Context(), uri, v.opener(bearer)); err == nil {
+				t.Errorf("%d %s: opened %s", c.status, c.body, kek)
+			}
+		}
+	}
+	v.set(func() { v.proxy = nil })
+	if _, err := kek.DecryptWithContext(t.Context(), sealed, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// A key that decrypts only is opened only if the vault answers about it.
+func TestDecryptOnlyNeedsAnAnswer(t *testing.T) {
+	t.Parallel()
+	v := newVault(t)
+	kek, err := aead.OpenKEK(t.Context(), keyURI+"?decrypt-only=true", v.opener(bearer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kek.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := aead.OpenKEK(t.Context(), keyURI+"1?decrypt-only=true", v.opener(bearer)); err == nil || !strings.Contains(err.Error(), "does not exist") {
+		t.Errorf("a missing key: %v", err)
+	}
+	v.set(func() { v.addr = "127.0.0.1:1" }) // nothing listens on it
+	if kek, err := aead.OpenKEK(t.Context(), keyURI+"?decrypt-only=true", v.opener(bearer)); !errors.Is(err, aead.ErrKeyServiceUnavailable) {
+		t.Errorf("no connection: %v, %v", kek, err)
+	}
+}
+
 func TestOpenErrors(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2"

@@ -20,6 +20,7 @@ import (
 // keeper makes the calls of one Keeper.
 type keeper struct {
 	keeper *secrets.Keeper
+	azure  bool
 	close  func() error
 }
 
@@ -72,6 +73,10 @@ func (k *keeper) Unwrap(ctx context.Context, ciphertext, associatedData []byte) 
 	if err != nil {
 		return nil, k.classify(err, "decrypt")
 	}
+	if !isInner(opened) { // a proxy may have answered in its place
+		clear(opened)
+		return nil, &keyservice.Failure{Reason: "the answer of the key service is not what this package encrypts"}
+	}
 	secret, err := secretOf(kind, associatedData, opened)
 	if err != nil {
 		return nil, refused
@@ -91,8 +96,8 @@ func (k *keeper) Unwrap(ctx context.Context, ciphertext, associatedData []byte) 
 	return plaintext, nil
 }
 
-// Probe implements keyservice.Client. A Keeper without codes does not mark its refusals, so only an answer of a service
-// counts.
+// Probe implements keyservice.Client. Some Keepers have no code for a refusal, so their error counts as one. Wrap then tells
+// whether the key exists. Azure has a code, and a key of Azure may be open for decryption only.
 func (k *keeper) Probe(ctx context.Context) error {
 	garbage := make([]byte, 256)
 	rand.Read(garbage)
@@ -101,47 +106,39 @@ func (k *keeper) Probe(ctx context.Context) error {
 	switch {
 	case err == nil:
 		return &keyservice.Failure{Reason: "the key service decrypts random bytes that it never encrypted (use another key or service)"}
-	case errors.As(err, &f) && errors.Is(f.Refusal, aead.ErrUnauthentic), gcerrors.Code(f.Unwrap()) == gcerrors.Unknown && !k.answers(err):
+	case errors.As(err, &f) && (errors.Is(f.Refusal, aead.ErrUnauthentic) || !k.azure && gcerrors.Code(f.Cause) == gcerrors.Unknown):
 		return nil
 	}
 	return err
 }
 
-// answers reports whether an error is Azure's.
-func (k *keeper) answers(err error) bool {
-	var answer *azcore.ResponseError
-	var login *azidentity.AuthenticationFailedError
-	return errors.As(err, &answer) || errors.As(err, &login)
-}
-
 // Close implements keyservice.Client.
 func (k *keeper) Close() error { return k.close() }
 
-// classify tells a refusal from an outage. An answer that it does not know is an outage.
+// classify tells a refusal from an outage. An answer that it does not know is an outage. A refusal of Azure has an error code of
+// Azure, because a proxy may have answered in its place.
 func (k *keeper) classify(err error, permission string) *keyservice.Failure {
 	var answer *azcore.ResponseError
 	var login *azidentity.AuthenticationFailedError
-	if errors.As(err, &answer) && strings.Contains(answer.Error(), `"KeyDisabled"`) {
-		return keyservice.Refuse(aead.ErrUnknownKey, "the key is disabled in the key service", err)
-	}
+	azure := errors.As(err, &answer)
 	if errors.As(err, &login) {
 		return &keyservice.Failure{Reason: "login: the credentials are wrong or have expired", Cause: err}
 	}
 	f := &keyservice.Failure{Cause: err}
-	switch code := gcerrors.Code(err); code {
-	case gcerrors.InvalidArgument:
+	switch code := gcerrors.Code(err); {
+	case azure && answer.ErrorCode == "Forbidden" && strings.Contains(answer.Error(), `"KeyDisabled"`):
+		return keyservice.Refuse(aead.ErrUnknownKey, "the key is disabled in the key service", err)
+	case code == gcerrors.InvalidArgument && (!azure || answer.ErrorCode == "BadParameter"):
 		return keyservice.Refuse(aead.ErrUnauthentic, "the ciphertext was altered or belongs to another key", err)
-	case gcerrors.NotFound:
+	case code == gcerrors.NotFound && (!azure || answer.ErrorCode == "KeyNotFound"):
 		return keyservice.Refuse(aead.ErrUnknownKey, "the key does not exist in the key service", err)
-	case gcerrors.PermissionDenied:
+	case code == gcerrors.PermissionDenied:
 		f.Reason, f.Remedy = "permission denied", fmt.Sprintf("grant the key permission %q", permission)
-	case gcerrors.ResourceExhausted:
+	case code == gcerrors.ResourceExhausted:
 		f.Reason = "the key service throttled the call"
-	case gcerrors.Unknown, gcerrors.OK:
-		if errors.As(err, &answer) {
-			f.Reason = "the key service answered with HTTP status " + strconv.Itoa(answer.StatusCode)
-			break
-		}
+	case azure:
+		f.Reason = "the key service answered with HTTP status " + strconv.Itoa(answer.StatusCode)
+	case code == gcerrors.Unknown, code == gcerrors.OK:
 		return keyservice.Unreached(err)
 	default:
 		f.Reason = "the service answers " + code.String()

@@ -74,7 +74,8 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 	}
 	key := keyservice.Key{Module: "gocloud", Name: u.Host + u.Path}
 	var k *secrets.Keeper
-	if other, ok := o.Keepers[u.Scheme]; ok {
+	other, ok := o.Keepers[u.Scheme]
+	if ok {
 		if nilcheck.IsNil(other) {
 			return nil, fmt.Errorf("the opener for %q in Opener.Keepers is nil", u.Scheme)
 		}
@@ -84,7 +85,7 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 	} else if k, err = o.openAzure(u, &key); err != nil {
 		return nil, err
 	}
-	kek, err := keyservice.Open(ctx, key, &keeper{keeper: k, close: k.Close})
+	kek, err := keyservice.Open(ctx, key, &keeper{keeper: k, azure: !ok, close: k.Close})
 	if err != nil {
 		return nil, err // not a typed nil
 	}
