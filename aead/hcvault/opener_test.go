@@ -238,6 +238,24 @@ func TestDecryptOnly(t *testing.T) {
 	}
 }
 
+// An internal error of Vault does not show whether the key exists.
+func TestDecryptOnlyNeedsAnAnswer(t *testing.T) {
+	engine := newEngine(t)
+	s := servertest.New(t, func(path string, body map[string]any) (int, map[string]any, []string) {
+		if strings.HasPrefix(path, "decrypt/") {
+			return http.StatusInternalServerError, nil, []string{"1 error occurred:\n\t* internal error\n\n"}
+		}
+		return engine(path, body)
+	}, false, token)
+	setenv(t, "VAULT_ADDR="+s.URL(), "VAULT_TOKEN="+token, "VAULT_MAX_RETRIES=0")
+	for _, query := range []string{"", "?decrypt-only=true"} {
+		_, err := aead.OpenKEK(t.Context(), keyURI+query, hcvault.Opener{})
+		if !errors.Is(err, aead.ErrKeyServiceUnavailable) || !strings.Contains(err.Error(), "HTTP status 500") {
+			t.Errorf("%q: %v", query, err)
+		}
+	}
+}
+
 // A start that fails says which of the usual mistakes it is. They get the same few answers of Vault.
 func TestMistakesAtStart(t *testing.T) {
 	s := servertest.New(t, newEngine(t), false, token)

@@ -68,8 +68,6 @@ func (t *transit) Probe(ctx context.Context) error {
 		return &keyservice.Failure{Reason: "the key service decrypts random bytes that it never encrypted (use another key or service)"}
 	case errors.As(err, &f) && f.Refusal != nil && f.Reason != reasonNoKey:
 		return nil
-	case hasStatus(err, http.StatusInternalServerError): // an RSA key; Wrap then says what is wrong with it
-		return nil
 	}
 	return err
 }
@@ -140,7 +138,10 @@ func hasStatus(err error, status int) bool {
 	return errors.As(err, &r) && r.StatusCode == status
 }
 
-const reasonNoKey = "the key does not exist in the key service"
+const (
+	reasonNoKey = "the key does not exist in the key service"
+	reasonType  = "the key's type does not authenticate associated data (make an aes256-gcm96 key)"
+)
 
 // refusals are texts with which Vault refuses a ciphertext for good. The first match counts.
 func refusals() []struct {
@@ -187,7 +188,11 @@ func classify(err error, remedy string) *keyservice.Failure {
 		case strings.Contains(text, "missing 'context' for key derivation"):
 			f.Reason = "the key was made with derived=true (make one with derived=false)"
 		case strings.Contains(text, "non-AEAD"), strings.Contains(text, "not supported for key type"):
-			f.Reason = "the key's type does not authenticate associated data (make an aes256-gcm96 key)"
+			f.Reason = reasonType
+		}
+	case http.StatusInternalServerError:
+		if strings.Contains(strings.Join(r.Errors, "\n"), "failed to RSA decrypt") {
+			f.Reason = reasonType
 		}
 	case http.StatusForbidden:
 		f.Reason, f.Remedy = "permission denied, or the token is wrong or has expired", remedy

@@ -207,9 +207,11 @@ func TestKeysThatDoNotServe(t *testing.T) {
 		"rsa":        "does not authenticate",
 		"ed":         "does not authenticate",
 	} {
-		_, err := aead.OpenKEK(t.Context(), "hcvault:///transit/keys/"+name, hcvault.Opener{Client: client(t, s)})
-		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "transit/keys/"+name) {
-			t.Errorf("%s: %v, want %q", name, err, want)
+		for _, query := range []string{"", "?decrypt-only=true"} {
+			_, err := aead.OpenKEK(t.Context(), "hcvault:///transit/keys/"+name+query, hcvault.Opener{Client: client(t, s)})
+			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "transit/keys/"+name) {
+				t.Errorf("%s%s: %v, want %q", name, query, err, want)
+			}
 		}
 	}
 	if status, _, _ := e.handle("encrypt/missing", map[string]any{"plaintext": "AAAA"}); status != http.StatusOK {
