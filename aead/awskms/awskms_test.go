@@ -154,6 +154,52 @@ func TestKeyStates(t *testing.T) {
 	}
 }
 
+// An answer that is not of this key says nothing about a ciphertext, and decrypts to nothing.
+func TestProxyAnswersInThePlaceOfKMS(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	kek := open(t, f)
+	sealed, err := kek.EncryptWithContext(t.Context(), []byte("data key"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, answer := range []string{
+		"<html>please log in</html>", "{}", "null", " ", `{"KeyId":"` + keyARN + `","Plaintext":""}`,
+		`{"Plaintext":"aGVsbG8=","CiphertextBlob":"aGVsbG8="}`, `{"KeyId":"` + otherARN + `","Plaintext":"aGVsbG8=","CiphertextBlob":"aGVsbG8="}`,
+	} {
+		f.set(func() { f.proxy = answer })
+		opened, err := kek.DecryptWithContext(t.Context(), sealed, nil)
+		if !errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey) {
+			t.Errorf("unwrap: %s: %q, %v", answer, opened, err)
+		}
+		if _, err := kek.EncryptWithContext(t.Context(), []byte("data key"), nil); !errors.Is(err, aead.ErrKeyServiceUnavailable) {
+			t.Errorf("wrap: %s: %v", answer, err)
+		}
+		if _, err := aead.OpenKEK(t.Context(), "aws-kms://"+keyARN+"?decrypt-only=true", awskms.Opener{Config: config(secretKey), Endpoint: f.url()}); err == nil {
+			t.Errorf("open: %s: no error", answer)
+		}
+	}
+}
+
+// The key of an alias is in the region and the account of the alias.
+func TestAlias(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	alias := "arn:aws:kms:eu-west-1:111122223333:alias/cache"
+	f.set(func() { f.aliases = map[string]string{alias: keyARN} })
+	kek, err := aead.OpenKEK(t.Context(), "aws-kms://"+alias, awskms.Opener{Config: config(secretKey), Endpoint: f.url()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kek.Close()
+	f.set(func() {
+		f.proxy = `{"KeyId":"` + strings.Replace(keyARN, "eu-west-1", "us-west-2", 1) + `","Plaintext":"aGVsbG8="}`
+	})
+	if opened, err := kek.DecryptWithContext(t.Context(), []byte("x"), nil); !errors.Is(err, aead.ErrKeyServiceUnavailable) {
+		t.Errorf("a key of another region: %q, %v", opened, err)
+	}
+}
+
 func TestOpenErrors(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2"

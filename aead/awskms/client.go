@@ -56,6 +56,9 @@ func (c *client) Wrap(ctx context.Context, plaintext, associatedData []byte) ([]
 	if err != nil {
 		return nil, classify(err, "kms:Encrypt")
 	}
+	if !c.isKey(out.KeyId) {
+		return nil, &keyservice.Failure{Reason: reasonOtherKey}
+	}
 	return out.CiphertextBlob, nil
 }
 
@@ -72,7 +75,24 @@ func (c *client) Unwrap(ctx context.Context, ciphertext, associatedData []byte) 
 	if err != nil {
 		return nil, classify(err, "kms:Decrypt")
 	}
+	switch { // a proxy may have answered in its place
+	case len(out.Plaintext) == 0: // KMS encrypts no empty plaintext
+		return nil, &keyservice.Failure{Reason: "the answer of AWS KMS contains no plaintext"}
+	case !c.isKey(out.KeyId):
+		clear(out.Plaintext)
+		return nil, &keyservice.Failure{Reason: reasonOtherKey}
+	}
 	return out.Plaintext, nil
+}
+
+const reasonOtherKey = "the answer of AWS KMS is for another key"
+
+// isKey reports whether the ARN of an answer can be this key. The key of an alias has the region and the account of the alias.
+func (c *client) isKey(answered *string) bool {
+	if place, _, alias := strings.Cut(c.arn, ":alias/"); alias {
+		return strings.HasPrefix(aws.ToString(answered), place+":key/")
+	}
+	return aws.ToString(answered) == c.arn
 }
 
 // Probe implements keyservice.Client.

@@ -40,15 +40,17 @@ type fakeKMS struct {
 	addr   string
 	signer *v4.Signer
 
-	mu     sync.Mutex
-	server *httptest.Server
-	keys   map[string]tink.AEAD
-	states map[string]string // by ARN: the code and message that KMS answers
-	denied map[string]bool   // by action
-	status int
-	code   string
-	gone   chan struct{}
-	seen   []map[string]string // the encryption contexts
+	mu      sync.Mutex
+	server  *httptest.Server
+	keys    map[string]tink.AEAD
+	aliases map[string]string // the ARNs of keys by those of their aliases
+	states  map[string]string // by ARN: the code and message that KMS answers
+	denied  map[string]bool   // by action
+	status  int
+	code    string
+	proxy   string // is answered with status 200 in the place of KMS
+	gone    chan struct{}
+	seen    []map[string]string // the encryption contexts
 }
 
 func newFake(t *testing.T) *fakeKMS {
@@ -115,7 +117,7 @@ func (f *fakeKMS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f.mu.Lock()
-	gone, status, code := f.gone, f.status, f.code
+	gone, status, code, proxy := f.gone, f.status, f.code, f.proxy
 	f.mu.Unlock()
 	if gone != nil {
 		select {
@@ -123,6 +125,10 @@ func (f *fakeKMS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		}
+	}
+	if proxy != "" {
+		_, _ = io.WriteString(w, proxy) // the client has gone
+		return
 	}
 	out := map[string]any{}
 	switch {
@@ -187,6 +193,9 @@ func (f *fakeKMS) answer(action string, body []byte) (int, map[string]any) {
 	f.seen = append(f.seen, r.EncryptionContext)
 	if f.denied[action] {
 		return refuse("AccessDeniedException", "User: arn:aws:iam::111122223333:user/x is not authorized to perform: kms:"+action)
+	}
+	if arn, ok := f.aliases[r.KeyID]; ok {
+		r.KeyID = arn
 	}
 	key, ok := f.keys[r.KeyID]
 	if !ok {

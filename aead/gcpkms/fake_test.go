@@ -42,6 +42,7 @@ type fakeKMS struct {
 	state   string          // of the key version, if not enabled
 	token   string
 	corrupt bool // answers have wrong checksums
+	empty   bool // Decrypt answers nothing
 	gone    bool
 	seen    []string // the additional authenticated data of Encrypt
 }
@@ -152,6 +153,12 @@ func (f *fakeKMS) answerCRC(b []byte) *wrapperspb.Int64Value {
 	return wrapperspb.Int64(crc(b))
 }
 
+func (f *fakeKMS) isEmpty() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.empty
+}
+
 const head = "\x0a\x24\x00" // how ciphertexts of KMS begin
 
 func (f *fakeKMS) Encrypt(ctx context.Context, r *kmspb.EncryptRequest) (*kmspb.EncryptResponse, error) {
@@ -199,6 +206,9 @@ func (f *fakeKMS) Decrypt(ctx context.Context, r *kmspb.DecryptRequest) (*kmspb.
 	out, err := f.key.Decrypt(sealed, r.GetAdditionalAuthenticatedData())
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, "Decryption failed: the ciphertext is invalid.")
+	}
+	if f.isEmpty() {
+		return &kmspb.DecryptResponse{}, nil
 	}
 	return &kmspb.DecryptResponse{Plaintext: out, PlaintextCrc32C: f.answerCRC(out), UsedPrimary: true}, nil
 }

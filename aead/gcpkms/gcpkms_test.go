@@ -143,6 +143,24 @@ func TestChecksums(t *testing.T) {
 	}
 }
 
+// An empty answer says nothing about a ciphertext, and decrypts to nothing.
+func TestEmptyAnswer(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	kek := open(t, f)
+	sealed, err := kek.EncryptWithContext(t.Context(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if opened, err := kek.DecryptWithContext(t.Context(), sealed, nil); err != nil || len(opened) > 0 {
+		t.Errorf("an empty plaintext: %q, %v", opened, err)
+	}
+	f.set(func() { f.empty = true })
+	if opened, err := kek.DecryptWithContext(t.Context(), sealed, nil); !errors.Is(err, aead.ErrKeyServiceUnavailable) {
+		t.Errorf("%q, %v", opened, err)
+	}
+}
+
 func TestOpenErrors(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2"

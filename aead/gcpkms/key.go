@@ -72,6 +72,8 @@ func (k *key) Unwrap(ctx context.Context, ciphertext, associatedData []byte) ([]
 	switch {
 	case err != nil:
 		return nil, classify(err, "cloudkms.cryptoKeyVersions.useToDecrypt", "Google Cloud KMS reports that the ciphertext was altered or belongs to another key")
+	case out.GetPlaintextCrc32C() == nil: // a proxy may have answered in its place
+		return nil, &keyservice.Failure{Reason: "the answer of Google Cloud KMS has no checksum"}
 	case out.GetPlaintextCrc32C().GetValue() != checksum(out.GetPlaintext()).GetValue():
 		return nil, &keyservice.Failure{Reason: "the checksum of the answer does not match its bytes"}
 	}
