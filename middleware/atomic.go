@@ -251,7 +251,7 @@ const (
 // the goroutines of this process share. Processes that write to the same entry
 // pause for random times, so that they do not keep disturbing each other.
 func (s *Store) swapLoop(ctx context.Context, key any, attempt func(a address) (bool, error)) error {
-	if s.can.atomic == nil || s.can.swapper == nil || s.can.setNX == nil {
+	if !s.CanTouch() {
 		return s.unsupported("change an entry atomically")
 	}
 	a, err := s.address(key)

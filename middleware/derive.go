@@ -32,6 +32,12 @@ func (s *Store) With(opts ...Option) (*Store, error) {
 // pseudonyms, because of WithHiddenKeys or WithOneWayKeys.
 func (s *Store) HidesNames() bool { return s.names != nil }
 
+// CanTouch reports whether the backing store has the capabilities that Touch, Update and
+// Increment need. Without them they return ErrUnsupported.
+func (s *Store) CanTouch() bool {
+	return s.can.atomic != nil && s.can.swapper != nil && s.can.setNX != nil
+}
+
 // TagsKept reports whether the settings of the server keep each tag as long as its
 // entries, so that Invalidate finds all of them. If the backing store is not a
 // TagKeeper, the error is ErrUnsupported.

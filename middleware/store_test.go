@@ -287,7 +287,7 @@ func TestNothingIsEmbedded(t *testing.T) {
 		names = append(names, ptr.Method(m).Name)
 	}
 	require.Equal(t, []string{
-		"Check", "Clear", "Close", "Delete", "DeleteMany", "Format", "Get", "GetAndDelete", "GetBytes", "GetBytesWithEnd", "GetMany", "GetType", "GetWithTTL",
+		"CanTouch", "Check", "Clear", "Close", "Delete", "DeleteMany", "Format", "Get", "GetAndDelete", "GetBytes", "GetBytesWithEnd", "GetMany", "GetType", "GetWithTTL",
 		"HidesNames", "Increment", "Invalidate", "Keys", "KeysDiffer", "LogValue", "OtherKeyReads", "Set", "SetBytes", "SetIfExists", "SetIfNotExists", "SetMany", "String", "TagsKept", "Touch", "Update", "With",
 	}, names,
 		"a new method: does it seal?")

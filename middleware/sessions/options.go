@@ -18,6 +18,9 @@ type Option func(*Store) error
 // A new or shorter idle timeout counts for an existing session from its next use.
 //
 // It replaces scs's own IdleTimeout, which must be 0.
+//
+// The backing store must be one for middleware's Touch. Over another store, users who are active
+// would be logged out, so New returns middleware.ErrUnsupported.
 func WithIdleTimeout(d time.Duration) Option {
 	return func(s *Store) error {
 		if d < 2*time.Second {

@@ -63,6 +63,9 @@ func newStore(sealed *middleware.Store, opts []Option) (*Store, error) {
 	if s.sealed, err = sealed.With(middleware.WithAuthenticatedExpiry()); err != nil {
 		return nil, err
 	}
+	if s.idle != 0 && !s.sealed.CanTouch() {
+		return nil, fmt.Errorf("WithIdleTimeout: %w: it cannot move the end of a session (use a store of package redisstore)", middleware.ErrUnsupported)
+	}
 	return s, s.checkTags()
 }
 

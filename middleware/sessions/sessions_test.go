@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/keyset"
@@ -60,6 +61,18 @@ func TestNewRefusesStoresThatShowTokens(t *testing.T) {
 }
 
 // EndAll would miss sessions whose tag Redis has evicted.
+// Over a store without Touch, the idle end of a session in use would never move.
+func TestNewRefusesAnIdleTimeoutWithoutTouch(t *testing.T) {
+	t.Parallel()
+	m := memory(t)
+	sealed := oneWay(t, struct{ store.StoreInterface }{m}) // without the capabilities of m
+	_, err := sessions.New(sealed, sessions.WithIdleTimeout(time.Hour))
+	require.ErrorIs(t, err, middleware.ErrUnsupported)
+	require.ErrorContains(t, err, "WithIdleTimeout")
+	open(t, sealed)
+	open(t, oneWay(t, m), sessions.WithIdleTimeout(time.Hour))
+}
+
 func TestNewRefusesServersThatEvictTags(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
