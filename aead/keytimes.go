@@ -14,6 +14,8 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
+
+	"github.com/sealcache/sealcache/internal/strictjson"
 )
 
 // KeyTimesSuffix is appended to the name of a keyset's file to name the file with the times of its keys.
@@ -65,15 +67,21 @@ func SealKeyTimes(h *keyset.Handle, times []KeyTimes) ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
+// ErrNewerKeyTimes reports a file of key times with content that this release does not know. To write the file would drop it.
+var ErrNewerKeyTimes = errors.New("aead: read the ages of the keys: a newer release wrote the .times file (use that release)")
+
 // OpenKeyTimes returns the times in the content of a file of key times. It fails with ErrUnauthentic or ErrUnknownKey
-// if no key of the keyset made the tag. Keys that the keyset lacks, and keys without times, are ignored.
+// if no key of the keyset made the tag, and with ErrNewerKeyTimes. Keys that the keyset lacks, and keys without times, are ignored.
 func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 	var f keyTimesFile
 	if len(data) > MaxKeysetBytes {
 		return nil, fmt.Errorf("aead: read the ages of the keys: the keyset's .times file is over %d bytes (delete the .times file)", MaxKeysetBytes)
 	}
-	if err := json.Unmarshal(data, &f); err != nil || f.Schema != keyTimesSchema || len(f.Keys) == 0 {
-		return nil, errors.New("aead: read the ages of the keys: .times file malformed or of a newer release (restore or delete it)")
+	if err := json.Unmarshal(data, &f); err != nil || f.Schema < keyTimesSchema || len(f.Keys) == 0 {
+		return nil, errors.New("aead: read the ages of the keys: the keyset's .times file is malformed (restore or delete it)")
+	}
+	if f.Schema > keyTimesSchema || strictjson.Unmarshal(data, &f) != nil {
+		return nil, ErrNewerKeyTimes
 	}
 	auth, err := newTimesAuthenticator(h)
 	if err != nil {
@@ -87,7 +95,10 @@ func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 		return nil, fmt.Errorf("aead: read the ages of the keys (the .times file next to the keyset): %w", err)
 	}
 	var times []KeyTimes
-	if err := json.Unmarshal(f.Keys, &times); err != nil {
+	if err := strictjson.Unmarshal(f.Keys, &times); err != nil {
+		if json.Unmarshal(f.Keys, &times) == nil {
+			return nil, ErrNewerKeyTimes
+		}
 		return nil, errors.New("aead: read the ages of the keys: the keyset's .times file is damaged (delete the .times file)")
 	}
 	return times, nil

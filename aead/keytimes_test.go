@@ -2,7 +2,9 @@ package aead_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -59,6 +61,42 @@ func TestKeyTimes(t *testing.T) {
 				t.Errorf("another keyset: %v", err)
 			}
 		})
+	}
+}
+
+// To read a file of a newer release as one of this release would lose its other content at the next change.
+func TestNewerKeyTimes(t *testing.T) {
+	t.Parallel()
+	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := tinkaead.New(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := func(schema int, keys, more string) []byte {
+		t.Helper()
+		tag, err := a.Encrypt(nil, []byte("sealcache key times 1\x00"+keys))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Appendf(nil, `{"schema": %d, "keys": %s, "tag": "%s"%s}`, schema, keys, base64.StdEncoding.EncodeToString(tag), more)
+	}
+	if times, err := aead.OpenKeyTimes(h, file(1, `[{"id":7}]`, "")); err != nil || times[0].ID != 7 {
+		t.Fatalf("%+v, %v", times, err)
+	}
+	for name, data := range map[string][]byte{
+		"schema":          file(2, `[{"id":7}]`, ""),
+		"member":          file(1, `[{"id":7}]`, `, "hold": true`),
+		"member of a key": file(1, `[{"id":7,"hold":true}]`, ""),
+	} {
+		if times, err := aead.OpenKeyTimes(h, data); !errors.Is(err, aead.ErrNewerKeyTimes) || times != nil {
+			t.Errorf("%s: %+v, %v", name, times, err)
+		}
+	}
+	if _, err := aead.OpenKeyTimes(h, bytes.Replace(file(1, `[{"id":7}]`, ""), []byte("7"), []byte(`7,"hold":true`), 1)); !errors.Is(err, aead.ErrUnauthentic) {
+		t.Errorf("altered: %v", err)
 	}
 }
 

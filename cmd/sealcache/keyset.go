@@ -99,7 +99,10 @@ func (k *keysetFile) changeOnce(ctx context.Context, edit func(m *keyset.Manager
 // replace puts the new keyset into its place, with the times of its keys.
 func (k *keysetFile) replace(path string, info os.FileInfo, before []byte, c *keysetChange) error {
 	// Times that do not open are unknown: they count from now on.
-	times, _ := readKeyTimes(path, c.oldHandle)
+	times, err := readKeyTimes(path, c.oldHandle)
+	if errors.Is(err, aead.ErrNewerKeyTimes) {
+		return wrong("the keyset was not changed, because a newer release wrote the file %s (use that release)", timesFile(path))
+	}
 	old, err := os.Stat(timesFile(path))
 	had := err == nil
 	if had && !old.Mode().IsRegular() {

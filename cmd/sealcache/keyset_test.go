@@ -172,6 +172,27 @@ func TestChangeKeysetWithoutTimes(t *testing.T) {
 	}
 }
 
+// A newer release may note in the times that a key must stay. The change would drop that.
+func TestChangeKeysetWithNewerTimes(t *testing.T) {
+	t.Parallel()
+	k, _ := sealedKeyset(t)
+	_, err := k.change(t.Context(), oneMore)
+	require.NoError(t, err)
+	times, err := os.ReadFile(timesFile(k.path))
+	require.NoError(t, err)
+	times = bytes.Replace(times, []byte(`"schema": 1`), []byte(`"schema": 2`), 1)
+	require.NoError(t, os.WriteFile(timesFile(k.path), times, 0o600))
+	before, err := os.ReadFile(k.path)
+	require.NoError(t, err)
+	_, err = k.change(t.Context(), oneMore)
+	require.EqualError(t, err, "the keyset was not changed, because a newer release wrote the file "+timesFile(k.path)+" (use that release)")
+	for path, want := range map[string][]byte{k.path: before, timesFile(k.path): times} {
+		got, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(got))
+	}
+}
+
 // broken seals to what it does not open.
 type broken struct{}
 
