@@ -391,6 +391,9 @@ func (e *Envelope) String() string {
 	return "aead.Envelope(" + shortType(e.template.GetTypeUrl()) + ")"
 }
 
+// GoString returns String.
+func (e *Envelope) GoString() string { return e.String() }
+
 // LogValue returns String.
 func (e *Envelope) LogValue() slog.Value { return slog.StringValue(e.String()) }
 

@@ -57,6 +57,9 @@ func (k openedKEK) onReload(f func()) (cancel func()) {
 // String shows the opener's type only.
 func (k openedKEK) String() string { return fmt.Sprintf("aead: KEK (%T)", k.AEADWithContext) }
 
+// GoString returns String.
+func (k openedKEK) GoString() string { return k.String() }
+
 // LogValue returns String.
 func (k openedKEK) LogValue() slog.Value { return slog.StringValue(k.String()) }
 

@@ -386,6 +386,9 @@ func (s *KEKSet) Close() error {
 // String shows how many members there are.
 func (s *KEKSet) String() string { return fmt.Sprintf("aead.KEKSet(%d keys)", len(s.members)) }
 
+// GoString returns String.
+func (s *KEKSet) GoString() string { return s.String() }
+
 // LogValue returns String.
 func (s *KEKSet) LogValue() slog.Value { return slog.StringValue(s.String()) }
 

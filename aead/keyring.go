@@ -257,6 +257,9 @@ func (k *Keyring) String() string {
 	return fmt.Sprintf("aead.Keyring(%d keys, primary %d)", len(r.keys), r.primary.id)
 }
 
+// GoString returns String.
+func (k *Keyring) GoString() string { return k.String() }
+
 // LogValue returns String.
 func (k *Keyring) LogValue() slog.Value { return slog.StringValue(k.String()) }
 

@@ -186,6 +186,9 @@ func (k *passphraseKEK) Close() error { return nil }
 // String shows nothing of the passphrase.
 func (k *passphraseKEK) String() string { return "aead: passphrase KEK" }
 
+// GoString returns String.
+func (k *passphraseKEK) GoString() string { return k.String() }
+
 // LogValue returns String.
 func (k *passphraseKEK) LogValue() slog.Value { return slog.StringValue(k.String()) }
 

@@ -230,6 +230,9 @@ func (f fileSource) String() string {
 	return "aead.FileSource(" + string(f) + ")"
 }
 
+// GoString returns String.
+func (f fileSource) GoString() string { return f.String() }
+
 // LogValue returns String.
 func (f fileSource) LogValue() slog.Value { return slog.StringValue(f.String()) }
 
@@ -291,6 +294,9 @@ func (e envSource) quoted() string {
 // String names the variable, unless it was given a keyset instead of a name.
 func (e envSource) String() string { return "aead.EnvSource(" + e.quoted() + ")" }
 
+// GoString returns String.
+func (e envSource) GoString() string { return e.String() }
+
 // LogValue returns String.
 func (e envSource) LogValue() slog.Value { return slog.StringValue(e.String()) }
 
@@ -311,6 +317,9 @@ func (b *bytesSource) Load(ctx context.Context) ([]byte, error) {
 
 // String keeps the keyset out of logs, because it may be in plaintext.
 func (b *bytesSource) String() string { return fmt.Sprintf("aead.BytesSource(%d bytes)", len(b.data)) }
+
+// GoString returns String.
+func (b *bytesSource) GoString() string { return b.String() }
 
 // LogValue returns String.
 func (b *bytesSource) LogValue() slog.Value { return slog.StringValue(b.String()) }

@@ -265,6 +265,9 @@ func (t *tenant) String() string {
 	return "aead.Envelope tenant(" + shortType(t.envelope.template.GetTypeUrl()) + ")"
 }
 
+// GoString returns String.
+func (t *tenant) GoString() string { return t.String() }
+
 // LogValue returns String.
 func (t *tenant) LogValue() slog.Value { return slog.StringValue(t.String()) }
 

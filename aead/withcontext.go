@@ -67,6 +67,9 @@ func (l localAEAD) DecryptWithContext(ctx context.Context, ciphertext, associate
 // String shows nothing of the AEAD.
 func (l localAEAD) String() string { return "aead.WithContext(...)" }
 
+// GoString returns String.
+func (l localAEAD) GoString() string { return l.String() }
+
 // LogValue returns String.
 func (l localAEAD) LogValue() slog.Value { return slog.StringValue(l.String()) }
 

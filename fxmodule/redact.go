@@ -98,6 +98,15 @@ func (c Cache) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()
 // Format prints String for every verb.
 func (j Jobs) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, j.String()) }
 
+// GoString returns String.
+func (c Config) GoString() string { return c.String() }
+
+// GoString returns String.
+func (c Cache) GoString() string { return c.String() }
+
+// GoString returns String.
+func (j Jobs) GoString() string { return j.String() }
+
 // LogValue returns String.
 func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 

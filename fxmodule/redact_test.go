@@ -55,9 +55,9 @@ func TestConfigShowsNoSecret(t *testing.T) {
 		require.NotContains(t, text.String()+js.String(), secret, name)
 		require.NotEmpty(t, text.String())
 	}
-	require.Equal(t, config.String(), fmt.Sprintf("%#v", config))
-	require.Equal(t, config.Jobs.String(), fmt.Sprintf("%#v", config.Jobs))
-	require.Equal(t, config.Caches["default"].String(), fmt.Sprintf("%#v", config.Caches["default"]))
+	require.Equal(t, config.String(), config.GoString())
+	require.Equal(t, config.Jobs.String(), config.Jobs.GoString())
+	require.Equal(t, config.Caches["default"].String(), config.Caches["default"].GoString())
 }
 
 // A printed Config shows which settings are in force.

@@ -367,6 +367,9 @@ func (e *BatchError) Unwrap() []error {
 // Format writes Error for every verb of package fmt, also for a BatchError value.
 func (e BatchError) Format(f fmt.State, _ rune) { writeString(f, e.Error()) }
 
+// GoString returns Error.
+func (e BatchError) GoString() string { return e.Error() }
+
 // LogValue returns Error.
 func (e BatchError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
 

@@ -127,6 +127,9 @@ func (s *Sealer) String() string { return "middleware.Sealer" }
 // Format writes String for every verb of package fmt.
 func (s *Sealer) Format(f fmt.State, _ rune) { writeString(f, s.String()) }
 
+// GoString returns String.
+func (s *Sealer) GoString() string { return s.String() }
+
 // LogValue returns String.
 func (s *Sealer) LogValue() slog.Value { return slog.StringValue(s.String()) }
 

@@ -323,6 +323,9 @@ func (s *Store) String() string { return "middleware.Store(" + s.backing.GetType
 // Format writes String for every verb of package fmt.
 func (s *Store) Format(f fmt.State, _ rune) { writeString(f, s.String()) }
 
+// GoString returns String.
+func (s *Store) GoString() string { return s.String() }
+
 // LogValue returns String.
 func (s *Store) LogValue() slog.Value { return slog.StringValue(s.String()) }
 

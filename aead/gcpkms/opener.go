@@ -114,6 +114,9 @@ func parseURI(uri string) (target, error) {
 // String shows no credential.
 func (o Opener) String() string { return "gcpkms.Opener" }
 
+// GoString returns String.
+func (o Opener) GoString() string { return o.String() }
+
 // LogValue returns String.
 func (o Opener) LogValue() slog.Value { return slog.StringValue(o.String()) }
 

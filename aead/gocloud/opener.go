@@ -146,6 +146,9 @@ func NewKEK(ctx context.Context, k *secrets.Keeper, name string) (aead.KEK, erro
 // String shows no credential.
 func (o Opener) String() string { return "gocloud.Opener" }
 
+// GoString returns String.
+func (o Opener) GoString() string { return o.String() }
+
 // LogValue returns String.
 func (o Opener) LogValue() slog.Value { return slog.StringValue(o.String()) }
 

@@ -151,6 +151,9 @@ func (t target) newClient() (*api.Client, error) {
 // String shows no credential.
 func (o Opener) String() string { return "hcvault.Opener" }
 
+// GoString returns String.
+func (o Opener) GoString() string { return o.String() }
+
 // LogValue returns String.
 func (o Opener) LogValue() slog.Value { return slog.StringValue(o.String()) }
 

@@ -197,6 +197,9 @@ func (k *KEK) prove(ctx context.Context) error {
 // String names the module and the key.
 func (k *KEK) String() string { return k.key.Module + ": KEK " + k.key.Name + k.key.Place }
 
+// GoString returns String.
+func (k *KEK) GoString() string { return k.String() }
+
 // LogValue returns String.
 func (k *KEK) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
