@@ -96,5 +96,6 @@ func (m *kekSetMemory) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.opened = recent[kekSetKey, int]{}
+	m.forms = nil
 	m.refused = recent[kekSetRefusal, refusal]{}
 }

@@ -14,11 +14,11 @@ func selfTest(key string, seal, open func(in, associatedData []byte) ([]byte, er
 		return 0, fmt.Errorf("aead: test of %s: the key cannot encrypt: %w", key, withoutPrefix(err))
 	}
 	if bytes.Contains(sealed, probe) {
-		return 0, fmt.Errorf("aead: test of %s: the ciphertext contains the plaintext (use another type of key)", key)
+		return 0, fmt.Errorf("aead: test of %s: the ciphertext contains the plaintext (use another key)", key)
 	}
 	opened, err := open(sealed, ad)
 	if err != nil || !bytes.Equal(opened, probe) {
-		return 0, fmt.Errorf("aead: test of %s: the ciphertext does not decrypt (the key or the computer may be faulty)", key)
+		return 0, fmt.Errorf("aead: test of %s: decryption fails (is the key or the computer faulty?)", key)
 	}
 	return len(sealed) - len(probe), nil
 }
