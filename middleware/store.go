@@ -189,7 +189,8 @@ func (s *Store) missOnFailure(err error) error {
 // Set seals value and stores it under key. It does not keep or change a []byte.
 // Expiration, cost and tags go to the backing store. A negative expiration is an
 // error, except -1 ns, which go-redis reports for "no expiry". Where the backing
-// store counts whole seconds, a part of a second counts as one.
+// store counts whole seconds, a part of a second counts as one. An expiration that the
+// backing store cannot hold becomes the longest that it can.
 //
 // gocache's own stores may lose tags without an error, and Invalidate then misses the
 // entry: see docs/stores.md. Over them, a key that starts like the name of a tag's list

@@ -27,9 +27,9 @@ type traits struct {
 	// unixSeconds: an expiry of more than 30 days is a Unix time (memcached's
 	// protocol.txt, "Expiration times").
 	unixSeconds bool
-	// until2038: the store cannot hold every expiry after January 2038. It keeps Unix
-	// seconds in 32 bits.
-	until2038 bool
+	// lastSecond is the last Unix time at which an entry may end, 0 for any. The store
+	// keeps Unix seconds in 32 bits.
+	lastSecond int64
 	// tagLists starts the names under which the store keeps the keys of each tag. It is
 	// empty for a store whose tags are not gocache's.
 	tagLists string
@@ -69,12 +69,12 @@ func traitsOf(storeType string) traits {
 	case "memcache":
 		return traits{
 			tagLists: tagLists, joinsTags: true, maxNameBytes: 250, graphicNames: true,
-			bytes: true, wholeSeconds: true, unixSeconds: true, until2038: true, quotes: true,
+			bytes: true, wholeSeconds: true, unixSeconds: true, lastSecond: math.MaxInt32, quotes: true,
 		}
 	case "freecache":
 		return traits{
 			tagLists: "freecache_tag_", joinsTags: true, maxNameBytes: math.MaxUint16,
-			bytes: true, wholeSeconds: true, until2038: true, deleteFails: true, quotes: true,
+			bytes: true, wholeSeconds: true, lastSecond: math.MaxUint32, deleteFails: true, quotes: true,
 		}
 	case "bigcache":
 		return traits{tagLists: tagLists, joinsTags: true, maxNameBytes: math.MaxUint16, missText: "Entry not found"}
@@ -121,12 +121,19 @@ func (t traits) expiration(d time.Duration, now func() time.Time) time.Duration 
 	if t.wholeSeconds && d > 0 {
 		d = (min(d, math.MaxInt64-time.Second) + time.Second - 1).Truncate(time.Second)
 	}
-	if t.until2038 && d > memcachedRelative {
-		left := time.Unix(math.MaxInt32, 0).Sub(now()).Truncate(time.Second)
-		d = min(d, max(left, memcachedRelative))
+	if t.lastSecond == 0 || d <= 0 {
+		return d
+	}
+	at := now()
+	left := time.Unix(t.lastSecond, 0).Sub(at).Truncate(time.Second)
+	if t.unixSeconds {
+		left = max(left, memcachedRelative)
+	}
+	if left > 0 { // else the clock of the store has wrapped, too
+		d = min(d, left)
 	}
 	if t.unixSeconds && d > memcachedRelative {
-		return time.Duration(now().Add(d).Unix()) * time.Second
+		return time.Duration(at.Add(d).Unix()) * time.Second
 	}
 	return d
 }
