@@ -25,7 +25,7 @@ var (
 	// ErrKeyServiceUnavailable means that a data key could not be wrapped or unwrapped, although the key-encryption key did not
 	// refuse it. The cause may be an outage, a timeout, a missing permission, a wrong setting, or an answer that is not a data
 	// key. The value may be sound. If the text names a setting or a file, correct it. Otherwise try again later.
-	ErrKeyServiceUnavailable = errors.New("aead: the key cannot be used")
+	ErrKeyServiceUnavailable = errors.New("aead: the key cannot be used now")
 
 	// ErrTooManyDataKeys means that an unknown data key was turned away. Too many data keys wait for the key service, or too
 	// many were unwrapped under which no value opened. This is the sign of planted values. It is neither an outage nor a refusal:

@@ -26,7 +26,7 @@ import (
 // ignores.
 //
 // A store without Capabilities has none. The exception is SetIfNotExists of the
-// stores that gocache publishes. New uses it if the type of the backing store is
+// stores of gocache that docs/stores.md lists. New uses it if the type of the backing store is
 // declared in a package of gocache.
 type CapableStore interface {
 	Capabilities() (owner any, names []string)

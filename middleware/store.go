@@ -70,7 +70,7 @@ var (
 // add to the earlier ones. WithHiddenKeys and WithOneWayKeys together, or one of them
 // twice, are an error. So are WithCompression and WithFastCompression together.
 //
-// Every store that gocache publishes works as backing. GetWithTTL returns 0 for an entry
+// Every store that docs/stores.md lists works as backing. GetWithTTL returns 0 for an entry
 // without expiration. For a missing entry, the error is store.NotFound. Methods such as
 // Increment need stores/redisstore, stores/memorystore or a CapableStore of your own.
 //

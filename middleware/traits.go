@@ -7,7 +7,7 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 )
 
-// traits are the differences between the stores that gocache publishes. They are
+// traits are the differences between the stores of gocache that docs/stores.md lists. They are
 // looked up by GetType, so that this package does not link the stores. They were
 // found by running each store in the version that stores/matrix pins.
 type traits struct {

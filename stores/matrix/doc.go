@@ -1,5 +1,5 @@
-// Package matrix runs the test suite of package storetest with every store that gocache publishes, and with redisstore and
-// memorystore. It tests each store twice: alone, and with sealed (encrypted) values of a middleware.Store. The tests need
+// Package matrix runs the test suite of package storetest with the stores of gocache that docs/stores.md lists, and with redisstore
+// and memorystore. It tests each store twice: alone, and with sealed (encrypted) values of a middleware.Store. The tests need
 // redis-server and memcached:
 //
 //	cd stores/matrix && go test ./...
