@@ -288,7 +288,7 @@ func TestNothingIsEmbedded(t *testing.T) {
 	}
 	require.Equal(t, []string{
 		"CanTouch", "Check", "Clear", "Close", "Delete", "DeleteMany", "Format", "Get", "GetAndDelete", "GetBytes", "GetBytesWithEnd", "GetMany", "GetType", "GetWithTTL",
-		"HidesNames", "Increment", "Invalidate", "Keys", "KeysDiffer", "LogValue", "OtherKeyReads", "Set", "SetBytes", "SetIfExists", "SetIfNotExists", "SetMany", "String", "TagsKept", "Touch", "Update", "With",
+		"GoString", "HidesNames", "Increment", "Invalidate", "Keys", "KeysDiffer", "LogValue", "OtherKeyReads", "Set", "SetBytes", "SetIfExists", "SetIfNotExists", "SetMany", "String", "TagsKept", "Touch", "Update", "With",
 	}, names,
 		"a new method: does it seal?")
 }
