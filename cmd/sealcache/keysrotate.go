@@ -276,7 +276,7 @@ func (k *keysRotate) disable(ctx context.Context, p *program, r *rotationReport,
 	before := view.states()
 	changed, err := k.change(ctx, r, func(m *keyset.Manager, now *keysetView) error {
 		if now.states() != before {
-			return r.changedDuringAudit()
+			return errChangedDuringAudit
 		}
 		for _, id := range unused {
 			if err := m.Disable(id); err != nil {
@@ -285,22 +285,24 @@ func (k *keysRotate) disable(ctx context.Context, p *program, r *rotationReport,
 		}
 		return nil
 	})
-	if err != nil {
-		return view, err
+	if err != nil && !errors.Is(err, errTimesNotSaved) {
+		return view, r.notDisabled(err)
 	}
 	for _, id := range unused {
 		r.Actions = append(r.Actions, rotationAction{"disabled", id})
 	}
-	return changed, nil
+	return changed, err
 }
 
-// changedDuringAudit says what the command has done before the audit.
-func (r *rotationReport) changedDuringAudit() error {
+var errChangedDuringAudit = errors.New("the keyset changed during the audit (run again)")
+
+// notDisabled adds to an error what the command has done before: "the keyset was not changed" is about the last step only.
+func (r *rotationReport) notDisabled(err error) error {
 	done := ""
 	for _, a := range r.Actions {
 		done += fmt.Sprintf("key %d was %s; ", a.Key, a.Action)
 	}
-	return fmt.Errorf("%sno key was disabled, because the keyset was changed during the audit (run the command again)", done)
+	return fmt.Errorf("%sno key was disabled: %w", done, err)
 }
 
 // audit returns the keys that may be destroyed according to the audits of every Redis.
