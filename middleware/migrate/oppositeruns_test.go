@@ -104,7 +104,7 @@ func TestOppositeRunsAtTheSameTime(t *testing.T) {
 		end := halfway(t, rdb, seal)
 		r := run(t, rdb, unseal)
 		require.True(t, r.Done())
-		require.Contains(t, strings.Join(r.Warnings, "\n"), "if it still runs, repeat this run after its end")
+		require.Contains(t, strings.Join(r.Warnings, "\n"), "if it still runs, repeat this run after it")
 		_, err := end()
 		require.ErrorIs(t, err, migrate.ErrOpposed)
 		require.Empty(t, run(t, rdb, unseal).Warnings)

@@ -189,7 +189,7 @@ func (m *migration) checkEnd(ctx context.Context) error {
 		return err
 	})
 	if left {
-		m.warn("an earlier opposite run on the same names did not end (if it still runs, repeat this run after its end)")
+		m.warn("an earlier opposite run on the same names did not end (if it still runs, repeat this run after it)")
 	}
 	switch {
 	case errors.Is(err, rediswalk.ErrOpposed):
