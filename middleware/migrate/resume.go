@@ -36,15 +36,17 @@ func (m *migration) snapshot() *checkpoint {
 	c.Positions = make(map[string]rediswalk.Position[Counts])
 	for _, t := range m.walk.Tracks {
 		if t.RunID != "" {
-			p := t.Position
-			p.Tally = p.Tally.clone()
-			c.Positions[t.RunID] = p
+			c.Positions[t.RunID] = t.Position
 		}
 	}
 	if len(m.walk.Tracks) == 0 { // the scan has not begun
 		maps.Copy(c.Positions, m.before.Positions)
 	} else {
 		c.Topology = m.walk.Since
+	}
+	for id, p := range c.Positions { // the scan will share those of before, too
+		p.Tally = p.Tally.clone()
+		c.Positions[id] = p
 	}
 	c.Work, c.Rewritten = m.work.clone(), m.rewritten
 	c.Restarts += m.walk.Restarts
