@@ -77,10 +77,14 @@ func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 	if len(data) > MaxKeysetBytes {
 		return nil, fmt.Errorf("aead: read the ages of the keys: the keyset's .times file is over %d bytes (delete the .times file)", MaxKeysetBytes)
 	}
+	var form struct{ Schema int }
+	if json.Unmarshal(data, &form) == nil && form.Schema > keyTimesSchema {
+		return nil, ErrNewerKeyTimes // its other members may have another form
+	}
 	if err := json.Unmarshal(data, &f); err != nil || f.Schema < keyTimesSchema || len(f.Keys) == 0 {
 		return nil, errors.New("aead: read the ages of the keys: the keyset's .times file is malformed (restore or delete it)")
 	}
-	if f.Schema > keyTimesSchema || strictjson.Unmarshal(data, &f) != nil {
+	if strictjson.Unmarshal(data, &f) != nil {
 		return nil, ErrNewerKeyTimes
 	}
 	auth, err := newTimesAuthenticator(h)

@@ -88,6 +88,8 @@ func TestNewerKeyTimes(t *testing.T) {
 	}
 	for name, data := range map[string][]byte{
 		"schema":          file(2, `[{"id":7}]`, ""),
+		"schema alone":    []byte(`{"schema": 2}`),
+		"other forms":     []byte(`{"schema": 2, "keys": [1], "tag": {}}`),
 		"member":          file(1, `[{"id":7}]`, `, "hold": true`),
 		"member of a key": file(1, `[{"id":7,"hold":true}]`, ""),
 	} {

@@ -42,7 +42,7 @@ func ConfigFromYAML(r io.Reader) (Config, error) {
 }
 
 // UnmarshalYAML reads a Config that is a section of an application's own settings, as strictly as ConfigFromYAML. Aliases and
-// merges may refer to the rest of the file. It does not validate; the module does. Lines in its errors count from the section's
+// merges may refer to the rest of the file. With what they refer to, a section has at most 1 MiB. It does not validate; the module does. Lines in its errors count from the section's
 // first one.
 func (c *Config) UnmarshalYAML(n *yaml.Node) error {
 	e := expansion{left: maxYAMLBytes, within: map[*yaml.Node]bool{}}
@@ -65,28 +65,39 @@ func (c *Config) UnmarshalYAML(n *yaml.Node) error {
 // refer to gigabytes.
 type expansion struct {
 	left   int // bytes
+	depth  int
 	within map[*yaml.Node]bool
 }
+
+const (
+	nodeBytes    = 8 // what each node counts beside its texts
+	maxYAMLDepth = 100
+)
 
 // node copies n. A node in the place of an alias takes one line, so that the lines of the section count as they stand in the file.
 func (e *expansion) node(n *yaml.Node, aliased bool) (*yaml.Node, error) {
 	if n.Kind == yaml.AliasNode {
 		n, aliased = n.Alias, true
 	}
-	if e.left -= len(n.Value) + 1; e.left < 0 {
+	if e.left -= len(n.Value) + len(n.Tag) + nodeBytes; e.left < 0 {
 		return nil, fmt.Errorf("the section and its aliases have more than %d bytes", maxYAMLBytes)
 	}
 	if e.within[n] {
 		return nil, fmt.Errorf("the anchor at line %d of the file contains itself", n.Line)
 	}
+	if e.depth++; e.depth > maxYAMLDepth {
+		return nil, fmt.Errorf("the section and its aliases have more than %d levels", maxYAMLDepth)
+	}
 	e.within[n] = true
-	defer delete(e.within, n)
+	defer func() { delete(e.within, n); e.depth-- }()
 	c := *n
 	c.Anchor, c.Content = "", slices.Clone(n.Content)
 	if aliased {
 		c.HeadComment, c.LineComment, c.FootComment = "", "", ""
 		if n.Kind != yaml.ScalarNode {
 			c.Style |= yaml.FlowStyle
+		} else if tag := n.ShortTag(); tag == "!!null" || tag == "!!timestamp" {
+			c.Style |= yaml.TaggedStyle // the flow style puts such a value into quotes
 		}
 	}
 	for i := range c.Content {

@@ -215,6 +215,8 @@ func TestYAMLSectionWithAliases(t *testing.T) {
 		"merge":        "x: &x\n  store: memory://\n  kek: env:KEK\n  namespace: x\ncache:\n  caches:\n    default:\n      <<: *x\n      namespace: a",
 		"merges":       "x: &x {store: memory://}\ny: &y {kek: env:KEK, store: x}\ncache:\n  caches:\n    default:\n      <<: [*x, *y]\n      namespace: a",
 		"merged merge": "x: &x {kek: env:KEK}\ny: &y\n  <<: *x\n  store: memory://\ncache: {caches: {default: {<<: *y, namespace: a}}}",
+		"null":         "x: &x\n  store: memory://\n  kek: env:KEK\n  other_keks:\n  ttl:\ncache:\n  caches:\n    default:\n      <<: *x\n      namespace: a",
+		"null value":   "x: &x\ncache: {caches: {default: {store: memory://, kek: env:KEK, namespace: a, ttl: *x}}}",
 		"section":      "x: &x\n  caches:\n    default:\n      store: memory://\n      kek: env:KEK\n      namespace: a\ncache: *x",
 	} {
 		config, err := decode(text)
@@ -226,6 +228,15 @@ func TestYAMLSectionWithAliases(t *testing.T) {
 	require.Equal(t, sealed, config.Caches["a"])
 	require.Equal(t, "b", config.Caches["b"].Namespace)
 
+	config, err = decode("x: &x\n  plaintext_until: 2026-11-30 12:00:00\ncache: {caches: {default: {<<: *x, store: memory://}}}")
+	require.NoError(t, err, "an instant")
+	require.Equal(t, 12, config.Caches["default"].PlaintextUntil.Hour())
+
+	deep := "a0: &a0 [x]\n"
+	for i := range 200 {
+		deep += fmt.Sprintf("a%d: &a%d [*a%d]\n", i+1, i+1, i)
+	}
+	tagged := "a: &a !<" + strings.Repeat("t", 2000) + "> x\ncache: {caches: {default: {other_keks: [" + strings.Repeat("*a, ", 1000) + "x]}}}"
 	bomb := "a0: &a0 [" + strings.Repeat("x, ", 9) + "x]\n"
 	for i := range 12 {
 		bomb += fmt.Sprintf("a%d: &a%d [%s]\n", i+1, i+1, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i), 10), ", "))
@@ -240,6 +251,8 @@ func TestYAMLSectionWithAliases(t *testing.T) {
 		"fraction":       {"x: &x 0.5\ncache: {caches: {default: {max_value_bytes: *x}}}", "line 1: the value must be a whole number"},
 		"merge of text":  {"x: &x env:KEK\ncache: {caches: {default: {<<: *x}}}", "the YAML is not well formed"},
 		"itself":         {"cache: &c {caches: {default: *c}}", "section at line 1: the anchor at line 1 of the file contains itself"},
+		"levels":         {deep + "cache: {caches: {default: {other_keks: *a200}}}", "the section and its aliases have more than 100 levels"},
+		"long tags":      {tagged, "the section and its aliases have more than 1048576 bytes"},
 		"bomb":           {bomb + "cache: {caches: {default: {other_keks: *a12}}}", "the section and its aliases have more than 1048576 bytes"},
 	} {
 		_, err := decode(c.yaml)

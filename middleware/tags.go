@@ -71,7 +71,7 @@ func (s *Store) checkTagList(ctx context.Context, name string) error {
 	switch {
 	case s.traits.setsOfTags && err == nil:
 		return errors.New("middleware: the name of a tag's list is taken by an entry that is not a list (delete it in Redis)")
-	case s.traits.setsOfTags && (rediserr.Code(err) == "WRONGTYPE" || strings.HasPrefix(err.Error(), "WRONGTYPE ")):
+	case s.traits.setsOfTags && (rediserr.Code(err) == "WRONGTYPE" || strings.HasPrefix(fmt.Sprint(err), "WRONGTYPE ")):
 		return nil // the set exists
 	}
 	if err = s.backingError(err); isMiss(err) {

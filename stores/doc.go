@@ -20,5 +20,5 @@
 // For an unknown scheme or option, Open returns an error that contains the scheme or option. Errors contain no password.
 //
 // These stores have more methods than gocache's interface. For example, they list entries, and swap values atomically.
-// Package middleware uses these methods. It also accepts the stores that gocache publishes, with fewer features.
+// Package middleware uses these methods. It also accepts the stores of gocache that docs/stores.md lists, with fewer features.
 package stores

@@ -57,7 +57,8 @@ func (o Opener) Schemes() []string {
 //   - aead.ErrUnknownKey: the key is disabled or does not exist.
 //   - aead.ErrKeyServiceUnavailable: any other failure.
 //
-// For bytes that the service never encrypted, the error is ErrUnauthentic or ErrUnknownKey. A failed encryption always
+// For bytes that the service never encrypted, the error is ErrUnauthentic or ErrUnknownKey. If the service decrypts bytes that
+// this package did not encrypt, the error is aead.ErrKeyServiceUnavailable. A failed encryption always
 // returns aead.ErrKeyServiceUnavailable. Some Keepers, such as localsecrets, return no error code for an altered
 // ciphertext. With them, the error is aead.ErrKeyServiceUnavailable.
 //

@@ -174,7 +174,7 @@ func replaceLocked(path string, old fs.FileInfo, before, after []byte, finish fu
 	}
 	renamed = true
 	if err := syncDirectory(filepath.Dir(path)); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errTimesNotSaved, err) // the keyset was changed
 	}
 	return finish()
 }

@@ -348,6 +348,20 @@ func TestKeysRotateChecksStoresFirst(t *testing.T) {
 	require.Equal(t, "added", r.rotate(t, "--disable-unused", "--store", server.URL()).Actions[0].Action)
 }
 
+// A step whose ages are not saved is in the report, because it changed the keyset.
+func TestKeysRotateReportsAStepWithoutAges(t *testing.T) {
+	t.Parallel()
+	r := newRotating(t)
+	r.passes(t, 100*rotationDay)
+	r.rotate(t) // added
+	r.passes(t, 100*rotationDay)
+	require.NoError(t, os.Symlink(filepath.Join(t.TempDir(), "missing", "x"), timesFile(r.file)+".new"))
+	status, out, log := sealcache(t, r.args("rotate", "--every", "90d")...)
+	require.Equal(t, exitFailed, status, log)
+	require.Contains(t, out, "promoted key ")
+	require.Contains(t, log, errTimesNotSaved.Error())
+}
+
 // A rotation that fails after its step does not end with the status for "nothing was done".
 func TestKeysRotateFailsAfterItsStep(t *testing.T) {
 	t.Parallel()

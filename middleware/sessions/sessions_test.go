@@ -60,7 +60,6 @@ func TestNewRefusesStoresThatShowTokens(t *testing.T) {
 	}
 }
 
-// EndAll would miss sessions whose tag Redis has evicted.
 // Over a store without Touch, the idle end of a session in use would never move.
 func TestNewRefusesAnIdleTimeoutWithoutTouch(t *testing.T) {
 	t.Parallel()
@@ -73,6 +72,7 @@ func TestNewRefusesAnIdleTimeoutWithoutTouch(t *testing.T) {
 	open(t, oneWay(t, m), sessions.WithIdleTimeout(time.Hour))
 }
 
+// EndAll would miss sessions whose tag Redis has evicted.
 func TestNewRefusesServersThatEvictTags(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
