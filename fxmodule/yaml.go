@@ -70,7 +70,7 @@ type expansion struct {
 }
 
 const (
-	nodeBytes    = 8 // what each node counts beside its texts
+	nodeBytes    = 8 // added to the bound for each node, to the bytes of its texts
 	maxYAMLDepth = 100
 )
 

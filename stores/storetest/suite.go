@@ -241,7 +241,7 @@ func (s *subject) valid() error {
 	case !c.Bytes.taken() && !c.Strings.taken():
 		return errors.New("a store must accept []byte or string (declare Bytes or Strings in Subject.Can)")
 	case c.ScopedClear && nilcheck.IsNil(s.Beside):
-		return errors.New("ScopedClear is declared, but Beside is nil (set it to a store with another namespace, same database)")
+		return errors.New("ScopedClear is declared, so Beside must be a store with another namespace in the same database")
 	case c.Sealed && (s.Raw == nil || s.Plant == nil):
 		return errors.New("the capability Sealed is declared, so the fields Raw and Plant must be set")
 	case c.Sealed && (c.Bytes != AsGiven || c.Strings != AsGiven || c.Scalars != AsGiven):
