@@ -31,6 +31,9 @@ type layout struct {
 	// unowned counts the slots that are not claimed by exactly one of the masters. A slot has no owner while its master
 	// is down, and for a moment when it moves.
 	unowned int
+	// half counts the moves of slots that only one of the two masters reports, or that lead to a node without slots. The
+	// client does not scan such a node, and the owner of a slot may not know which of its entries are elsewhere.
+	half int
 }
 
 // clusterSlots is how many slots every Cluster has.
@@ -47,6 +50,7 @@ type view struct {
 	counted bool   // text includes the counters
 	owners  []string
 	slots   [][2]int // ranges of the master's own slots
+	moves   []string // of the open slots: slot, source and target
 }
 
 var errNoClusterNodes = errors.New("the Redis user may not call CLUSTER NODES (allow it with ACL SETUSER NAME +cluster|nodes)")
@@ -91,6 +95,9 @@ func parseView(nodes string) view {
 			for _, s := range f[slots:] {
 				if strings.HasPrefix(s, "[") {
 					v.open = true
+					if m := moveOf(s, v.id); m != "" {
+						v.moves = append(v.moves, m)
+					}
 				} else if first, last, ok := slotRange(s); ok {
 					v.slots = append(v.slots, [2]int{first, last})
 				}
@@ -101,6 +108,19 @@ func parseView(nodes string) view {
 		}
 	}
 	return v
+}
+
+// moveOf reads "[93->-ID]" of a slot that is leaving a master, and "[93-<-ID]" of one that is arriving. Both masters of a move
+// then have the same text.
+func moveOf(s, self string) string {
+	s = strings.Trim(s, "[]")
+	if slot, to, ok := strings.Cut(s, "->-"); ok {
+		return slot + " " + self + " " + to
+	}
+	if slot, from, ok := strings.Cut(s, "-<-"); ok {
+		return slot + " " + from + " " + self
+	}
+	return ""
 }
 
 // slotRange reads "17" or "0-5460".
@@ -119,11 +139,15 @@ func layoutOf(views []view) layout {
 	h := sha256.New()
 	l := layout{safe: true}
 	var masters [clusterSlots]int
+	ends := make(map[string]int) // of each move
 	for _, v := range views {
 		for _, r := range v.slots {
 			for slot := r[0]; slot <= r[1]; slot++ {
 				masters[slot]++
 			}
+		}
+		for _, m := range v.moves {
+			ends[m]++
 		}
 		_, _ = fmt.Fprintln(h, v.text)
 		if v.id == "" || v.open && !v.counted {
@@ -139,6 +163,12 @@ func layoutOf(views []view) layout {
 		if n != 1 {
 			l.safe = false
 			l.unowned++
+		}
+	}
+	for _, n := range ends {
+		if n != 2 {
+			l.safe = false
+			l.half++
 		}
 	}
 	l.digest = hex.EncodeToString(h.Sum(nil)[:16])

@@ -87,6 +87,9 @@ var errMoved = errors.New("rediswalk: Cluster slots moved or masters restarted d
 // errUnowned reports that some slots stay without exactly one master.
 var errUnowned = errors.New("rediswalk: some Cluster slots have no master, or two masters (run \"redis-cli --cluster check\")")
 
+// errHalfMoved reports that the move of a slot has stopped where entries may be on a node that is not scanned.
+var errHalfMoved = errors.New("rediswalk: a Cluster slot is half moved (finish the move, or run \"redis-cli --cluster fix\")")
+
 // Run scans to the end. resume holds positions by the run id of a master, in the layout with the digest since; another
 // layout makes them useless. Nil starts from the beginning.
 //
@@ -117,9 +120,9 @@ func (w *Walk[C]) Run(ctx context.Context, resume map[string]Position[C], since 
 			return errMoved
 		}
 		w.Log.WarnContext(ctx, "sealcache: slots moved or a master restarted; the scan restarts when the Cluster is stable")
-		if w.settle(ctx) {
-			w.forgetLayout("unowned")
-			return errUnowned
+		if err := w.settle(ctx); err != nil {
+			w.forgetLayout("unsettled")
+			return err
 		}
 		resume = nil
 		w.Mu.Lock()
@@ -210,21 +213,32 @@ func (s *Servers) RunIDs(ctx context.Context) ([]string, error) {
 	return runIDs(masters), err
 }
 
-// settle waits until no slots move, or the time is over. It reports whether some slots then have no single master.
-func (w *Walk[C]) settle(ctx context.Context) (unowned bool) {
+// settle waits until no slots move, or the time is over. It returns errUnowned if some slots then have no single master,
+// errHalfMoved if a move has stopped, and the error of an ended ctx.
+func (w *Walk[C]) settle(ctx context.Context) (stuck error) {
 	const pause = 500 * time.Millisecond
 	var last layout
 	for end := time.Now().Add(cmp.Or(w.settleFor, retryFor)); time.Now().Before(end) && ctx.Err() == nil; {
 		_, now, err := w.Servers.masters(ctx)
 		if err == nil && now.same(last) {
-			return false
+			return nil
 		}
 		// A moving slot lacks a master only for a moment.
-		unowned = err == nil && now.unowned > 0 && now.digest == last.digest
+		switch {
+		case err != nil || now.digest != last.digest:
+			stuck = nil
+		case now.unowned > 0:
+			stuck = errUnowned
+		case now.half > 0:
+			stuck = errHalfMoved
+		}
 		last = now
 		_ = sleep.For(ctx, pause) // the loop ends with ctx
 	}
-	return unowned && ctx.Err() == nil
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return stuck
 }
 
 // pass scans all masters once. It returns errMoved if one of them is no longer a master.
