@@ -95,7 +95,7 @@ func (a *auditCommand) check(f *flags) error {
 	case a.open && a.keys.kek == "":
 		return wrong("missing for --open: %s", f.spell("kek"))
 	}
-	return errors.Join(a.checkKeys(f), a.checkHidden(f), checkTypes(a.ignoreTypes), f.notNegative("samples", "reload"), a.throttle.check(f), a.output.check(), checkControl(a.control))
+	return errors.Join(a.checkKeys(f), a.checkHidden(f), checkTypes(a.ignoreTypes), f.notNegative("samples", "reload"), a.throttle.check(f), a.output.check(f), checkControl(a.control))
 }
 
 // checkKeys refuses flags for keys that the audit does not open.

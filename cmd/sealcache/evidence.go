@@ -115,7 +115,11 @@ func (e *evidenceRun) run(ctx context.Context, p *program, f *flags) (int, error
 	if err := f.checkAlone("", e.keys.keyset, e.context); err != nil {
 		return 0, err
 	}
-	if err := errors.Join(writable("report", e.report), writable("markdown", e.markdown)); err != nil {
+	err := errors.Join(
+		reportWritable("report", e.report, isReport(commandOf(f))),
+		reportWritable("markdown", e.markdown, isMarkdown),
+	)
+	if err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*keyTimeout)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"html"
 	"strings"
@@ -59,10 +60,15 @@ func day(t time.Time) string {
 	return t.UTC().Format(time.DateOnly)
 }
 
+const markdownTitle = "# Evidence of encryption"
+
+// isMarkdown reports whether a file begins as such a report.
+func isMarkdown(beginning []byte) bool { return bytes.HasPrefix(beginning, []byte(markdownTitle+"\n")) }
+
 // markdown is the report for readers.
 func (r *evidence) markdown() string {
 	m := &markdownText{}
-	m.line("# Evidence of encryption\n")
+	m.line("%s\n", markdownTitle)
 	m.line("Made at %s by sealcache %s (%s).\n", r.Made.Format(time.RFC3339), cell(r.Build.Version), cell(r.Build.Go))
 	m.line("## Findings\n")
 	m.list(r.Findings)

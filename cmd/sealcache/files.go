@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -117,12 +118,16 @@ func createFile(path string, data []byte) error {
 		return os.Rename(name, path)
 	})
 	if errors.Is(err, fs.ErrExist) {
-		return wrong("the file %s exists already (choose another path)", path)
+		return errExists(path)
 	}
 	if err != nil {
 		return fileError(fmt.Errorf("make the file: %w", err))
 	}
 	return nil
+}
+
+func errExists(path string) error {
+	return wrong("the file %s exists already (choose another path)", path)
 }
 
 // replaceLocked replaces a file under its lock. The new one gets the mode and the owner of the old one. If the
@@ -195,7 +200,7 @@ func syncDirectory(path string) error {
 	return nil
 }
 
-// writable returns an error if a file cannot be replaced.
+// writable returns an error if a file cannot be written.
 func writable(flag, path string) error {
 	if path == "" {
 		return nil
@@ -212,4 +217,54 @@ func writable(flag, path string) error {
 		return wrong("--%s: %w", flag, forFile(err, path))
 	}
 	return nil
+}
+
+// creatable returns an error if a file exists or cannot be made.
+func creatable(flag, path string) error {
+	if err := writable(flag, path); err != nil || path == "" {
+		return err
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return errExists(path)
+	}
+	return nil
+}
+
+// reportWritable returns an error if a report cannot be written. It replaces a file only if the file is empty or an
+// earlier report of the command: a mistyped path must not destroy a keyset.
+func reportWritable(flag, path string, earlier func(beginning []byte) bool) error {
+	if err := writable(flag, path); err != nil || path == "" {
+		return err
+	}
+	beginning, err := readBeginning(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return wrong("--%s: %w", flag, err)
+	case len(beginning) > 0 && !earlier(beginning):
+		return wrong("--%s: %s exists and is not a report of this command (choose another path)", flag, path)
+	}
+	return nil
+}
+
+// readBeginning returns the first bytes of a file.
+func readBeginning(path string) ([]byte, error) {
+	f, err := openRegular(path, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 512))
+}
+
+// reportOf matches the beginning of a JSON report, with the name of its command.
+var reportOf = regexp.MustCompile(`^\{\s*"schema": \d+,\s*"command": "([a-z ]+)"`)
+
+// isReport returns a function that reports whether a file begins as a JSON report of a command.
+func isReport(command string) func(beginning []byte) bool {
+	return func(beginning []byte) bool {
+		m := reportOf.FindSubmatch(beginning)
+		return m != nil && string(m[1]) == command
+	}
 }

@@ -61,7 +61,7 @@ func TestEachCommandHasAnExample(t *testing.T) {
 		require.NotContains(t, c.UsageString(), "default []")
 		require.NotRegexp(t, `SEALCACHE_KEYSET=[a-z]`, c.Example, "fxmodule refuses a path that begins without / or .")
 		if strings.Contains(c.Example, "keys destroy") {
-			require.Contains(t, c.Example, "> destroyed.json", "the certificate is printed only once")
+			require.Contains(t, c.Example, "--certificate destroyed.json", "the certificate is printed only once")
 		}
 		require.False(t, c.Hidden, c.CommandPath())
 	}

@@ -126,7 +126,7 @@ func (m *moveCommand) config(p *program, f *flags) (migrate.Config, error) {
 		return config, err
 	}
 	filters := config.From.Prefix != "" || len(config.Exclude) > 0
-	if err := errors.Join(m.hidden.check(m.keys.kek, filters), m.throttle.check(f), f.notNegative("max-value-bytes", "max-lag"), m.output.check(), checkControl(m.control)); err != nil {
+	if err := errors.Join(m.hidden.check(m.keys.kek, filters), m.throttle.check(f), f.notNegative("max-value-bytes", "max-lag"), m.output.check(f), checkControl(m.control)); err != nil {
 		return config, err
 	}
 	if !m.dryRun {

@@ -31,8 +31,11 @@ type header struct {
 }
 
 func newHeader(f *flags) header {
-	return header{Schema: schema, Command: strings.TrimPrefix(f.cmd.CommandPath(), "sealcache ")}
+	return header{Schema: schema, Command: commandOf(f)}
 }
+
+// commandOf returns the name of a command in its reports.
+func commandOf(f *flags) string { return strings.TrimPrefix(f.cmd.CommandPath(), "sealcache ") }
 
 // at completes the header of a command that works on Redis.
 func (h header) at(r *redisFlag, client redis.UniversalClient, keys []keyInfo) header {
@@ -72,7 +75,9 @@ func (o *outputFlags) declare(f *flags) {
 }
 
 // check returns an error before the work if the report could not be written after it.
-func (o *outputFlags) check() error { return writable("report", o.report) }
+func (o *outputFlags) check(f *flags) error {
+	return reportWritable("report", o.report, isReport(commandOf(f)))
+}
 
 // every is how often progress is shown.
 func (o *outputFlags) every() time.Duration {

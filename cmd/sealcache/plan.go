@@ -57,7 +57,7 @@ func (l *planCommand) run(ctx context.Context, p *program, f *flags) (int, error
 	if config.Exclude, err = l.scope.list("exclude", l.scope.exclude); err != nil {
 		return 0, err
 	}
-	if err := errors.Join(l.output.check(), checkControl(l.control)); err != nil {
+	if err := errors.Join(l.output.check(f), checkControl(l.control)); err != nil {
 		return 0, err
 	}
 	client, err := l.redis.open(ctx)

@@ -52,9 +52,10 @@ func keysCommands() []entry {
 		{
 			use: "destroy ID", short: "Remove a key forever", make: func() command { return new(keysDestroy) },
 			long: "Destroy removes a key. Values that are sealed under it, also in backups, can never be opened again. It asks for the report\n" +
-				"of an audit, or for --yes. It prints a certificate of the destruction in JSON: which key, which audit, and when.",
+				"of an audit, or for --yes. It prints a certificate of the destruction in JSON: which key, which audit, and when. It prints\n" +
+				"it only once. With --certificate it also keeps it in a file.",
 			example: keysEnv + "  sealcache audit --may-destroy 1111111111 --not-primary-since 2030-01-31T12:00:00Z --report destroy.json\n" +
-				"  sealcache keys destroy --audited destroy.json 1111111111 > destroyed.json",
+				"  sealcache keys destroy --audited destroy.json --certificate destroyed.json 1111111111",
 		},
 		{
 			use: "rotate", short: "Do the next step of a rotation, from cron", make: func() command { return new(keysRotate) },
@@ -214,22 +215,26 @@ func errNoKey(id uint32) error {
 
 // keysDestroy is "keys destroy".
 type keysDestroy struct {
-	keys      keysetFlags
-	yes, json bool
-	audited   string
+	keys                 keysetFlags
+	yes, json            bool
+	audited, certificate string
 }
 
 func (k *keysDestroy) declare(f *flags) {
 	k.keys.declare(f)
 	f.StringVar(&k.audited, "audited", "", "`FILE` that \"sealcache audit --may-destroy ID --report FILE\" wrote within the last day, with the answer yes, after the key was disabled")
+	f.StringVar(&k.certificate, "certificate", "", "write the certificate to this `FILE`, too; it must not exist")
 	f.BoolVar(&k.yes, "yes", false, "destroy the key without an audit")
 	f.BoolVar(&k.json, "json", false, "print nothing but the certificate")
-	f.file("audited")
+	f.file("audited", "certificate")
 }
 
 func (k *keysDestroy) run(ctx context.Context, p *program, f *flags) (int, error) {
 	id, err := keyID(f)
 	if err != nil {
+		return 0, err
+	}
+	if err := creatable("certificate", k.certificate); err != nil {
 		return 0, err
 	}
 	c := certificate{header: newHeader(f), NotBound: notCovered}
@@ -257,7 +262,15 @@ func (k *keysDestroy) run(ctx context.Context, p *program, f *flags) (int, error
 	if !k.json {
 		fmt.Fprintf(p.stderr, "destroyed key %d of %s (keep the certificate)\n", id, place)
 	}
-	return exitDone, writeJSON(p.stdout, c)
+	data, err := indent(c)
+	if err != nil {
+		return 0, err
+	}
+	_, err = p.stdout.Write(data)
+	if k.certificate != "" {
+		err = errors.Join(err, createFile(k.certificate, data))
+	}
+	return exitDone, err
 }
 
 // auditAllows reads the report of an audit. It allows the destruction only if the key has been disabled since before the
