@@ -225,7 +225,7 @@ func (m *moveCommand) status(p *program, f *flags, report *migrate.Report, err e
 	case err != nil:
 		return 0, err
 	case report.Seen == 0 && !m.scope.all:
-		fmt.Fprintf(p.stderr, "%s: no name in Redis starts with %q (check --namespace, --prefix and --redis)\n", f.cmd.CommandPath(), report.From)
+		sayNothingFound(p, f, report.From)
 		return exitLeft, nil
 	case !report.Done():
 		return exitLeft, nil

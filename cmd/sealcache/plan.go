@@ -83,10 +83,19 @@ func (l *planCommand) run(ctx context.Context, p *program, f *flags) (int, error
 	if err := l.output.write(p, h, inventory, func(w io.Writer) error { return planText(w, inventory) }); err != nil {
 		return 0, err
 	}
-	if !inventory.Complete || inventory.Seen == 0 && !l.scope.all || len(inventory.UnmatchedExcludes)+len(inventory.Obstacles) > 0 {
+	nothing := inventory.Seen == 0 && !l.scope.all
+	if nothing {
+		sayNothingFound(p, f, inventory.From)
+	}
+	if nothing || !inventory.Complete || len(inventory.UnmatchedExcludes)+len(inventory.Obstacles) > 0 {
 		return exitLeft, nil
 	}
 	return exitDone, nil
+}
+
+// sayNothingFound explains the status of a run in whose scope there is no entry.
+func sayNothingFound(p *program, f *flags, from string) {
+	fmt.Fprintf(p.stderr, "%s: no name in Redis starts with %q (check --namespace, --prefix and --redis)\n", f.cmd.CommandPath(), from)
 }
 
 // planText writes an inventory for people.
