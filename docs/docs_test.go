@@ -226,7 +226,7 @@ func TestTroubleshooting(t *testing.T) {
 	quoted := regexp.MustCompile("\\*\\*`([^`]+)`\\*\\*").FindAllStringSubmatch(string(guide), -1)
 	require.Greater(t, len(quoted), 20)
 	elsewhere := map[string]bool{
-		"missing type: store.StoreInterface": true, "operation not supported by this store": true, "is not set": true, "keyset file: open": true,
+		"missing type: store.StoreInterface": true, "is not set": true, "keyset file: open": true,
 	}
 	for _, q := range quoted {
 		text := strings.ReplaceAll(q[1], `"`, `\"`)

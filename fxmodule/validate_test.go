@@ -68,6 +68,8 @@ func TestValidate(t *testing.T) {
 		"unsealed tenant":      {one(fxmodule.Cache{Store: "memory://", Unsealed: true, Tenant: "a", TenantKEKs: "x", Cryptoperiod: 1}), "the setting \"unsealed\" excludes the settings \"cryptoperiod\", \"tenant\", \"tenant_keks\""},
 		"keyset alone":         {with(func(c *fxmodule.Cache) { c.KEK, c.Keyset = "", "/k" }), "\"keyset\" is set, but \"kek\" is not"},
 		"namespace":            {with(func(c *fxmodule.Cache) { c.Namespace = "a:b" }), `cache "default": the namespace has the byte ':' at position 1`},
+		"namespace of tags":    {with(func(c *fxmodule.Cache) { c.Namespace = "gocache_tag_a" }), `cache "default": the namespace must not start with gocache_tag_`},
+		"unsealed, of tags":    {with(func(c *fxmodule.Cache) { c.Namespace, c.Unsealed, c.KEK = "freecache_tag_a", true, "" }), `cache "default": the namespace must not start with gocache_tag_`},
 		"ttl":                  {with(func(c *fxmodule.Cache) { c.TTL = -1 }), "ttl: must not be negative"},
 		"reload, no keyset":    {with(func(c *fxmodule.Cache) { c.KeysetReload = 1 }), "\"keyset_reload\" and \"keyset_name\" have no effect without \"keyset\" (set \"keyset\")"},
 		"reload":               {with(func(c *fxmodule.Cache) { c.Keyset, c.KeysetReload = "/k", -1 }), "keyset_reload: must not be negative"},

@@ -226,6 +226,9 @@ func (s *Store) modify(ctx context.Context, key any, options []store.Option, cha
 		case e.found:
 			return s.swapEntry(ctx, e, value)
 		}
+		if err := s.checkWrite(e.at.stored, plan); err != nil {
+			return false, err
+		}
 		if removed, err := s.removeRefused(ctx, e.elsewhere); !removed {
 			return false, err
 		}
@@ -306,7 +309,7 @@ func (s *Store) replaceEntry(ctx context.Context, e entry, value any, plan write
 		return nil, false, err
 	}
 	written, err = s.can.atomic.CompareAndSet(ctx, e.at.stored, e.stored, e.tail(), replacement, plan.options...)
-	return replacement, written, s.backingError(err)
+	return replacement, written, s.writeError(err)
 }
 
 // createOver creates an entry in place of one that counts as absent. Its results are those of createAt.

@@ -73,15 +73,21 @@ func (s *Store) makePlan(merged store.Options, pass []store.Option) (writePlan, 
 		}
 		pass = append(pass, rewrite)
 	}
+	if s.traits.joinsTags && s.can.defaulter == nil {
+		pass = append([]store.Option{s.findDefaultTags}, pass...)
+	}
 	return writePlan{options: pass, ttl: ttl, tags: merged.Tags, exact: s.can.defaulter != nil}, nil
 }
 
 // rewrite returns the last option of a call, in which tags are the stored names of its tags.
 func (s *Store) rewrite(tags []string) store.Option {
 	return func(o *store.Options) {
-		if len(tags) == 0 && len(o.Tags) > 0 { // defaults that the backing store does not declare
+		switch {
+		case s.defaultTags.Load():
+			o.Tags = nil
+		case len(tags) == 0 && len(o.Tags) > 0: // defaults that the backing store does not declare
 			o.Tags, _ = s.storedTags(0, o.Tags) // nil if that fails: no plain tag gets out
-		} else {
+		default:
 			o.Tags = tags
 		}
 		o.Expiration = s.traits.expiration(o.Expiration, s.cfg.now)

@@ -157,8 +157,12 @@ func (s *Store) setMany(ctx context.Context, items map[string]any, options []sto
 		errs := s.can.batch.SetBytesMany(ctx, storedNames(a.addresses), a.values(), plan.options...)
 		var written []string
 		for i, address := range a.addresses {
-			if errs != nil && errs[i] != nil {
-				accept(address.key, s.backingError(errs[i]))
+			var err error
+			if errs != nil {
+				err = errs[i]
+			}
+			if err = s.writeError(err); err != nil {
+				accept(address.key, err)
 			} else {
 				written = append(written, address.key)
 			}

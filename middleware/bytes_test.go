@@ -153,7 +153,7 @@ func TestBytesAreSealed(t *testing.T) {
 	require.NoError(t, m.SetBytes(ctx, "k", secret))
 	_, err = s.GetBytes(ctx, "k")
 	require.ErrorIs(t, err, middleware.ErrNotSealed)
-	require.ErrorContains(t, err, "another application may have written the value") // before any remedy
+	require.ErrorContains(t, err, "another application may have written it") // before any remedy
 	lenient := sealed(t, m, keyring(t), middleware.WithMissOnOpenFailure())
 	_, err = lenient.GetBytes(ctx, "k")
 	require.ErrorIs(t, err, store.NotFound{})

@@ -87,14 +87,14 @@ var (
 	errOtherName = fmt.Errorf("%w: the value was sealed for another cache key", ErrUnauthentic)
 	// errPlaintextRefused is allocated once, so that an attacker who plants
 	// plaintext values causes no extra work.
-	errPlaintextRefused = fmt.Errorf("%w: another application may have written the value (use WithPlaintext only during a migration)", ErrNotSealed)
+	errPlaintextRefused = fmt.Errorf("%w: another application may have written it (see WithPlaintext)", ErrNotSealed)
 	// errClearWithoutNamespace is the error of Clear with WithoutClear.
-	errClearWithoutNamespace = fmt.Errorf("%w: Clear would empty the whole store (give the cache a namespace with WithNamespace)", ErrUnsupported)
+	errClearWithoutNamespace = fmt.Errorf("%w: Clear would empty the whole store (set WithNamespace)", ErrUnsupported)
 )
 
 type unsupported struct{}
 
-func (unsupported) Error() string { return "sealcache: " + store.ErrNotSupported.Error() }
+func (unsupported) Error() string { return "sealcache: not supported" }
 func (unsupported) Unwrap() error { return store.ErrNotSupported }
 
 // unreadable reports whether err is about the stored value, and not about a key
@@ -245,5 +245,5 @@ func (s *Store) deleteError(err error) error {
 }
 
 func (s *Store) unsupported(what string) error {
-	return fmt.Errorf("%w: the %s store of Go type %T cannot %s (use a store of package redisstore)", ErrUnsupported, s.backing.GetType(), s.backing, what)
+	return fmt.Errorf("%w: %T cannot %s (use package redisstore)", ErrUnsupported, s.backing, what)
 }

@@ -109,7 +109,8 @@ func (s *Store) addressOf(key string) (address, error) {
 // addressUnder returns the address of a key under PRF key i. Without hidden names there is one, 0.
 func (s *Store) addressUnder(i int, key string) (address, error) {
 	if s.names == nil {
-		return address{key: key, stored: s.prefix + key}, nil
+		stored := s.prefix + key
+		return address{key: key, stored: stored}, s.checkNotTagList(stored)
 	}
 	if len(key) > pseudonym.MaxNameBytes {
 		return address{}, &nameError{fmt.Sprintf("%v: the cache key has %d bytes (WithHiddenKeys and WithOneWayKeys allow at most %d)", ErrTooLarge, len(key), pseudonym.MaxNameBytes), ErrTooLarge}

@@ -56,11 +56,12 @@ func (c *config) forStore(name string) { c.storeOptions = append(c.storeOptions,
 // WithNamespace separates the store's entries from everything else in the backing
 // store. Keys and tags get the prefix ns and a colon, each value is bound to the
 // namespace, and Clear deletes the namespace only. A namespace is 1 to 64
-// letters, digits, and "_", ".", "-". Without one, names stay as they are, and
-// Clear is the backing store's own.
+// letters, digits, and "_", ".", "-". It does not start with "gocache_tag_" or
+// "freecache_tag_", which start the names of tags' lists. Without a namespace,
+// names stay as they are, and Clear is the backing store's own.
 func WithNamespace(ns string) Option {
 	return func(c *config) error {
-		if err := wire.CheckNamespace(ns); err != nil {
+		if err := CheckNamespace(ns); err != nil {
 			return err
 		}
 		c.namespace = ns

@@ -25,6 +25,9 @@ func (s *Store) setIfExists(ctx context.Context, key, value any, options []store
 	}
 	err = s.swapLoop(ctx, key, func(a address) (done bool, err error) {
 		e, err := s.entry(ctx, a)
+		if err == nil && e.found {
+			err = s.checkWrite(e.at.stored, plan)
+		}
 		if err != nil || !e.found {
 			return true, err
 		}

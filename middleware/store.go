@@ -52,6 +52,8 @@ type Store struct {
 	advised    atomic.Bool           // Check has logged the advice of the backing store
 	keysMade   atomic.Bool           // Check has seen the key check, so that Clear renews it
 
+	defaultTags atomic.Bool // the options of the backing store add tags to each write
+
 	keysRenewed atomic.Bool // the first Check has renewed a key check that is not outdated
 }
 
@@ -194,8 +196,9 @@ func (s *Store) missOnFailure(err error) error {
 //
 // gocache's own stores may lose tags without an error, and Invalidate then misses the
 // entry: see docs/stores.md. Over them, a key that starts like the name of a tag's list
-// is ErrUnsupported. So is a key with a comma and tags over bigcache, freecache,
-// memcache and ristretto.
+// is ErrUnsupported for every method. So is a key with a comma and tags over bigcache,
+// freecache, memcache and ristretto. If one of these four was made with the option
+// WithTags, Set is ErrUnsupported: WithDefaults of this module takes such tags.
 func (s *Store) Set(ctx context.Context, key any, value any, options ...store.Option) error {
 	if s.tel.quiet() {
 		err := s.set(ctx, key, value, options)
@@ -227,7 +230,8 @@ func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, options 
 	return written, err
 }
 
-// Delete removes the entry under key. An absent entry is not an error.
+// Delete removes the entry under key. An absent entry is not an error. Over gocache's own
+// stores, a key that starts like the name of a tag's list is ErrUnsupported.
 func (s *Store) Delete(ctx context.Context, key any) error {
 	ctx, op := s.tel.begin(ctx, "Delete")
 	err := s.delete(ctx, key)
@@ -237,9 +241,6 @@ func (s *Store) Delete(ctx context.Context, key any) error {
 
 func (s *Store) delete(ctx context.Context, key any) error {
 	a, err := s.address(key)
-	if err == nil {
-		err = s.checkNotTagList(a.stored)
-	}
 	if err == nil {
 		err = s.removeOthers(ctx, a)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -19,16 +20,43 @@ func (s *Store) checkWrite(stored string, plan writePlan) error {
 	if s.traits.joinsTags && len(plan.tags) > 0 && strings.Contains(stored, ",") {
 		return s.unsupported("keep tags of a key that contains a comma")
 	}
-	return s.checkNotTagList(stored)
+	return s.checkDefaultTags()
 }
 
 // checkNotTagList returns an error for the name of a tag's list. If the list were overwritten or deleted, Invalidate would
 // miss the entries of that tag.
 func (s *Store) checkNotTagList(stored string) error {
 	if start := s.traits.tagLists; start != "" && strings.HasPrefix(stored, start) {
-		return fmt.Errorf("%w: the key is reserved for a tag's list of entries (use keys that do not start with %s)", ErrUnsupported, start)
+		return fmt.Errorf("%w: the key is a name for a tag's list (use keys that do not start with %s)", ErrUnsupported, start)
 	}
 	return nil
+}
+
+// The checks above do not see tags that are options of the backing store itself. Some of gocache's stores also add these to
+// the lists of tags, in an endless recursion that ends the process. So they are found at the first write, and refused.
+
+// findDefaultTags is the first option of a call over a store that joins tags. It removes the tags of the backing store.
+func (s *Store) findDefaultTags(o *store.Options) {
+	if len(o.Tags) > 0 {
+		o.Tags = nil
+		s.defaultTags.Store(true)
+	}
+}
+
+// checkDefaultTags returns an error if a write has found tags among the options of the backing store.
+func (s *Store) checkDefaultTags() error {
+	if s.defaultTags.Load() {
+		return fmt.Errorf("%w: the store was made with the option WithTags (use WithDefaults of this module)", ErrUnsupported)
+	}
+	return nil
+}
+
+// writeError is backingError for a write with options.
+func (s *Store) writeError(err error) error {
+	if err == nil {
+		return s.checkDefaultTags()
+	}
+	return s.backingError(err)
 }
 
 // checkTags returns an error for a stored tag under whose name the backing store cannot keep a list.
@@ -37,7 +65,7 @@ func (s *Store) checkTags(tags []string) error {
 	for _, tag := range tags {
 		name := t.tagLists + tag
 		if t.maxNameBytes > 0 && len(name) > t.maxNameBytes || t.graphicNames && strings.ContainsFunc(name, notGraphic) {
-			return fmt.Errorf("middleware: the %s store failed: a tag is too long or contains invalid characters", s.backing.GetType())
+			return fmt.Errorf("%w: a tag is too long or has a space or control byte (WithHiddenKeys avoids this)", ErrUnsupported)
 		}
 	}
 	return nil
@@ -58,24 +86,63 @@ func (s *Store) invalidateEach(ctx context.Context, tags []string) error {
 		if err == nil {
 			err = s.backingError(s.backing.Invalidate(ctx, store.WithInvalidateTags([]string{tag})))
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, errNoList) {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errs...)
+	return joinTagErrors(errs, len(tags))
 }
 
-// checkTagList returns an error if the list of a tag cannot be read. An absent one is not an error.
+// errNoList means that no entry has a tag. Invalidate of freecache fails for such a tag.
+var errNoList = errors.New("middleware: the tag has no list")
+
+// checkTagList returns an error if the list of a tag is absent or cannot be read.
 func (s *Store) checkTagList(ctx context.Context, name string) error {
 	_, err := s.backing.Get(ctx, name)
 	switch {
 	case s.traits.setsOfTags && err == nil:
-		return errors.New("middleware: the name of a tag's list is taken by an entry that is not a list (delete it in Redis)")
+		return errors.New("middleware: the name of a tag's list is taken by another entry (delete it in Redis)")
 	case s.traits.setsOfTags && (rediserr.Code(err) == "WRONGTYPE" || strings.HasPrefix(fmt.Sprint(err), "WRONGTYPE ")):
 		return nil // the set exists
 	}
 	if err = s.backingError(err); isMiss(err) {
-		return nil
+		return errNoList
 	}
 	return err
 }
+
+// tagErrors are the errors of several tags. One outage fails for all of them, so the text has each reason once.
+type tagErrors struct {
+	errs []error
+	tags int // of the call, under each PRF key
+}
+
+// joinTagErrors returns the errors of a call with a number of tags as one error, or nil.
+func joinTagErrors(errs []error, tags int) error {
+	switch {
+	case len(errs) == 0:
+		return nil
+	case tags == 1:
+		return errs[0]
+	default:
+		return &tagErrors{errs, tags}
+	}
+}
+
+func (e *tagErrors) Error() string {
+	var reasons []string
+	counts := map[string]int{}
+	for _, err := range e.errs {
+		reason := err.Error()
+		if counts[reason]++; counts[reason] == 1 {
+			reasons = append(reasons, reason)
+		}
+	}
+	slices.SortStableFunc(reasons, func(a, b string) int { return counts[b] - counts[a] })
+	for i, reason := range reasons {
+		reasons[i] = fmt.Sprintf("middleware: Invalidate: %d of %d tag lists failed: %s", counts[reason], e.tags, strings.TrimPrefix(reason, "middleware: "))
+	}
+	return strings.Join(reasons, "\n")
+}
+
+func (e *tagErrors) Unwrap() []error { return e.errs }

@@ -73,7 +73,7 @@ func traitsOf(storeType string) traits {
 		}
 	case "freecache":
 		return traits{
-			tagLists: "freecache_tag_", joinsTags: true, maxNameBytes: math.MaxUint16,
+			tagLists: freecacheTagLists, joinsTags: true, maxNameBytes: math.MaxUint16,
 			bytes: true, wholeSeconds: true, lastSecond: math.MaxUint32, deleteFails: true, quotes: true,
 		}
 	case "bigcache":
@@ -88,6 +88,8 @@ func traitsOf(storeType string) traits {
 const (
 	// tagLists starts the names of tags' lists in all stores of gocache but freecache.
 	tagLists = "gocache_tag_"
+	// freecacheTagLists starts them in freecache.
+	freecacheTagLists = "freecache_tag_"
 	// noExpiry is the TTL that go-redis reports for an entry without expiry.
 	// gocache's Chain passes it on as an expiration.
 	noExpiry time.Duration = -1

@@ -75,7 +75,7 @@ func (s *Store) setAt(ctx context.Context, a address, value any, plan writePlan)
 		if err != nil {
 			return err
 		}
-		return s.backingError(s.backing.Set(ctx, a.stored, form, plan.options...))
+		return s.writeError(s.backing.Set(ctx, a.stored, form, plan.options...))
 	}
 	sc := newScratch()
 	defer sc.free()
@@ -121,7 +121,7 @@ func (s *Store) setEncoded(ctx context.Context, sc *scratch, a address, t wire.T
 	default:
 		err = s.backing.Set(ctx, a.stored, s.traits.form(sealed), plan.options...)
 	}
-	return s.backingError(err)
+	return s.writeError(err)
 }
 
 // removeOthers deletes the entry of a's key under the other PRF keys.
@@ -150,7 +150,7 @@ func (s *Store) setIfNotExists(ctx context.Context, key, value any, options []st
 	if err != nil {
 		return false, err
 	}
-	if err := s.checkWrite(a.stored, plan); err != nil {
+	if err = s.checkWrite(a.stored, plan); err != nil {
 		return false, err
 	}
 	for n := 1; ; n++ {
@@ -197,7 +197,7 @@ func (s *Store) createAt(ctx context.Context, a address, value any, plan writePl
 			return false, false, err
 		}
 		written, err = s.can.setNX.SetIfNotExists(ctx, a.stored, form, plan.options...)
-		return written, false, s.backingError(err)
+		return written, false, s.writeError(err)
 	}
 	sc := newScratch()
 	defer sc.free()
@@ -207,7 +207,7 @@ func (s *Store) createAt(ctx context.Context, a address, value any, plan writePl
 	}
 	written, err = s.can.setNX.SetIfNotExists(ctx, a.stored, s.traits.form(sealed), plan.options...)
 	if err != nil || !written || s.prfKeys() == 1 || s.can.atomic == nil {
-		return written, false, s.backingError(err)
+		return written, false, s.writeError(err)
 	}
 	return s.lookAgain(ctx, a, sealed)
 }
@@ -282,7 +282,7 @@ func (s *Store) removeRefused(ctx context.Context, refused []entry) (bool, error
 			if errors.Is(e.refused, errExpired) {
 				continue // it is a miss for every reader
 			}
-			return false, s.unsupported("replace an unreadable or expired value atomically")
+			return false, s.unsupported("replace a refused or expired value")
 		}
 		removed, err := s.can.atomic.CompareAndDelete(ctx, e.at.stored, e.stored, e.tail())
 		if err != nil || !removed {
@@ -301,7 +301,7 @@ func (s *Store) replaceRefused(ctx context.Context, a address, value any, plan w
 	case err != nil || taken || refused == nil:
 		return false, taken, err // without an entry, it has disappeared
 	case s.can.swapper == nil:
-		return false, false, s.unsupported("replace an unreadable or expired value atomically")
+		return false, false, s.unsupported("replace a refused or expired value")
 	case s.can.atomic != nil:
 		return s.createOver(ctx, *refused, value, plan)
 	default:
