@@ -16,14 +16,8 @@ import (
 )
 
 func atomicCases() []testCase {
-	atomicStore := func(s store.StoreInterface) string {
-		_, ok := s.(AtomicStore)
-		return unless(ok, "the store is not an AtomicStore")
-	}
-	batchStore := func(s store.StoreInterface) string {
-		_, ok := s.(BatchStore)
-		return unless(ok, "the store is not a BatchStore")
-	}
+	atomicStore := without[AtomicStore]("the store is not an AtomicStore")
+	batchStore := without[BatchStore]("the store is not a BatchStore")
 	return []testCase{
 		{
 			name:  "compare and delete",
@@ -59,13 +53,10 @@ func atomicCases() []testCase {
 			run:   readToSwap,
 		},
 		{
-			name: "extend tags",
-			rule: "ExtendTags adds an entry to tags and leaves the entry",
-			why:  func(c Capabilities) string { return unless(c.Tags, "the store has no tags") },
-			lacks: func(s store.StoreInterface) string {
-				_, ok := s.(TagExtender)
-				return unless(ok, "the store is not a TagExtender")
-			},
+			name:  "extend tags",
+			rule:  "ExtendTags adds an entry to tags and leaves the entry",
+			why:   func(c Capabilities) string { return unless(c.Tags, "the store has no tags") },
+			lacks: without[TagExtender]("the store is not a TagExtender"),
 			run: func(t *testing.T, s *subject) {
 				s.set(t, "k", "v")
 				if err := s.Store.(TagExtender).ExtendTags(t.Context(), "k", []string{"a", "b"}, time.Hour); err != nil {
@@ -99,14 +90,7 @@ func atomicCases() []testCase {
 
 func compareAndDelete(t *testing.T, s *subject) {
 	a := s.Store.(AtomicStore)
-	for _, c := range []struct {
-		old  string
-		tail int
-		want bool
-	}{
-		{"head\x00tail", 0, true}, {"HEAD\x00tail", 4, true}, {"head\x00tail", 100, true},
-		{"HEAD\x00tail", 0, false}, {"head\x00taiL", 1, false}, {"xhead\x00tail", 4, false}, {"", 0, false},
-	} {
+	for _, c := range comparisons() {
 		s.set(t, "k", "head\x00tail")
 		deleted, err := a.CompareAndDelete(t.Context(), "k", []byte(c.old), c.tail)
 		if err != nil || deleted != c.want {
@@ -186,14 +170,7 @@ func compareAndSet(t *testing.T, s *subject) {
 	set("head\x00tail", 0, false, tagged)
 	set("", 0, false)
 	s.lacks(t, "k")
-	for _, c := range []struct {
-		old  string
-		tail int
-		want bool
-	}{
-		{"head\x00tail", 0, true}, {"HEAD\x00tail", 4, true}, {"head\x00tail", 100, true},
-		{"HEAD\x00tail", 0, false}, {"head\x00taiL", 1, false}, {"xhead\x00tail", 4, false}, {"", 0, false},
-	} {
+	for _, c := range comparisons() {
 		s.set(t, "k", "head\x00tail")
 		set(c.old, c.tail, c.want, tagged, store.WithExpiration(time.Hour))
 		want := "head\x00tail"
@@ -272,16 +249,13 @@ func readToSwap(t *testing.T, s *subject) {
 	}
 	s.set(t, "k", "0123456789x")
 	_, _, err := a.GetBytesToSwap(t.Context(), "k", 10)
-	var large interface{ TooLarge() bool }
-	if !errors.As(err, &large) || !large.TooLarge() || errors.Is(err, store.NotFound{}) {
+	if !tooLarge(err) || errors.Is(err, store.NotFound{}) {
 		t.Errorf("GetBytesToSwap of a value over the limit: error %v, want one whose TooLarge() is true", err)
 	}
 	if _, ttl, err := a.GetBytesToSwap(t.Context(), "k", math.MaxInt); err != nil || ttl != 0 {
 		t.Errorf("GetBytesToSwap of an entry without TTL, with a huge limit: TTL %v, error %v, want 0 and no error", ttl, err)
 	}
 }
-
-const noLimit = int(^uint(0) >> 1)
 
 func batches(t *testing.T, s *subject) {
 	b := s.Store.(BatchStore)
@@ -300,7 +274,7 @@ func batches(t *testing.T, s *subject) {
 		}
 	}
 	s.holds(t, "a", "1")
-	for _, limit := range []int{noLimit, 2} {
+	for _, limit := range []int{math.MaxInt, 2} {
 		got, errs := b.GetBytesMany(t.Context(), []string{"c", "absent", "empty", "a", "a", "b"}, limit)
 		if errs != nil {
 			t.Fatalf("GetBytesMany with limit %d: %v", limit, errs)
@@ -317,8 +291,7 @@ func batches(t *testing.T, s *subject) {
 		s.holds(t, "a", "1")
 	}
 	got, errs := b.GetBytesMany(t.Context(), []string{"a", "b", "empty", "absent"}, 1)
-	var large interface{ TooLarge() bool }
-	if len(errs) != 4 || errs[0] != nil || errs[2] != nil || errs[3] != nil || !errors.As(errs[1], &large) || !large.TooLarge() {
+	if len(errs) != 4 || errs[0] != nil || errs[2] != nil || errs[3] != nil || !tooLarge(errs[1]) {
 		t.Errorf("GetBytesMany with a limit of 1 byte: errors %v, want one error, at index 1, with TooLarge() true", errs)
 	} else if string(got[0]) != "1" || got[2] == nil || got[3] != nil {
 		t.Errorf("GetBytesMany with a limit of 1 byte returned %q, want \"1\", any value, an empty value, nil", got)
@@ -339,7 +312,7 @@ func batches(t *testing.T, s *subject) {
 		s.lacks(t, "b")
 		s.lacks(t, "c")
 	}
-	if got, errs := b.GetBytesMany(t.Context(), nil, noLimit); len(got) != 0 || errs != nil {
+	if got, errs := b.GetBytesMany(t.Context(), nil, math.MaxInt); len(got) != 0 || errs != nil {
 		t.Errorf("GetBytesMany without keys returned the values %v, errors %v, want none", got, errs)
 	}
 	if errs := b.SetBytesMany(t.Context(), nil, nil); errs != nil {
@@ -361,7 +334,7 @@ func largeBatches(t *testing.T, s *subject) {
 		if errs := b.SetBytesMany(t.Context(), keys, values); errs != nil {
 			t.Fatalf("SetBytesMany of %d entries: %v", c.entries, errors.Join(errs...))
 		}
-		got, errs := b.GetBytesMany(t.Context(), keys, noLimit)
+		got, errs := b.GetBytesMany(t.Context(), keys, math.MaxInt)
 		if errs != nil {
 			t.Fatalf("GetBytesMany of %d keys: %v", c.entries, errors.Join(errs...))
 		}
@@ -379,10 +352,9 @@ func largeBatches(t *testing.T, s *subject) {
 
 func failingBatches(t *testing.T, s *subject) {
 	b := s.Store.(BatchStore)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
+	ctx := cancelled(t.Context())
 	keys, values := []string{"a", "b"}, [][]byte{[]byte("1"), []byte("2")}
-	_, got := b.GetBytesMany(ctx, keys, noLimit)
+	_, got := b.GetBytesMany(ctx, keys, math.MaxInt)
 	for name, errs := range map[string][]error{
 		"GetBytesMany": got,
 		"SetBytesMany": b.SetBytesMany(ctx, keys, values),

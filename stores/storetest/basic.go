@@ -291,8 +291,7 @@ func scopedClear(t *testing.T, s *subject) {
 
 func heedsContext(t *testing.T, s *subject) {
 	s.set(t, "k", "v", store.WithTags([]string{"tag"}))
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
+	ctx := cancelled(t.Context())
 	_, getErr := s.Store.Get(ctx, "k")
 	_, _, ttlErr := s.Store.GetWithTTL(ctx, "k")
 	for name, err := range map[string]error{

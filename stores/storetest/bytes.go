@@ -111,9 +111,7 @@ func setsTTL(t *testing.T, s *subject) {
 		}
 	}
 	if s.Can.HeedsContext {
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if err := b.SetBytesWithTTL(ctx, "k", nil, 0); !errors.Is(err, context.Canceled) {
+		if err := b.SetBytesWithTTL(cancelled(t.Context()), "k", nil, 0); !errors.Is(err, context.Canceled) {
 			t.Errorf("SetBytesWithTTL with a cancelled context returned %v, want context.Canceled", err)
 		}
 	}
@@ -135,9 +133,8 @@ func boundedReads(t *testing.T, s *subject) {
 		}
 		for name, get := range read {
 			value, ttl, err := get(limit)
-			var large interface{ TooLarge() bool }
 			switch {
-			case size > limit && (!errors.As(err, &large) || !large.TooLarge()):
+			case size > limit && !tooLarge(err):
 				t.Errorf("%s of %d bytes with a limit of %d: error %v, want one whose TooLarge() is true", name, size, limit, err)
 			case size > limit && errors.Is(err, store.NotFound{}):
 				t.Errorf("%s of %d bytes with a limit of %d returned store.NotFound, want an error whose TooLarge() is true", name, size, limit)

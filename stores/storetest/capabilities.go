@@ -103,42 +103,38 @@ type (
 	}
 )
 
+// has reports whether a store implements an optional interface.
+func has[T any](s store.StoreInterface) bool {
+	_, ok := s.(T)
+	return ok
+}
+
 // implemented returns the names of the optional interfaces that a store implements.
 func implemented(s store.StoreInterface) []string {
 	var names []string
-	add := func(name string, ok bool) {
-		if ok {
-			names = append(names, name)
+	for _, optional := range []struct {
+		name string
+		has  bool
+	}{
+		{"Swapper", has[Swapper](s)},
+		{"AtomicStore", has[AtomicStore](s)},
+		{"TagExtender", has[TagExtender](s)},
+		{"BatchStore", has[BatchStore](s)},
+		{"Enumerator", has[Enumerator](s)},
+		{"BytesStore", has[BytesStore](s)},
+		{"TTLSetter", has[TTLSetter](s)},
+		{"BoundedReader", has[BoundedReader](s)},
+		{"PrefixInvalidator", has[PrefixInvalidator](s)},
+		{"Defaulter", has[Defaulter](s)},
+		{"Pinger", has[Pinger](s)},
+		{"Adviser", has[Adviser](s)},
+		{"Counter", has[Counter](s)},
+		{"TagKeeper", has[TagKeeper](s)},
+	} {
+		if optional.has {
+			names = append(names, optional.name)
 		}
 	}
-	_, ok := s.(Swapper)
-	add("Swapper", ok)
-	_, ok = s.(AtomicStore)
-	add("AtomicStore", ok)
-	_, ok = s.(TagExtender)
-	add("TagExtender", ok)
-	_, ok = s.(BatchStore)
-	add("BatchStore", ok)
-	_, ok = s.(Enumerator)
-	add("Enumerator", ok)
-	_, ok = s.(BytesStore)
-	add("BytesStore", ok)
-	_, ok = s.(TTLSetter)
-	add("TTLSetter", ok)
-	_, ok = s.(BoundedReader)
-	add("BoundedReader", ok)
-	_, ok = s.(PrefixInvalidator)
-	add("PrefixInvalidator", ok)
-	_, ok = s.(Defaulter)
-	add("Defaulter", ok)
-	_, ok = s.(Pinger)
-	add("Pinger", ok)
-	_, ok = s.(Adviser)
-	add("Adviser", ok)
-	_, ok = s.(Counter)
-	add("Counter", ok)
-	_, ok = s.(TagKeeper)
-	add("TagKeeper", ok)
 	return names
 }
 

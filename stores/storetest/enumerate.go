@@ -73,10 +73,8 @@ func enumerate(t *testing.T, s *subject) {
 	for range e.Keys(t.Context(), "absent") {
 		t.Error("Keys(\"absent\") returned a key, although no key starts with that prefix")
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
 	errs := 0
-	for _, err := range e.Keys(ctx, "") {
+	for _, err := range e.Keys(cancelled(t.Context()), "") {
 		if errs++; !errors.Is(err, context.Canceled) {
 			t.Errorf("Keys with a cancelled context: error %v, want context.Canceled", err)
 		}

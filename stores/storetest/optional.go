@@ -82,13 +82,10 @@ func byteCases() []testCase {
 			run:  ownedBytes,
 		},
 		{
-			name: "set with a TTL",
-			rule: "SetBytesWithTTL sets exactly this TTL, 0 for no expiration; it keeps the former tags, and fails if the context has ended",
-			lacks: func(s store.StoreInterface) string {
-				_, ok := s.(TTLSetter)
-				return unless(ok, "the store is not a TTLSetter")
-			},
-			run: setsTTL,
+			name:  "set with a TTL",
+			rule:  "SetBytesWithTTL sets exactly this TTL, 0 for no expiration; it keeps the former tags, and fails if the context has ended",
+			lacks: without[TTLSetter]("the store is not a TTLSetter"),
+			run:   setsTTL,
 		},
 		{
 			name: "bounded reads",
@@ -108,23 +105,17 @@ func reportCases() []testCase {
 			run:  declarations,
 		},
 		{
-			name: "counts",
-			rule: "Counts returns numbers that are not negative, always under the same names, in a map that the caller owns",
-			lacks: func(s store.StoreInterface) string {
-				_, ok := s.(Counter)
-				return unless(ok, "the store is no Counter")
-			},
-			run: counts,
+			name:  "counts",
+			rule:  "Counts returns numbers that are not negative, always under the same names, in a map that the caller owns",
+			lacks: without[Counter]("the store is not a Counter"),
+			run:   counts,
 		},
 		{
-			name: "keeps tags",
-			rule: "KeepsTags returns the same answer as long as the settings of the server stay the same",
-			why:  func(c Capabilities) string { return unless(c.Tags, "the store has no tags") },
-			lacks: func(s store.StoreInterface) string {
-				_, ok := s.(TagKeeper)
-				return unless(ok, "the store is no TagKeeper")
-			},
-			run: keepsTags,
+			name:  "keeps tags",
+			rule:  "KeepsTags returns the same answer as long as the settings of the server stay the same",
+			why:   func(c Capabilities) string { return unless(c.Tags, "the store has no tags") },
+			lacks: without[TagKeeper]("the store is not a TagKeeper"),
+			run:   keepsTags,
 		},
 		{
 			name: "ping",
@@ -140,9 +131,7 @@ func pings(t *testing.T, s *subject) {
 	if err := p.Ping(t.Context()); err != nil {
 		t.Errorf("Ping failed, although the store should answer: %v", err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := p.Ping(ctx); !errors.Is(err, context.Canceled) {
+	if err := p.Ping(cancelled(t.Context())); !errors.Is(err, context.Canceled) {
 		t.Errorf("Ping with a cancelled context: error %v, want context.Canceled", err)
 	}
 }

@@ -47,12 +47,12 @@ func suggestion(ctx context.Context, s store.StoreInterface) string {
 			written, err := nx.SetIfNotExists(ctx, "new", p.value())
 			return written && err == nil
 		}},
-		{"Swap", offered[Swapper](s)},
-		{"Enumerate", offered[Enumerator](s)},
-		{"OwnedBytes", offered[BytesStore](s)},
-		{"BoundedRead", offered[BoundedReader](s)},
-		{"Ping", offered[Pinger](s)},
-		{"InvalidatePrefix", offered[PrefixInvalidator](s)},
+		{"Swap", func() bool { return has[Swapper](s) }},
+		{"Enumerate", func() bool { return has[Enumerator](s) }},
+		{"OwnedBytes", func() bool { return has[BytesStore](s) }},
+		{"BoundedRead", func() bool { return has[BoundedReader](s) }},
+		{"Ping", func() bool { return has[Pinger](s) }},
+		{"InvalidatePrefix", func() bool { return has[PrefixInvalidator](s) }},
 	} {
 		held := false
 		_ = panicking(func() { held = c.holds() })
@@ -62,10 +62,6 @@ func suggestion(ctx context.Context, s store.StoreInterface) string {
 	}
 	b.WriteString(p.ttl() + "\t}")
 	return b.String()
-}
-
-func offered[T any](s store.StoreInterface) func() bool {
-	return func() bool { _, ok := s.(T); return ok }
 }
 
 // prober calls a store with unknown features. It panics if the store does.
@@ -132,9 +128,7 @@ func (p prober) copies() bool {
 }
 
 func (p prober) heedsContext() bool {
-	ctx, cancel := context.WithCancel(p.ctx)
-	cancel()
-	_, err := p.store.Get(ctx, "k")
+	_, err := p.store.Get(cancelled(p.ctx), "k")
 	return errors.Is(err, context.Canceled)
 }
 

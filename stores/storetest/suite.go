@@ -377,6 +377,24 @@ func closeAfter(t *testing.T, c io.Closer) {
 	})
 }
 
+// cancelled returns a context that has ended.
+func cancelled(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	return ctx
+}
+
+// tooLarge reports whether an error says that a value is larger than a limit.
+func tooLarge(err error) bool {
+	var large interface{ TooLarge() bool }
+	return errors.As(err, &large) && large.TooLarge()
+}
+
+// without returns a function that returns why for a store that does not implement T.
+func without[T any](why string) func(store.StoreInterface) string {
+	return func(s store.StoreInterface) string { return unless(has[T](s), why) }
+}
+
 // unless returns why if ok is false.
 func unless(ok bool, why string) string {
 	if ok {

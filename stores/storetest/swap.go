@@ -69,6 +69,31 @@ func setIfNotExists(t *testing.T, s *subject) {
 	}
 }
 
+// comparison is a call of a method that compares, and whether the value "head\x00tail" matches.
+type comparison struct {
+	old  string
+	tail int
+	want bool
+}
+
+func comparisons() []comparison {
+	return []comparison{
+		{"head\x00tail", 0, true},
+		{"head\x00tail", -1, true},
+		{"head\x00tail", 4, true},
+		{"head\x00tail", 9, true},
+		{"head\x00tail", 100, true},
+		{"HEAD\x00tail", 4, true},
+		{"HEAD\x00tail", 0, false},
+		{"HEAD\x00tail", 9, false},
+		{"HEAD\x00tail", 100, false},
+		{"head\x00taiL", 1, false},
+		{"ead\x00tail", 4, false},
+		{"xhead\x00tail", 4, false},
+		{"", 0, false},
+	}
+}
+
 func swap(t *testing.T, s *subject) {
 	sw := s.Store.(Swapper)
 	try := func(old string, tail int, next string) bool {
@@ -83,25 +108,7 @@ func swap(t *testing.T, s *subject) {
 		t.Error("CompareAndSwap wrote an entry that did not exist")
 	}
 	s.lacks(t, "k")
-	for _, c := range []struct {
-		old  string
-		tail int
-		want bool
-	}{
-		{"head\x00tail", 0, true},
-		{"head\x00tail", -1, true},
-		{"head\x00tail", 4, true},
-		{"head\x00tail", 9, true},
-		{"head\x00tail", 100, true},
-		{"HEAD\x00tail", 4, true},
-		{"HEAD\x00tail", 0, false},
-		{"HEAD\x00tail", 9, false},
-		{"HEAD\x00tail", 100, false},
-		{"head\x00taiL", 1, false},
-		{"ead\x00tail", 4, false},
-		{"xhead\x00tail", 4, false},
-		{"", 0, false},
-	} {
+	for _, c := range comparisons() {
 		s.set(t, "k", "head\x00tail")
 		if got := try(c.old, c.tail, "new"); got != c.want {
 			t.Errorf("CompareAndSwap(old %q, only the last %d bytes) of \"head\\x00tail\" returned %v, want %v", c.old, c.tail, got, c.want)

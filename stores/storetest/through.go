@@ -317,8 +317,11 @@ func (m *metrics) RecordFromCodec(c codec.CodecInterface) {
 	m.hits, m.misses, m.label = c.GetStats().Hits, c.GetStats().Miss, c.GetStore().GetType()
 }
 
-// level is the upper level of a chain: a map that remembers the expirations it was given.
+// level is the upper level of a chain: a map that remembers the expirations it was given. It has only the methods that a Chain
+// calls.
 type level struct {
+	store.StoreInterface
+
 	mu      sync.Mutex
 	values  map[string]any
 	expires map[string]time.Duration
@@ -361,15 +364,6 @@ func (l *level) Delete(_ context.Context, key any) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.values, key.(string))
-	return nil
-}
-
-func (l *level) Invalidate(context.Context, ...store.InvalidateOption) error { return nil }
-
-func (l *level) Clear(context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	clear(l.values)
 	return nil
 }
 
