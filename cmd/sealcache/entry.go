@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -67,7 +68,7 @@ func (e *entryFlags) failed(f *flags, keys []string, err error) error {
 		return &statusError{exitLeft, fmt.Errorf("no entry in Redis has the name %s%s", strings.Join(names, " or "), where)}
 	case errors.Is(err, audit.ErrExpired):
 		return &statusError{exitLeft, fmt.Errorf("the entry %q has expired: the expiry time that is sealed in the value has passed", name)}
-	case !unanswered(err) && (errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey)):
+	case refusedByKey(err):
 		return &statusError{exitLeft, fmt.Errorf("the entry %q cannot be opened with the given encryption keys: %w", name, err)}
 	case rediserr.Code(err) == "WRONGTYPE":
 		return &statusError{exitLeft, fmt.Errorf("the entry %q is not a string (\"sealcache inspect\" shows its type)", name)}
@@ -78,12 +79,13 @@ func (e *entryFlags) failed(f *flags, keys []string, err error) error {
 
 // unanswered reports whether a key gave no answer. The error may join the refusal of another key.
 func unanswered(err error) bool {
-	for _, target := range []error{aead.ErrKeyServiceUnavailable, aead.ErrTooManyDataKeys, aead.ErrClosed, context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
+	targets := []error{aead.ErrKeyServiceUnavailable, aead.ErrTooManyDataKeys, aead.ErrClosed, context.Canceled, context.DeadlineExceeded}
+	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+}
+
+// refusedByKey reports whether a key refused to open something.
+func refusedByKey(err error) bool {
+	return !unanswered(err) && (errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey))
 }
 
 // inspectCommand is "inspect".
@@ -306,14 +308,7 @@ func (r record) write(p *program, path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	return err
+	return writeAndClose(f, data)
 }
 
 func userName() string {

@@ -25,19 +25,6 @@ const (
 	exitUnknown = 4
 )
 
-// exitError is an exit status whose reason is already printed.
-type exitError int
-
-func (exitError) Error() string { return "" }
-
-// configError is a fault of the command line or of the configuration. Nothing was done.
-type configError struct{ err error }
-
-func (e *configError) Error() string { return e.err.Error() }
-func (e *configError) Unwrap() error { return e.err }
-
-func wrong(format string, a ...any) error { return &configError{fmt.Errorf(format, a...)} }
-
 // statusError gives an error its own exit status.
 type statusError struct {
 	status int
@@ -47,18 +34,20 @@ type statusError struct {
 func (e *statusError) Error() string { return e.err.Error() }
 func (e *statusError) Unwrap() error { return e.err }
 
+// errPrinted is the reason of an exit status that is already printed.
+var errPrinted = errors.New("")
+
+// wrong returns a fault of the command line or of the configuration. Nothing was done.
+func wrong(format string, a ...any) error { return &statusError{exitUsage, fmt.Errorf(format, a...)} }
+
 func statusOf(err error) int {
-	var status exitError
 	var own *statusError
-	var config *configError
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, &status):
-		return int(status)
 	case errors.As(err, &own):
 		return own.status
-	case errors.As(err, &config), errors.Is(err, migrate.ErrConfig), errors.Is(err, audit.ErrConfig):
+	case errors.Is(err, migrate.ErrConfig), errors.Is(err, audit.ErrConfig):
 		return exitUsage
 	default:
 		return exitFailed
@@ -70,7 +59,7 @@ func keyError(err error) error {
 	if err == nil || errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return &configError{err}
+	return &statusError{exitUsage, err}
 }
 
 // message returns the text of an error without package names and repeated lines.

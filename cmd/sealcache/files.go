@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
-	"strings"
 	"syscall"
 )
 
@@ -19,37 +18,23 @@ import (
 func fileError(err error) error {
 	faults := []error{fs.ErrNotExist, fs.ErrPermission, syscall.ENOTDIR, syscall.ENAMETOOLONG, syscall.ELOOP, syscall.EROFS}
 	if slices.ContainsFunc(faults, func(fault error) bool { return errors.Is(err, fault) }) {
-		return &configError{err}
+		return &statusError{exitUsage, err}
 	}
 	return err
 }
 
 // forFile returns the error of a temporary file with the name of the file whose place it was to take.
 func forFile(err error, path string) error {
-	var name string
 	var one *fs.PathError
 	var two *os.LinkError
 	switch {
 	case errors.As(err, &one):
-		name = one.Path
+		one.Path = path
 	case errors.As(err, &two):
-		name = two.Old
+		two.Old = path
 	}
-	end, ok := strings.CutPrefix(filepath.Clean(name), filepath.Clean(path)+".")
-	if !ok || !regexp.MustCompile(`^(new|[0-9]+\.tmp)$`).MatchString(end) {
-		return err
-	}
-	return &fileNameError{err, name, path}
+	return err
 }
-
-// fileNameError shows another name in the text of an error.
-type fileNameError struct {
-	err         error
-	name, shown string
-}
-
-func (e *fileNameError) Error() string { return strings.ReplaceAll(e.err.Error(), e.name, e.shown) }
-func (e *fileNameError) Unwrap() error { return e.err }
 
 // openRegular opens a regular file. It does not wait for the other end of a named pipe. A new file is for its owner alone.
 func openRegular(path string, flag int) (*os.File, error) {
@@ -74,29 +59,30 @@ func createBeside(path string) (*os.File, error) {
 	return f, forFile(err, path)
 }
 
+// writeAndClose writes data to a file, syncs it to the disk and closes it.
+func writeAndClose(f *os.File, data []byte) error {
+	_, err := f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
 // writeBeside writes data to a file next to path, syncs it to the disk, and calls finish with its name. finish moves
 // it to its place.
-func writeBeside(path string, data []byte, finish func(name string) error) (err error) {
-	defer func() { err = forFile(err, path) }()
+func writeBeside(path string, data []byte, finish func(name string) error) error {
 	f, err := createBeside(path)
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
+	if err = writeAndClose(f, data); err == nil {
 		err = finish(f.Name())
 	}
-	if err == nil {
-		err = syncDirectory(filepath.Dir(path))
+	if err != nil {
+		return forFile(err, path)
 	}
-	return err
+	return syncDirectory(filepath.Dir(path))
 }
 
 // replaceFile replaces a file as a whole, or leaves it.
@@ -155,15 +141,9 @@ func replaceLocked(path string, old fs.FileInfo, before, after []byte, finish fu
 		return err
 	}
 	if err := sameOwner(f, old); err != nil {
-		return fmt.Errorf("the keyset was not changed: its file would get another owner (run as its present owner): %w", err)
+		return fmt.Errorf("the keyset was not changed: its file would get another owner (run as its present owner): %w", forFile(err, path))
 	}
-	if _, err := f.Write(after); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
+	if err := writeAndClose(f, after); err != nil {
 		return err
 	}
 	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, before) {

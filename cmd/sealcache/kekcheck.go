@@ -117,7 +117,7 @@ func (r *kekReport) use(ctx context.Context, kek tink.AEADWithContext) error {
 		r.Unwraps = true
 		if _, err := kek.DecryptWithContext(ctx, wrapped, []byte("other associated data")); err == nil {
 			return wrong("the key-encryption key does not authenticate associated data (use another key)")
-		} else if unanswered(err) || !errors.Is(err, aead.ErrUnauthentic) && !errors.Is(err, aead.ErrUnknownKey) {
+		} else if !refusedByKey(err) {
 			return keyError(err)
 		}
 	}

@@ -241,7 +241,7 @@ func readKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext, name
 
 // refusedKeyset names the file of a keyset that the key-encryption key refused.
 func refusedKeyset(file string, err error) error {
-	if file != "" && !unanswered(err) && (errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey)) {
+	if file != "" && refusedByKey(err) {
 		err = fmt.Errorf("keyset %s: %w", file, err)
 	}
 	return keyError(err)

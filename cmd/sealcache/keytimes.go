@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,10 +43,9 @@ func readKeyTimes(path string, h *keyset.Handle) (keyTimes, error) {
 }
 
 // write replaces the file of the times. The caller holds the lock of the keyset, whose mode and owner it gets.
-func (k keyTimes) write(path string, h *keyset.Handle) (err error) {
-	defer func() { err = forFile(err, timesFile(path)) }()
+func (k keyTimes) write(path string, h *keyset.Handle) error {
 	list := make([]aead.KeyTimes, 0, len(k))
-	for _, id := range sortedIDs(k) {
+	for _, id := range slices.Sorted(maps.Keys(k)) {
 		list = append(list, k[id])
 	}
 	data, err := aead.SealKeyTimes(h, list)
@@ -59,31 +59,16 @@ func (k keyTimes) write(path string, h *keyset.Handle) (err error) {
 	name := timesFile(path) + ".new"
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return fileError(err)
+		return fileError(forFile(err, timesFile(path)))
 	}
-	err = errors.Join(f.Chmod(keysetInfo.Mode().Perm()), sameOwner(f, keysetInfo))
+	err = errors.Join(f.Chmod(keysetInfo.Mode().Perm()), sameOwner(f, keysetInfo), writeAndClose(f, data))
 	if err == nil {
-		_, err = f.Write(data)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(name, timesFile(path))
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(name))
+		return errors.Join(forFile(err, timesFile(path)), os.Remove(name))
 	}
 	return syncDirectory(filepath.Dir(path))
-}
-
-func sortedIDs(k keyTimes) []uint32 {
-	var ids []uint32
-	for id := range k {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
 }
 
 // observe brings the times up to date with the keyset. before is the keyset before a change, or the same.
@@ -126,17 +111,10 @@ func (k keyTimes) created(before, after *keysetView, now time.Time) (added bool)
 
 // equal reports whether nothing changed.
 func (k keyTimes) equal(other keyTimes) bool {
-	if len(k) != len(other) {
-		return false
-	}
-	for id, t := range k {
-		o, ok := other[id]
-		if !ok || t.ID != o.ID || !t.Created.Equal(o.Created) || !t.Promoted.Equal(o.Promoted) || !t.Demoted.Equal(o.Demoted) ||
-			!t.Disabled.Equal(o.Disabled) || !t.Enabled.Equal(o.Enabled) {
-			return false
-		}
-	}
-	return true
+	return maps.EqualFunc(k, other, func(t, o aead.KeyTimes) bool {
+		return t.ID == o.ID && t.Created.Equal(o.Created) && t.Promoted.Equal(o.Promoted) && t.Demoted.Equal(o.Demoted) &&
+			t.Disabled.Equal(o.Disabled) && t.Enabled.Equal(o.Enabled)
+	})
 }
 
 // createKeysetFile writes a new keyset and the times of its keys, and adds the times to view. After an error about the times, the
@@ -166,7 +144,6 @@ func withTimes(keys []keyInfo, times keyTimes) {
 
 // timesText describes the times of a key in a line.
 func timesText(t aead.KeyTimes, status string, primary bool) string {
-	day := func(at time.Time) string { return at.UTC().Format(time.DateOnly) }
 	text := "age unknown"
 	if !t.Created.IsZero() {
 		text = "made " + day(t.Created)

@@ -213,7 +213,7 @@ func (m *moveCommand) status(p *program, f *flags, report *migrate.Report, err e
 		}
 		return 0, &statusError{status, fmt.Errorf("%w\n%s (\"sealcache get\" shows whether the given encryption keys open an entry)", err, describeWrites(m.operation, report))}
 	case errors.Is(err, migrate.ErrUnproven):
-		return 0, &configError{err}
+		return 0, &statusError{exitUsage, err}
 	case errors.Is(err, migrate.ErrMemory) && !m.allowEviction:
 		return 0, fmt.Errorf("%w\n(to continue without more memory, give --allow-eviction)", err)
 	case errors.Is(err, migrate.ErrUnconfirmed):

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -53,8 +52,7 @@ func TestOpenRedis(t *testing.T) {
 	}
 	for _, url := range []string{"", "memory://", "redis://a:b@c:d", server.URL() + "?nonsense=1"} {
 		_, err := (&redisFlag{"redis", url}).open(t.Context())
-		var u *configError
-		require.ErrorAs(t, err, &u, url)
+		require.Equal(t, exitUsage, statusOf(err), url)
 	}
 }
 
@@ -74,8 +72,7 @@ func TestOpenRefused(t *testing.T) {
 	} {
 		_, err := (&redisFlag{"redis", url}).open(t.Context())
 		require.EqualError(t, err, want, url)
-		var u *configError
-		require.ErrorAs(t, err, &u, url)
+		require.Equal(t, exitUsage, statusOf(err), url)
 	}
 }
 
@@ -97,8 +94,7 @@ func TestOpenNotServed(t *testing.T) {
 	} {
 		_, err := (&redisFlag{"redis", "redis://" + answering(t, answer) + "?max_retries=0"}).open(t.Context())
 		require.EqualError(t, err, want.text)
-		var u *configError
-		require.Equal(t, want.usage, errors.As(err, &u), want.text)
+		require.Equal(t, want.usage, statusOf(err) == exitUsage, want.text)
 	}
 }
 
@@ -145,7 +141,6 @@ func TestOpenWithoutTLS(t *testing.T) {
 	for _, addr := range []string{server.Addr(), answering(t, "-ERR Protocol error")} {
 		_, err := (&redisFlag{"redis", "rediss://" + addr + "?dial_timeout=200ms&max_retries=0"}).open(t.Context())
 		require.ErrorContains(t, err, "redis does not answer (check that the port speaks TLS): ")
-		var u *configError
-		require.NotErrorAs(t, err, &u)
+		require.Equal(t, exitFailed, statusOf(err))
 	}
 }

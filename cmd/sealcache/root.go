@@ -154,7 +154,7 @@ func group(cmd *cobra.Command) {
 		if len(args) == 0 {
 			cmd.SetOut(cmd.ErrOrStderr())
 			_ = cmd.Help()
-			return exitError(exitUsage)
+			return &statusError{exitUsage, errPrinted}
 		}
 		return unknownCommand(cmd, args[0])
 	}
@@ -238,7 +238,7 @@ func (p *program) cobra(e entry) *cobra.Command {
 		}
 		status, err := c.run(cmd.Context(), p, f)
 		if err == nil && status != exitDone {
-			err = exitError(status)
+			err = &statusError{status, errPrinted}
 		}
 		return err
 	}
