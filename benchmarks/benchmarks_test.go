@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
@@ -65,13 +66,12 @@ func TestEveryRow(t *testing.T) {
 
 // figureRow returns a row with fixed results.
 func figureRow(name string, results ...Result) row {
-	return row{name, "for tests", func(_ context.Context, b *bench) error {
+	return row{name, "for tests", func(_ context.Context, b *bench) {
 		for _, r := range results {
 			if b.wants(r.Case) {
 				b.report(r)
 			}
 		}
-		return nil
 	}}
 }
 
@@ -189,10 +189,19 @@ func TestChoosing(t *testing.T) {
 // A row that fails loses only its own figures, and the exit status is 1.
 func TestFailingRow(t *testing.T) {
 	t.Parallel()
-	fails := row{"bad", "fails", func(context.Context, *bench) error { return errors.New("no server") }}
+	var ended []string
+	fails := row{"bad", "fails", func(_ context.Context, b *bench) {
+		b.cleanup(func() { ended = append(ended, "first") })
+		b.cleanup(func() { ended = append(ended, "second") })
+		defer func() { ended = append(ended, "deferred") }()
+		b.check(nil)
+		b.check(errors.New("no server"))
+		b.report(Result{Case: "not measured"})
+	}}
 	status, stdout, stderr := runRows(t, []row{figureRow("one", Result{Case: "a"}), fails, figureRow("two", Result{Case: "b"})}, "-o", "json")
 	require.Equal(t, exitFailed, status)
 	require.Contains(t, stderr, "row bad: no server")
+	require.Equal(t, []string{"deferred", "second", "first"}, ended)
 	var got report
 	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
 	require.Len(t, got.Results, 2)
@@ -356,9 +365,7 @@ func TestChecks(t *testing.T) {
 	require.NoError(t, checkPlaintext(value, value))
 
 	k := testKeys(t)
-	server, err := startRedis(t.Context(), false)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, server.Close()) })
+	server := redistest.Start(t)
 	e, err := jobs.NewEncryptor(k.envelope)
 	require.NoError(t, err)
 	for _, sealing := range []*jobs.Encryptor{nil, e} {

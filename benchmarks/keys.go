@@ -46,13 +46,13 @@ func (k *keys) close() {
 	_ = k.keyring.Close()
 }
 
-// newNames returns a set of one new PRF key, opened as an application opens it.
-func newNames(ctx context.Context, k *keys) (*prf.Set, error) {
+// names returns a set of one new PRF key, opened as an application opens it.
+func (b *bench) names(ctx context.Context, k *keys) *prf.Set {
 	var file bytes.Buffer
-	if err := aead.CreateKeyset(ctx, &file, k.keyring, prf.HMACSHA256PRFKeyTemplate()); err != nil {
-		return nil, err
-	}
-	return aead.OpenPRF(ctx, aead.BytesSource(file.Bytes()), k.keyring)
+	b.check(aead.CreateKeyset(ctx, &file, k.keyring, prf.HMACSHA256PRFKeyTemplate()))
+	set, err := aead.OpenPRF(ctx, aead.BytesSource(file.Bytes()), k.keyring)
+	b.check(err)
+	return set
 }
 
 // payload returns n random bytes, which cannot be compressed.

@@ -33,7 +33,7 @@ func main() {
 // row is one line of the table of budgets.
 type row struct {
 	name, about string
-	run         func(ctx context.Context, b *bench) error
+	run         func(ctx context.Context, b *bench)
 }
 
 // rows returns the rows in the order in which they are measured and printed.
@@ -183,8 +183,7 @@ func parse(all []row, args []string, stderr io.Writer) (*settings, error) {
 func measure(ctx context.Context, s *settings, stderr io.Writer) int {
 	status := exitOK
 	for _, r := range s.rows {
-		s.bench.row = r.name
-		if err := r.run(ctx, s.bench); err != nil {
+		if err := s.bench.measure(ctx, r); err != nil {
 			fmt.Fprintf(stderr, "benchmarks: row %s: %v\n", r.name, err)
 			status = exitFailed
 			if ctx.Err() != nil {

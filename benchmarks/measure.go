@@ -58,6 +58,19 @@ func (s sample) nanoseconds() float64 { return float64(s.elapsed.Nanoseconds()) 
 // they only evict parts of the caches.
 func (s sample) cpuNanoseconds() float64 { return float64(s.cpu.Nanoseconds()) / float64(s.ops) }
 
+// p50Nanoseconds and p99Nanoseconds return percentiles of the latency.
+func (s sample) p50Nanoseconds() float64 { return float64(s.p50) }
+func (s sample) p99Nanoseconds() float64 { return float64(s.p99) }
+
+// workTime returns the figure by which the work of samples is compared, and its name: the processor time, or the time by the clock
+// if the processor time is unknown.
+func workTime(sides ...[]sample) (name string, figure func(sample) float64) {
+	if cpuKnown(sides...) {
+		return "CPU time", sample.cpuNanoseconds
+	}
+	return "time", sample.nanoseconds
+}
+
 // cpuKnown reports whether all samples know their processor time.
 func cpuKnown(sides ...[]sample) bool {
 	for _, samples := range sides {

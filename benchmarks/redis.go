@@ -29,38 +29,34 @@ type contender struct {
 	valueBytes int   // of their values
 }
 
-// startRedis starts a server without persistence.
-func startRedis(ctx context.Context, tls bool) (*redistest.Server, error) {
-	return redistest.Run(ctx, redistest.Options{TLS: tls})
+// redis starts a server without persistence for the row, and returns a client of it. The client is behind a network of that round
+// trip if it is not 0.
+func (b *bench) redis(ctx context.Context, roundTrip time.Duration) (*redistest.Server, *redis.Client) {
+	server := b.server(ctx, redistest.Options{})
+	o := server.ClientOptions()
+	o.Addr = b.delayed(o.Addr, roundTrip)
+	client := redis.NewClient(o)
+	b.cleanup(func() { _ = client.Close() })
+	return server, client
 }
 
-// withServer calls measure with new keys, a separate server and a client of it. The client is behind a network of that
-// round trip if it is not 0.
-func withServer(
-	ctx context.Context, roundTrip time.Duration, measure func(k *keys, server *redistest.Server, client *redis.Client) error,
-) error {
-	k, err := newKeys(ctx)
-	if err != nil {
-		return err
+// server starts a redis-server for the row.
+func (b *bench) server(ctx context.Context, options redistest.Options) *redistest.Server {
+	server, err := redistest.Run(ctx, options)
+	b.check(err)
+	b.cleanup(func() { _ = server.Close() })
+	return server
+}
+
+// delayed returns an address at which a server answers after a round trip, or its own address if the round trip is 0.
+func (b *bench) delayed(addr string, roundTrip time.Duration) string {
+	if roundTrip == 0 {
+		return addr
 	}
-	defer k.close()
-	server, err := startRedis(ctx, false)
-	if err != nil {
-		return err
-	}
-	defer server.Close()
-	o := server.ClientOptions()
-	if roundTrip > 0 {
-		proxy, err := startDelay(o.Addr, roundTrip)
-		if err != nil {
-			return err
-		}
-		defer proxy.close()
-		o.Addr = proxy.addr()
-	}
-	client := redis.NewClient(o)
-	defer client.Close()
-	return measure(k, server, client)
+	proxy, err := startDelay(addr, roundTrip)
+	b.check(err)
+	b.cleanup(proxy.close)
+	return proxy.addr()
 }
 
 // newContender returns a store over a server: redisstore if own is set, otherwise gocache's store. It is sealed if a is
@@ -138,13 +134,11 @@ func (c *contender) get(workers int, value []byte) side {
 }
 
 // sidesOf returns the sides that get, or set. It fills contenders that do not have as many keys with values of this size.
-func sidesOf(ctx context.Context, contenders []*contender, get bool, workers, keys int, value []byte) ([]side, error) {
+func (b *bench) sidesOf(ctx context.Context, contenders []*contender, get bool, workers, keys int, value []byte) []side {
 	sides := make([]side, len(contenders))
 	for i, c := range contenders {
 		if len(c.names) != keys || c.valueBytes != len(value) {
-			if err := c.fill(ctx, keys, value); err != nil {
-				return nil, err
-			}
+			b.check(c.fill(ctx, keys, value))
 		}
 		if get {
 			sides[i] = c.get(workers, value)
@@ -152,7 +146,7 @@ func sidesOf(ctx context.Context, contenders []*contender, get bool, workers, ke
 			sides[i] = c.set(workers, value)
 		}
 	}
-	return sides, nil
+	return sides
 }
 
 func (c *contender) side(do func(ctx context.Context, worker, i int) error) side {

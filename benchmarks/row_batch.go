@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/sealcache/sealcache/middleware"
 )
 
@@ -16,35 +14,22 @@ const batchSize = 100
 
 // batchRow compares batches with the same entries one by one, on loopback and over a round trip of 0.5 ms. Both sides are
 // sealed.
-func batchRow(ctx context.Context, b *bench) error {
-	for _, network := range []struct {
-		suffix    string
-		roundTrip time.Duration
-		get, set  float64 // budgets
-	}{
-		{"", 0, 4, 3},
-		{", round trip of 0.5 ms", roundTripTime, 20, 20},
-	} {
-		err := withSealed(ctx, network.roundTrip, func(_ *redis.Client, s *middleware.Store) error {
-			return batchCases(ctx, b, s, network.suffix, network.get, network.set)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+func batchRow(ctx context.Context, b *bench) {
+	_, near := b.sealed(ctx, 0)
+	batchCases(ctx, b, near, "", 4, 3)
+	_, far := b.sealed(ctx, roundTripTime)
+	batchCases(ctx, b, far, ", round trip of 0.5 ms", 20, 20)
 }
 
-func batchCases(ctx context.Context, b *bench, s *middleware.Store, suffix string, get, set float64) error {
+// batchCases measures the batches of one store, with the budgets of get and set.
+func batchCases(ctx context.Context, b *bench, s *middleware.Store, suffix string, get, set float64) {
 	value := payload(1 << 10)
 	keys, items := make([]string, batchSize), make(map[string]any, batchSize)
 	for i := range keys {
 		keys[i] = "batch:" + strconv.Itoa(i)
 		items[keys[i]] = value
 	}
-	if err := s.SetMany(ctx, items); err != nil {
-		return err
-	}
+	b.check(s.SetMany(ctx, items))
 	each := func(do func(ctx context.Context, key string) error) func(ctx context.Context, _, _ int) error {
 		return func(ctx context.Context, _, _ int) error {
 			for _, key := range keys {
@@ -85,11 +70,7 @@ func batchCases(ctx context.Context, b *bench, s *middleware.Store, suffix strin
 		if !b.wants(c.name) {
 			continue
 		}
-		samples, err := interleave(ctx, b.plan(21, 75*time.Millisecond), side{name: "batch", do: c.batch}, side{name: "single", do: c.single})
-		if err != nil {
-			return err
-		}
+		samples := b.interleave(ctx, b.plan(21, 75*time.Millisecond), side{name: "batch", do: c.batch}, side{name: "single", do: c.single})
 		b.report(throughput(c.name, c.what, samples[0], samples[1], atLeast(c.budget)))
 	}
-	return nil
 }

@@ -4,43 +4,38 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
 // bytesRow asks Redis for the lengths of its values. It measures no time.
-func bytesRow(ctx context.Context, b *bench) error {
-	return withServer(ctx, 0, func(k *keys, server *redistest.Server, _ *redis.Client) error {
-		for _, c := range []struct {
-			name   string
-			aead   tink.AEADWithContext
-			budget *Budget
-		}{
-			{"keyring", k.keyring, atMost(41)},
-			{"envelope under a local KEK", k.envelope, atMost(107)},
-		} {
-			if !b.wants(c.name) {
-				continue
-			}
-			added, err := bytesAdded(ctx, func(own bool) (*contender, error) { return newContender("bytes", server, own, c.aead) })
-			if err != nil {
-				return err
-			}
-			b.report(Result{
-				Case: c.name, What: "stored - given, any type and size", Unit: "bytes",
-				Value: spreadOf(added), Budget: c.budget,
-				Figures: fmt.Sprintf("1 KiB: %d", 1<<10+int(added[0])),
-			})
+func bytesRow(ctx context.Context, b *bench) {
+	k := b.keys(ctx)
+	server, _ := b.redis(ctx, 0)
+	for _, c := range []struct {
+		name   string
+		aead   tink.AEADWithContext
+		budget *Budget
+	}{
+		{"keyring", k.keyring, atMost(41)},
+		{"envelope under a local KEK", k.envelope, atMost(107)},
+	} {
+		if !b.wants(c.name) {
+			continue
 		}
-		return nil
-	})
+		added := bytesAdded(ctx, b, server, c.aead)
+		b.report(Result{
+			Case: c.name, What: "stored - given, any type and size", Unit: "bytes",
+			Value: spreadOf(added), Budget: c.budget,
+			Figures: fmt.Sprintf("1 KiB: %d", 1<<10+int(added[0])),
+		})
+	}
 }
 
 // bytesAdded returns STRLEN of sealed values less the bytes of the values. It uses bytes of several sizes, texts and
 // numbers, over both Redis stores.
-func bytesAdded(ctx context.Context, open func(own bool) (*contender, error)) ([]float64, error) {
+func bytesAdded(ctx context.Context, b *bench, server *redistest.Server, a tink.AEADWithContext) []float64 {
 	type given struct {
 		value any
 		bytes int
@@ -51,21 +46,15 @@ func bytesAdded(ctx context.Context, open func(own bool) (*contender, error)) ([
 	}
 	var added []float64
 	for _, own := range []bool{true, false} {
-		c, err := open(own)
-		if err != nil {
-			return nil, err
-		}
+		c, err := newContender("bytes", server, own, a)
+		b.check(err)
 		defer c.close()
 		for _, v := range values {
-			if err := c.store.Set(ctx, c.name, v.value); err != nil {
-				return nil, err
-			}
+			b.check(c.store.Set(ctx, c.name, v.value))
 			stored, err := c.client.StrLen(ctx, c.name).Result()
-			if err != nil {
-				return nil, err
-			}
+			b.check(err)
 			added = append(added, float64(int(stored)-v.bytes))
 		}
 	}
-	return added, nil
+	return added
 }

@@ -18,62 +18,38 @@ const roundTripTime = 500 * time.Microsecond
 
 // combineRow compares stores under many callers with what users have today: gocache's own store in plaintext over go-redis
 // with default options. The redis-server runs on the processors of the callers.
-func combineRow(ctx context.Context, b *bench) error {
-	var cases []callersCase
-	for _, callers := range []int{8, 32, 64, 256} {
-		for _, size := range []int{64, 1 << 10, 16 << 10} {
-			cases = append(cases, callersCase{callers: callers, size: size}, callersCase{callers: callers, size: size, get: true})
-		}
-	}
-	return measureCallers(ctx, b, cases, deployment{}, combineContenders)
+func combineRow(ctx context.Context, b *bench) {
+	measureCallers(ctx, b, deployment{}.cases([]int{8, 32, 64, 256}, 64, 1<<10, 16<<10), combineContenders)
 }
 
 // tlsRow is combineRow over TLS, for the baseline as well.
-func tlsRow(ctx context.Context, b *bench) error {
-	var cases []callersCase
-	for _, callers := range []int{8, 64} {
-		cases = append(cases, callersCase{callers: callers, size: 1 << 10, tls: true}, callersCase{callers: callers, size: 1 << 10, get: true, tls: true})
-	}
-	return measureCallers(ctx, b, cases, deployment{tls: true}, combineContenders)
+func tlsRow(ctx context.Context, b *bench) {
+	measureCallers(ctx, b, deployment{tls: true}.cases([]int{8, 64}, 1<<10), combineContenders)
 }
 
 // clusterRow is combineRow over a Cluster of three masters.
-func clusterRow(ctx context.Context, b *bench) error {
-	cases := []callersCase{{callers: 64, size: 1 << 10, cluster: true}, {callers: 64, size: 1 << 10, get: true, cluster: true}}
-	return measureCallers(ctx, b, cases, deployment{cluster: true}, combineContenders)
+func clusterRow(ctx context.Context, b *bench) {
+	measureCallers(ctx, b, deployment{cluster: true}.cases([]int{64}, 1<<10), combineContenders)
 }
 
 // networkRow is combineRow over a round trip of 0.5 ms, with go-redis's default pool and with a pool of 300.
-func networkRow(ctx context.Context, b *bench) error {
+func networkRow(ctx context.Context, b *bench) {
 	for _, pool := range []int{0, 300} {
-		var cases []callersCase
-		for _, callers := range []int{8, 64, 256} {
-			for _, get := range []bool{false, true} {
-				cases = append(cases, callersCase{callers: callers, size: 1 << 10, get: get, pool: pool, network: true})
-			}
-		}
-		err := measureCallers(ctx, b, cases, deployment{roundTrip: roundTripTime, pool: pool}, combineContenders)
-		if err != nil {
-			return err
-		}
+		measureCallers(ctx, b, deployment{roundTrip: roundTripTime, pool: pool}.cases([]int{8, 64, 256}, 1<<10), combineContenders)
 	}
-	return nil
 }
 
 // nearRow compares hot reads from a near cache with the same baseline.
-func nearRow(ctx context.Context, b *bench) error {
+func nearRow(ctx context.Context, b *bench) {
 	var cases []callersCase
 	for _, size := range []int{64, 1 << 10, 16 << 10} {
 		cases = append(cases, callersCase{callers: 8, size: size, get: true, near: true})
 	}
-	err := measureCallers(ctx, b, cases, deployment{}, []contenderKind{
+	measureCallers(ctx, b, cases, []contenderKind{
 		{name: "base", what: "baseline"},
 		{name: "near", what: "sealed, near cache", own: true, sealed: true, change: withNearCache},
 	})
-	if err != nil {
-		return err
-	}
-	return nearFreshness(ctx, b)
+	nearFreshness(ctx, b)
 }
 
 func withNearCache(o *redis.Options) error {
@@ -105,9 +81,20 @@ var combineContenders = []contenderKind{ //nolint:gochecknoglobals // a table
 }
 
 type callersCase struct {
-	callers, size, pool int
-	get, network, near  bool
-	tls, cluster        bool
+	deployment
+	callers, size int
+	get, near     bool
+}
+
+// cases returns a set and a get for each number of callers and each size.
+func (d deployment) cases(callers []int, sizes ...int) []callersCase {
+	var cases []callersCase
+	for _, n := range callers {
+		for _, size := range sizes {
+			cases = append(cases, callersCase{deployment: d, callers: n, size: size}, callersCase{deployment: d, callers: n, size: size, get: true})
+		}
+	}
+	return cases
 }
 
 func (c callersCase) name() string {
@@ -119,7 +106,7 @@ func (c callersCase) name() string {
 	switch {
 	case c.pool > 0:
 		return fmt.Sprintf("%s, pool of %d", name, c.pool)
-	case c.network:
+	case c.roundTrip > 0:
 		return name + ", default pool"
 	}
 	return name
@@ -140,7 +127,7 @@ func (c callersCase) budget() *Budget {
 		return atLeast(0.90)
 	case c.pool > 0:
 		return nil
-	case c.network:
+	case c.roundTrip > 0:
 		return atLeast(map[int]float64{8: 0.95, 64: 2, 256: 5}[c.callers])
 	case c.size == 16<<10 && (c.callers == 32 || c.callers == 64) && c.get:
 		return atLeast(0.80)
@@ -162,91 +149,56 @@ func (c callersCase) budget() *Budget {
 	return nil
 }
 
-// measureCallers measures the cases over separate servers.
-func measureCallers(ctx context.Context, b *bench, cases []callersCase, d deployment, kinds []contenderKind) error {
+// measureCallers measures cases of one deployment over separate servers.
+func measureCallers(ctx context.Context, b *bench, cases []callersCase, kinds []contenderKind) {
 	wanted := slices.DeleteFunc(cases, func(c callersCase) bool { return !b.matches(c.name()) })
 	if len(wanted) == 0 {
-		return nil
+		return
 	}
-	return withContenders(ctx, d, kinds, func(contenders []*contender) error {
-		for _, c := range wanted {
-			if b.wants(c.name()) {
-				if err := c.measure(ctx, b, kinds, contenders); err != nil {
-					return err
-				}
-			}
+	contenders := b.contenders(ctx, wanted[0].deployment, kinds)
+	for _, c := range wanted {
+		if b.wants(c.name()) {
+			c.measure(ctx, b, kinds, contenders)
 		}
-		return nil
-	})
+	}
 }
 
-// withContenders calls measure with a contender of each kind, over servers that it starts.
-func withContenders(ctx context.Context, d deployment, kinds []contenderKind, measure func([]*contender) error) error {
-	k, err := newKeys(ctx)
-	if err != nil {
-		return err
-	}
-	defer k.close()
-	connect, nodes, stop, err := d.start(ctx)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	var contenders []*contender
-	defer func() {
-		for _, c := range contenders {
-			c.close()
-		}
-	}()
-	for _, kind := range kinds {
+// contenders returns a contender of each kind, over servers that it starts.
+func (b *bench) contenders(ctx context.Context, d deployment, kinds []contenderKind) []*contender {
+	k := b.keys(ctx)
+	connect, nodes := b.deploy(ctx, d)
+	contenders := make([]*contender, len(kinds))
+	for i, kind := range kinds {
 		var a tink.AEADWithContext
 		if kind.sealed {
 			a = k.envelope
 		}
 		client, err := connect(kind)
-		if err != nil {
-			return err
-		}
+		b.check(err)
 		c, err := newContenderOver(kind.name, nodes, client, kind.own, redisstore.Config{DisableCombining: kind.alone}, a)
-		if err != nil {
-			return err
-		}
-		contenders = append(contenders, c)
+		b.check(err)
+		b.cleanup(c.close)
+		contenders[i] = c
 	}
-	return measure(contenders)
+	return contenders
 }
 
-// start starts the servers. connect makes a client for a kind of contender.
-func (d deployment) start(ctx context.Context) (
-	connect func(contenderKind) (redis.UniversalClient, error), nodes []*redistest.Server, stop func(), err error,
+// deploy starts the servers of a deployment. connect makes a client for a kind of contender.
+func (b *bench) deploy(ctx context.Context, d deployment) (
+	connect func(contenderKind) (redis.UniversalClient, error), nodes []*redistest.Server,
 ) {
 	if d.cluster {
 		c, err := redistest.RunCluster(ctx, redistest.Options{})
-		if err != nil {
-			return nil, nil, nil, err
-		}
+		b.check(err)
+		b.cleanup(func() { _ = c.Close() })
 		return func(kind contenderKind) (redis.UniversalClient, error) {
 			o := c.ClientOptions()
 			o.ContextTimeoutEnabled = kind.own
 			return redis.NewClusterClient(o), nil
-		}, c.Nodes(), func() { _ = c.Close() }, nil
+		}, c.Nodes()
 	}
-	server, err := startRedis(ctx, d.tls)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	addr, stop := server.Addr(), func() { _ = server.Close() }
-	if d.roundTrip > 0 {
-		proxy, err := startDelay(addr, d.roundTrip)
-		if err != nil {
-			stop()
-			return nil, nil, nil, err
-		}
-		addr, stop = proxy.addr(), func() {
-			proxy.close()
-			_ = server.Close()
-		}
-	}
+	server := b.server(ctx, redistest.Options{TLS: d.tls})
+	addr := b.delayed(server.Addr(), d.roundTrip)
 	return func(kind contenderKind) (redis.UniversalClient, error) {
 		o := server.ClientOptions()
 		o.Addr, o.ContextTimeoutEnabled, o.PoolSize = addr, kind.own, d.pool
@@ -256,35 +208,29 @@ func (d deployment) start(ctx context.Context) (
 			}
 		}
 		return redis.NewClient(o), nil
-	}, []*redistest.Server{server}, stop, nil
+	}, []*redistest.Server{server}
 }
 
-func (c callersCase) measure(ctx context.Context, b *bench, kinds []contenderKind, contenders []*contender) error {
+func (c callersCase) measure(ctx context.Context, b *bench, kinds []contenderKind, contenders []*contender) {
 	value := payload(c.size)
 	keys := 256
 	if b.scale == smallestScale {
 		keys = 8
 	}
-	sides, err := sidesOf(ctx, contenders, c.get, c.callers, keys, value)
-	if err != nil {
-		return err
-	}
 	p := b.plan(21, 100*time.Millisecond)
 	p.workers, p.latencies = c.callers, true
-	samples, err := interleave(ctx, p, sides...)
-	if err != nil {
-		return err
-	}
+	samples := b.interleave(ctx, p, b.sidesOf(ctx, contenders, c.get, c.callers, keys, value)...)
 	for i, kind := range kinds[1:] {
 		budget := c.budget()
 		if kind.alone || !kind.sealed {
 			budget = nil
 		}
 		compare(b, c.name(), kind.what+" / "+kinds[0].what, samples[i+1], samples[0], budget)
-		if c.get && c.callers == 64 && c.size == 1<<10 && !c.network && budget != nil {
-			p99 := ratios(samples[i+1], samples[0], func(s sample) float64 { return float64(s.p99) })
-			b.report(Result{Case: c.name(), What: kind.what + " / " + kinds[0].what + ", p99", Unit: "x", Value: p99, Budget: atMost(1)})
+		if c.get && c.callers == 64 && c.size == 1<<10 && c.roundTrip == 0 && budget != nil {
+			b.report(Result{
+				Case: c.name(), What: kind.what + " / " + kinds[0].what + ", p99", Unit: "x",
+				Value: ratios(samples[i+1], samples[0], sample.p99Nanoseconds), Budget: atMost(1),
+			})
 		}
 	}
-	return nil
 }

@@ -10,12 +10,8 @@ import (
 
 // compressionRow compares JSON that is compressed and sealed with plaintext, in bytes, and with sealing alone, in processor
 // time.
-func compressionRow(ctx context.Context, b *bench) error {
-	k, err := newKeys(ctx)
-	if err != nil {
-		return err
-	}
-	defer k.close()
+func compressionRow(ctx context.Context, b *bench) {
+	k := b.keys(ctx)
 	for _, size := range []int{1 << 10, 16 << 10} {
 		value := jsonPayload(size)
 		for _, codec := range []struct {
@@ -30,18 +26,9 @@ func compressionRow(ctx context.Context, b *bench) error {
 			if !b.wants(name) {
 				continue
 			}
-			alone, _, err := storeSide(ctx, "sealed", "set + get", k.envelope, value)
-			if err != nil {
-				return err
-			}
-			compressed, stored, err := storeSide(ctx, codec.name, "set + get", k.envelope, value, codec.option)
-			if err != nil {
-				return err
-			}
-			samples, err := interleave(ctx, b.plan(21, 20*time.Millisecond), alone, compressed)
-			if err != nil {
-				return err
-			}
+			alone, _ := b.storeSide(ctx, "sealed", "set + get", k.envelope, value)
+			compressed, stored := b.storeSide(ctx, codec.name, "set + get", k.envelope, value, codec.option)
+			samples := b.interleave(ctx, b.plan(21, 20*time.Millisecond), alone, compressed)
 			budget := codec.budget
 			if size != 1<<10 {
 				budget = nil
@@ -50,10 +37,7 @@ func compressionRow(ctx context.Context, b *bench) error {
 				Case: name, What: "bytes, compressed and sealed / plaintext", Unit: "x", Value: exactly(float64(stored) / float64(size)),
 				Budget: budget, Figures: fmt.Sprintf("%d / %d bytes", stored, size),
 			})
-			what, figure := "CPU time", sample.cpuNanoseconds
-			if !cpuKnown(samples...) {
-				what, figure = "time", sample.nanoseconds
-			}
+			what, figure := workTime(samples...)
 			b.report(Result{
 				Case: name, What: "set + get, " + what + ", compressed and sealed / sealed", Unit: "x",
 				Value:   ratios(samples[1], samples[0], figure),
@@ -61,5 +45,4 @@ func compressionRow(ctx context.Context, b *bench) error {
 			})
 		}
 	}
-	return nil
 }

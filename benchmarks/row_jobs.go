@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware/jobs"
@@ -20,34 +19,23 @@ import (
 
 // jobsRow compares sealed jobs on asynq with plaintext ones, over a redis-server on the same processors. It measures
 // the time in which eight producers enqueue a batch and a server processes it, and the memory of one job in Redis.
-func jobsRow(ctx context.Context, b *bench) error {
-	if err := enqueueManyCases(ctx, b); err != nil {
-		return err
-	}
+func jobsRow(ctx context.Context, b *bench) {
+	enqueueManyCases(ctx, b)
 	cases := append(jobTimes(), jobMemories()...)
 	wanted := slices.DeleteFunc(cases, func(c jobCase) bool { return !b.matches(c.name) })
 	if len(wanted) == 0 {
-		return nil
+		return
 	}
-	return withServer(ctx, 0, func(k *keys, server *redistest.Server, _ *redis.Client) error {
-		tokens, err := newNames(ctx, k)
-		if err != nil {
-			return err
+	k, server := b.keys(ctx), b.server(ctx, redistest.Options{})
+	tokens := b.names(ctx, k)
+	for _, c := range wanted {
+		if !b.wants(c.name) {
+			continue
 		}
-		for _, c := range wanted {
-			if !b.wants(c.name) {
-				continue
-			}
-			e, err := jobs.NewEncryptor(k.envelope, append(c.sealing, jobs.WithPRF(tokens))...)
-			if err != nil {
-				return err
-			}
-			if err := c.compare(ctx, b, server, e); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+		e, err := jobs.NewEncryptor(k.envelope, append(c.sealing, jobs.WithPRF(tokens))...)
+		b.check(err)
+		c.compare(ctx, b, server, e)
+	}
 }
 
 // jobCase compares a plaintext queue with a sealed one.
@@ -138,39 +126,34 @@ func jsonPayload(n int) []byte {
 	return out.Bytes()[:n]
 }
 
-func (c jobCase) compare(ctx context.Context, b *bench, server *redistest.Server, e *jobs.Encryptor) error {
+func (c jobCase) compare(ctx context.Context, b *bench, server *redistest.Server, e *jobs.Encryptor) {
 	plain, err := newQueue("plaintext", server, 0, nil)
-	if err != nil {
-		return err
-	}
+	b.check(err)
 	defer plain.close()
 	sealed, err := newQueue("sealed", server, 1, e, c.client...)
-	if err != nil {
-		return err
-	}
+	b.check(err)
 	defer sealed.close()
 	queues := []*queue{sealed, plain}
 	if c.batch > 0 && len(c.sealing) == 0 { // AES-GCM alone would have to process more bytes than are left after compression
 		aes, err := newAESQueue(server, 2)
-		if err != nil {
-			return err
-		}
+		b.check(err)
 		defer aes.close()
 		queues = append(queues, aes)
 	}
 	for _, q := range queues {
 		if err := q.check(ctx, c.payload, c.enqueue...); err != nil {
-			return fmt.Errorf("check a job of %s: %w", q.name, err)
+			b.check(fmt.Errorf("check a job of %s: %w", q.name, err))
 		}
 	}
 	if c.batch == 0 {
-		return c.memory(ctx, b, plain, sealed)
+		c.memory(ctx, b, plain, sealed)
+	} else {
+		c.times(ctx, b, queues)
 	}
-	return c.times(ctx, b, queues)
 }
 
 // times enqueues and processes batches in turn: sealed, in plaintext, and, if there is a third queue, with AES-GCM alone.
-func (c jobCase) times(ctx context.Context, b *bench, queues []*queue) error {
+func (c jobCase) times(ctx context.Context, b *bench, queues []*queue) {
 	rounds := b.plan(21, 0).rounds
 	batch := max(b.count(c.batch), 2)
 	enqueued, processed, both := make([][]sample, 3), make([][]sample, 3), make([][]sample, 3)
@@ -181,7 +164,7 @@ func (c jobCase) times(ctx context.Context, b *bench, queues []*queue) error {
 			}
 			in, out, err := queues[i].run(ctx, batch, c.payload)
 			if err != nil {
-				return fmt.Errorf("run the jobs of %s: %w", queues[i].name, err)
+				b.check(fmt.Errorf("run the jobs of %s: %w", queues[i].name, err))
 			}
 			if round < 0 {
 				continue
@@ -201,7 +184,6 @@ func (c jobCase) times(ctx context.Context, b *bench, queues []*queue) error {
 	if len(queues) > 2 {
 		c.report(b, "enqueued and processed, AES-GCM alone / plaintext", both[2], both[1], nil)
 	}
-	return nil
 }
 
 func (c jobCase) report(b *bench, what string, first, second []sample, budget *Budget) {
@@ -214,12 +196,12 @@ func (c jobCase) report(b *bench, what string, first, second []sample, budget *B
 }
 
 // memory asks Redis for the memory of a job.
-func (c jobCase) memory(ctx context.Context, b *bench, plain, sealed *queue) error {
+func (c jobCase) memory(ctx context.Context, b *bench, plain, sealed *queue) {
 	var bytes, memory [2]int64
 	for i, q := range []*queue{sealed, plain} {
 		var err error
 		if bytes[i], memory[i], err = q.sizes(ctx, c.payload, c.enqueue...); err != nil {
-			return fmt.Errorf("measure the memory of a job of %s: %w", q.name, err)
+			b.check(fmt.Errorf("measure the memory of a job of %s: %w", q.name, err))
 		}
 	}
 	b.report(Result{
@@ -230,7 +212,6 @@ func (c jobCase) memory(ctx context.Context, b *bench, plain, sealed *queue) err
 		Case: c.name, What: "contents of the job's hash, sealed - plaintext", Unit: "bytes", Value: exactly(float64(bytes[0] - bytes[1])),
 		Figures: fmt.Sprintf("%d - %d bytes", bytes[0], bytes[1]),
 	})
-	return nil
 }
 
 var errOtherJob = errors.New("the handler received a different job than was enqueued")

@@ -20,57 +20,44 @@ const keyCallers = 64
 
 // keysRow counts the calls to a key service of 5 ms, and what requests wait for it. It does so for a few processes at work,
 // for a reader that meets only unknown data keys, and for many tenants.
-func keysRow(ctx context.Context, b *bench) error {
-	for _, c := range []func(context.Context, *bench) error{keyCalls, coldReader, manyTenants} {
-		if err := c(ctx, b); err != nil {
-			return err
-		}
-	}
-	return nil
+func keysRow(ctx context.Context, b *bench) {
+	keyCalls(ctx, b)
+	coldReader(ctx, b)
+	manyTenants(ctx, b)
 }
 
 // keyCalls lets three processes seal, and open each other's values, with the default limits.
-func keyCalls(ctx context.Context, b *bench) error {
+func keyCalls(ctx context.Context, b *bench) {
 	const processes = 3
 	operations := b.count(1_000_000)
 	name := fmt.Sprintf("%d processes, %d operations", processes, operations)
 	if !b.wants(name) {
-		return nil
+		return
 	}
-	service, err := newSlowService(ctx)
-	if err != nil {
-		return err
-	}
+	service := newSlowService(ctx, b)
 	envelopes := make([]*aead.Envelope, processes)
 	for i := range envelopes {
-		if envelopes[i], err = aead.NewEnvelope(ctx, service); err != nil {
-			return err
-		}
-		defer envelopes[i].Close()
+		envelopes[i] = b.envelope(ctx, service)
 	}
 	value, ad := payload(64), []byte("associated")
 	var latencies []time.Duration
-	timed := func(do func() error) error {
+	timed := func(do func() error) {
 		begin := time.Now()
 		err := do()
 		latencies = append(latencies, time.Since(begin))
-		return err
+		b.check(err)
 	}
 	sealed := make([][]byte, processes)
 	for i := range operations / 2 {
 		writer, reader := i%processes, i/processes%processes
-		if err := timed(func() (err error) {
+		timed(func() (err error) {
 			sealed[writer], err = envelopes[writer].SealTo(ctx, sealed[writer][:0], value, ad)
 			return err
-		}); err != nil {
-			return err
-		}
-		if err := timed(func() error {
+		})
+		timed(func() error {
 			_, err := envelopes[reader].DecryptWithContext(ctx, sealed[writer], ad)
 			return err
-		}); err != nil {
-			return err
-		}
+		})
 	}
 	first := latencies[0]
 	waited := 0
@@ -91,52 +78,40 @@ func keyCalls(ctx context.Context, b *bench) error {
 		Figures: fmt.Sprintf("first seal %s, median %s, worst %s (a first read of an unknown data key waits for one call)",
 			took(first), took(latencies[len(latencies)/2]), took(latencies[len(latencies)-1])),
 	})
-	return nil
 }
 
 // coldReader opens values under many data keys in a new process. Several callers ask for each data key at once.
-func coldReader(ctx context.Context, b *bench) error {
+func coldReader(ctx context.Context, b *bench) {
 	const callersOfEach = 4
 	n := b.count(10_000)
 	name := fmt.Sprintf("cold reader of %d data keys", n)
 	if !b.wants(name) {
-		return nil
+		return
 	}
-	service, err := newSlowService(ctx)
-	if err != nil {
-		return err
-	}
+	service := newSlowService(ctx, b)
 	ad := []byte("associated")
 	theirs := tinkaead.NewKMSEnvelopeAEAD2(tinkaead.AES256GCMKeyTemplate(), service.kek) // it makes a data key for each value
 	values := make([][]byte, n)
 	for i := range values {
+		var err error
 		if values[i], err = theirs.Encrypt(payload(64), ad); err != nil {
-			return fmt.Errorf("seal with Tink's KMS envelope: %w", err)
+			b.check(fmt.Errorf("seal with Tink's KMS envelope: %w", err))
 		}
 	}
-	envelope, err := aead.NewEnvelope(ctx, service)
-	if err != nil {
-		return err
-	}
-	defer envelope.Close()
+	envelope := b.envelope(ctx, service)
 	atStart := service.calls.Load()
-	all := func() (elapsed, worst time.Duration, err error) {
+	all := func() (elapsed, worst time.Duration) {
 		begin := time.Now()
-		worst, err = concurrently(n*callersOfEach, func(i int) error {
+		worst, err := concurrently(n*callersOfEach, func(i int) error {
 			_, err := envelope.DecryptWithContext(ctx, values[i/callersOfEach], ad)
 			return err
 		})
-		return time.Since(begin), worst, err
+		b.check(err)
+		return time.Since(begin), worst
 	}
-	cold, worst, err := all()
-	if err != nil {
-		return err
-	}
+	cold, worst := all()
 	calls := service.calls.Load() - atStart
-	warm, warmWorst, err := all()
-	if err != nil {
-		return err
-	}
+	warm, warmWorst := all()
 	b.report(Result{
 		Case: name, What: "calls to the key service for each data key", Unit: "calls",
 		Value: exactly(float64(calls) / float64(n)), Budget: atMost(1),
@@ -152,47 +127,35 @@ func coldReader(ctx context.Context, b *bench) error {
 		Case: name, What: "calls to the key service when all are known", Unit: "calls",
 		Value: exactly(float64(service.calls.Load() - atStart - calls)), Budget: atMost(0),
 	})
-	return nil
 }
 
 // manyTenants makes tenants, each with its own key-encryption key.
-func manyTenants(ctx context.Context, b *bench) error {
+func manyTenants(ctx context.Context, b *bench) {
 	n := b.count(10_000)
 	name := fmt.Sprintf("%d tenants", n)
 	if !b.wants(name) {
-		return nil
+		return
 	}
 	services := make(map[string]*slowService, n)
 	ids := make([]string, n)
 	for i := range ids {
 		ids[i] = fmt.Sprintf("tenant-%d", i)
 		handle, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
-		if err != nil {
-			return fmt.Errorf("make a Tink keyset: %w", err)
-		}
+		b.check(err)
 		primitive, err := tinkaead.New(handle)
-		if err != nil {
-			return fmt.Errorf("make a Tink AEAD from the keyset: %w", err)
-		}
+		b.check(err)
 		services[ids[i]] = &slowService{kek: primitive}
 	}
-	main, err := newSlowService(ctx)
-	if err != nil {
-		return err
-	}
+	main := newSlowService(ctx, b)
 	open := func(_ context.Context, id string) (tink.AEADWithContext, error) { return services[id], nil }
 	before := liveHeap()
-	envelope, err := aead.NewEnvelope(ctx, main, aead.WithTenants(open))
-	if err != nil {
-		return err
-	}
-	defer envelope.Close()
+	envelope := b.envelope(ctx, main, aead.WithTenants(open))
 	tenants := make([]tink.AEADWithContext, n)
 	begin := time.Now()
 	for i, id := range ids {
-		if tenants[i], err = envelope.Tenant(id); err != nil {
-			return err
-		}
+		var err error
+		tenants[i], err = envelope.Tenant(id)
+		b.check(err)
 	}
 	started := time.Since(begin)
 	calls := func() (sum int64) {
@@ -207,9 +170,7 @@ func manyTenants(ctx context.Context, b *bench) error {
 		_, err := tenants[i].EncryptWithContext(ctx, []byte("first message"), nil)
 		return err
 	})
-	if err != nil {
-		return err
-	}
+	b.check(err)
 	first := time.Since(begin)
 	used := liveHeap() - before
 	b.report(Result{
@@ -227,7 +188,6 @@ func manyTenants(ctx context.Context, b *bench) error {
 		Figures: fmt.Sprintf("%d bytes for each", used/int64(n)),
 	})
 	runtime.KeepAlive(tenants)
-	return nil
 }
 
 // concurrently calls do for each number below n from several callers at once, in order, and returns the longest call.

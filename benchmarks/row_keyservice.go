@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/sleep"
 )
 
 // keyServiceDelay is the time of one call to a key service, with the network.
@@ -18,37 +20,24 @@ const keyServiceDelay = 5 * time.Millisecond
 
 // keyServiceRow compares an Envelope with Tink's own KMS envelope, which calls the key service for every message. It
 // also counts the requests that wait while data keys change.
-func keyServiceRow(ctx context.Context, b *bench) error {
-	if err := keyServiceThroughput(ctx, b); err != nil {
-		return err
-	}
-	return keyServiceWaits(ctx, b)
+func keyServiceRow(ctx context.Context, b *bench) {
+	keyServiceThroughput(ctx, b)
+	keyServiceWaits(ctx, b)
 }
 
-func keyServiceThroughput(ctx context.Context, b *bench) error {
+func keyServiceThroughput(ctx context.Context, b *bench) {
 	for _, size := range []int{64, 1 << 10} {
 		name := sizeName(size)
 		if !b.wants(name) {
 			continue
 		}
-		service, err := newSlowService(ctx)
-		if err != nil {
-			return err
-		}
+		service := newSlowService(ctx, b)
 		theirs, err := tinkaead.NewKMSEnvelopeAEADWithContext(tinkaead.AES256GCMKeyTemplate(), service)
-		if err != nil {
-			return fmt.Errorf("seal with Tink's KMS envelope: %w", err)
-		}
-		ours, err := aead.NewEnvelope(ctx, service)
-		if err != nil {
-			return err
-		}
-		defer ours.Close()
+		b.check(err)
+		ours := b.envelope(ctx, service)
 		value, ad := payload(size), []byte("associated")
 		sealed, err := theirs.EncryptWithContext(ctx, value, ad) // both open this one, because the formats are the same
-		if err != nil {
-			return err
-		}
+		b.check(err)
 		seal := func(a tink.AEADWithContext) func(context.Context, int, int) error {
 			return func(ctx context.Context, _, _ int) error {
 				_, err := a.EncryptWithContext(ctx, value, ad)
@@ -68,14 +57,10 @@ func keyServiceThroughput(ctx context.Context, b *bench) error {
 			{"seal", side{name: "envelope", do: seal(ours)}, side{name: "Tink's envelope", do: seal(theirs)}},
 			{"open", side{name: "envelope", do: open(ours)}, side{name: "Tink's envelope", do: open(theirs)}},
 		} {
-			samples, err := interleave(ctx, b.plan(9, 80*time.Millisecond), c.ours, c.theirs)
-			if err != nil {
-				return err
-			}
+			samples := b.interleave(ctx, b.plan(9, 80*time.Millisecond), c.ours, c.theirs)
 			b.report(throughput(name, c.what+", throughput, envelope / Tink's envelope", samples[0], samples[1], atLeast(1000)))
 		}
 	}
-	return nil
 }
 
 // keyServiceWaits seals through many changes of the data key and counts the requests that waited for the key service.
@@ -83,7 +68,7 @@ func keyServiceThroughput(ctx context.Context, b *bench) error {
 // An Envelope replaces a data key as soon as the next one is ready. If a data key has sealed as many messages as its
 // limit allows, the next one was late, and a request waited. Counting such keys ignores requests that the machine
 // merely interrupted.
-func keyServiceWaits(ctx context.Context, b *bench) error {
+func keyServiceWaits(ctx context.Context, b *bench) {
 	const (
 		size = 64
 		// messagesPerKey is small, so that data keys change often; the default is 2^30. The last quarter of the
@@ -93,18 +78,11 @@ func keyServiceWaits(ctx context.Context, b *bench) error {
 	changes := b.count(12)
 	name := fmt.Sprintf("changes of the data key: %d", changes)
 	if !b.wants(name) {
-		return nil
+		return
 	}
-	service, err := newSlowService(ctx)
-	if err != nil {
-		return err
-	}
+	service := newSlowService(ctx, b)
 	limit := b.count(messagesPerKey)
-	envelope, err := aead.NewEnvelope(ctx, service, aead.WithMaxMessages(uint64(limit)))
-	if err != nil {
-		return err
-	}
-	defer envelope.Close()
+	envelope := b.envelope(ctx, service, aead.WithMaxMessages(uint64(limit)))
 	value, ad := payload(size), []byte("associated")
 	first := service.calls.Load() // the call of NewEnvelope, before any request
 
@@ -118,10 +96,9 @@ func keyServiceWaits(ctx context.Context, b *bench) error {
 		wrapped  = envelope.Overhead() - gcmOverhead
 	)
 	for begin := time.Now(); changes >= 0; messages++ {
+		var err error
 		sealed, err = envelope.SealTo(ctx, sealed[:0], value, ad)
-		if err != nil {
-			return err
-		}
+		b.check(errors.Join(err, ctx.Err()))
 		end := time.Now()
 		longest = max(longest, end.Sub(begin))
 		if begin = end; !bytes.Equal(sealed[:wrapped], key) {
@@ -132,9 +109,6 @@ func keyServiceWaits(ctx context.Context, b *bench) error {
 			changes-- // the first key does not count as a change
 		}
 		used++
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 	}
 	b.report(Result{
 		Case: name, What: "requests that waited for the key service", Unit: "requests",
@@ -146,7 +120,6 @@ func keyServiceWaits(ctx context.Context, b *bench) error {
 		Value:   exactly(float64(service.calls.Load()-first) / float64(messages) * 1e6),
 		Figures: fmt.Sprintf("limit of %d messages per data key; 2^30 by default", limit),
 	})
-	return nil
 }
 
 // gcmOverhead is the size of nonce and tag of AES-GCM, which follow the wrapped data key.
@@ -158,13 +131,8 @@ type slowService struct {
 	calls atomic.Int64
 }
 
-func newSlowService(ctx context.Context) (*slowService, error) {
-	k, err := newKeys(ctx)
-	if err != nil {
-		return nil, err
-	}
-	k.close() // only Tink's primitive is used
-	return &slowService{kek: k.tink}, nil
+func newSlowService(ctx context.Context, b *bench) *slowService {
+	return &slowService{kek: b.keys(ctx).tink}
 }
 
 // EncryptWithContext implements tink.AEADWithContext.
@@ -185,12 +153,5 @@ func (s *slowService) DecryptWithContext(ctx context.Context, ciphertext, ad []b
 
 func (s *slowService) work(ctx context.Context) error {
 	s.calls.Add(1)
-	timer := time.NewTimer(keyServiceDelay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return sleep.For(ctx, keyServiceDelay)
 }

@@ -20,32 +20,29 @@ import (
 
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sleep"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
 // migrateRow seals plaintext entries in place, on the processors of the redis-server that holds them. It measures
 // entries per second, the memory for few and for many entries, and the latency of a client that works at the same time.
-func migrateRow(ctx context.Context, b *bench) error {
-	return withServer(ctx, 0, func(k *keys, server *redistest.Server, client *redis.Client) error {
-		m := &mover{b: b, k: k, server: server, client: client}
-		for _, c := range []struct {
-			name string
-			run  func(ctx context.Context, name string) error
-		}{
-			{"256 B", m.speed(256, 400_000, atLeast(50_000))},
-			{"4 KiB", m.speed(4<<10, 50_000, nil)},
-			{"memory", m.memory},
-			{"live client", m.live},
-		} {
-			if b.wants(c.name) {
-				if err := c.run(ctx, c.name); err != nil {
-					return err
-				}
-			}
+func migrateRow(ctx context.Context, b *bench) {
+	server, client := b.redis(ctx, 0)
+	m := &mover{b: b, k: b.keys(ctx), server: server, client: client}
+	for _, c := range []struct {
+		name string
+		run  func(ctx context.Context, name string)
+	}{
+		{"256 B", m.speed(256, 400_000, atLeast(50_000))},
+		{"4 KiB", m.speed(4<<10, 50_000, nil)},
+		{"memory", m.memory},
+		{"live client", m.live},
+	} {
+		if b.wants(c.name) {
+			c.run(ctx, c.name)
 		}
-		return nil
-	})
+	}
 }
 
 type mover struct {
@@ -56,10 +53,8 @@ type mover struct {
 }
 
 // fill empties the database and sets n plaintext entries.
-func (m *mover) fill(ctx context.Context, n, size int) error {
-	if err := m.client.FlushDB(ctx).Err(); err != nil {
-		return err
-	}
+func (m *mover) fill(ctx context.Context, n, size int) {
+	m.b.check(m.client.FlushDB(ctx).Err())
 	value := payload(size)
 	value[0] = 'x' // a random value must not start like a sealed one
 	const part = 1000
@@ -68,19 +63,16 @@ func (m *mover) fill(ctx context.Context, n, size int) error {
 		for i := start; i < min(start+part, n); i++ {
 			pipe.Set(ctx, "m:"+strconv.Itoa(i), value, time.Hour)
 		}
-		if _, err := pipe.Exec(ctx); err != nil {
-			return err
-		}
+		_, err := pipe.Exec(ctx)
+		m.b.check(err)
 	}
-	return nil
 }
 
 // seal runs a migration over n entries and checks its report.
-func (m *mover) seal(ctx context.Context, n int, rate float64, progress func(migrate.Progress)) (time.Duration, error) {
+func (m *mover) seal(ctx context.Context, n int, rate float64) (time.Duration, error) {
 	begin := time.Now()
 	r, err := migrate.Run(ctx, m.client, migrate.Config{
 		Operation: migrate.Seal, From: migrate.Space{Prefix: "m:"}, Keys: m.k.envelope, AllowUnproven: true, Rate: rate,
-		Progress: progress,
 	})
 	elapsed := time.Since(begin)
 	if err != nil {
@@ -93,25 +85,19 @@ func (m *mover) seal(ctx context.Context, n int, rate float64, progress func(mig
 }
 
 // speed measures entries per second, sealed and audited.
-func (m *mover) speed(size, entries int, budget *Budget) func(ctx context.Context, name string) error {
-	return func(ctx context.Context, name string) error {
+func (m *mover) speed(size, entries int, budget *Budget) func(ctx context.Context, name string) {
+	return func(ctx context.Context, name string) {
 		n := m.b.count(entries)
 		var sealing, auditing []float64
 		for range m.rounds() {
-			if err := m.fill(ctx, n, size); err != nil {
-				return err
-			}
-			elapsed, err := m.seal(ctx, n, 0, nil)
-			if err != nil {
-				return err
-			}
+			m.fill(ctx, n, size)
+			elapsed, err := m.seal(ctx, n, 0)
+			m.b.check(err)
 			sealing = append(sealing, float64(n)/elapsed.Seconds())
 			r, err := audit.Run(ctx, m.client, audit.Config{})
-			if err != nil {
-				return err
-			}
+			m.b.check(err)
 			if answer, _ := r.AnythingPlaintext(); answer != audit.No || r.Total.Sealed.Values < int64(n) {
-				return errors.New("the audit did not find all values sealed")
+				m.b.check(errors.New("the audit did not find all values sealed"))
 			}
 			auditing = append(auditing, float64(n)/r.Elapsed.Seconds())
 		}
@@ -119,7 +105,6 @@ func (m *mover) speed(size, entries int, budget *Budget) func(ctx context.Contex
 			Figures: strconv.Itoa(n) + " entries"})
 		m.b.report(Result{Case: name, What: "names audited", Unit: "per second", Value: spreadOf(auditing),
 			Figures: strconv.Itoa(n) + " entries"})
-		return nil
 	}
 }
 
@@ -127,53 +112,37 @@ func (m *mover) rounds() int { return m.b.plan(3, time.Second).rounds }
 
 // memory measures the peak of the command's resident memory while it seals many entries, over that while it seals a
 // hundredth of them. The command runs in a separate process, so that no other memory counts.
-func (m *mover) memory(ctx context.Context, name string) error {
+func (m *mover) memory(ctx context.Context, name string) {
 	if runtime.GOOS != "linux" {
 		fmt.Fprintln(m.b.log, "resident memory is measured on Linux only")
-		return nil
+		return
 	}
 	dir, err := os.MkdirTemp("", "sealcache-bench")
-	if err != nil {
-		return err
-	}
+	m.b.check(err)
 	defer os.RemoveAll(dir)
 	command, kek := filepath.Join(dir, "sealcache"), filepath.Join(dir, "kek.json")
-	if err := buildCommand(ctx, command); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(kek, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(insecurecleartextkeyset.CreateKeyset(f, tinkaead.AES256GCMKeyTemplate()), f.Close()); err != nil {
-		return err
-	}
-	most := func(n int) (float64, error) {
-		if err := m.fill(ctx, n, 256); err != nil {
-			return 0, err
-		}
-		return residentWhile(exec.CommandContext(ctx, command, "migrate", "--allow-unproven", "--redis", m.server.URL(), "--kek", "file://"+kek,
+	m.b.check(buildCommand(ctx, command))
+	var keyset bytes.Buffer
+	m.b.check(insecurecleartextkeyset.CreateKeyset(&keyset, tinkaead.AES256GCMKeyTemplate()))
+	m.b.check(os.WriteFile(kek, keyset.Bytes(), 0o600))
+	most := func(n int) float64 {
+		m.fill(ctx, n, 256)
+		resident, err := residentWhile(exec.CommandContext(ctx, command, "migrate", "--allow-unproven", "--redis", m.server.URL(), "--kek", "file://"+kek,
 			"--prefix", "m:", "--checkpoint", filepath.Join(dir, "checkpoint"), "--progress", "none"))
+		m.b.check(err)
+		return resident
 	}
 	many := m.b.count(1_000_000)
 	few := many / 100
 	var ratio, mib []float64
 	for range m.rounds() {
-		small, err := most(few)
-		if err != nil {
-			return err
-		}
-		large, err := most(many)
-		if err != nil {
-			return err
-		}
+		small, large := most(few), most(many)
 		ratio, mib = append(ratio, large/small), append(mib, large/(1<<20))
 	}
 	m.b.report(Result{
 		Case: name, What: fmt.Sprintf("most resident memory of the command, %d entries / %d entries", many, few), Unit: "x",
 		Value: spreadOf(ratio), Budget: atMost(1.25), Figures: fmt.Sprintf("%.0f MiB with %d entries", spreadOf(mib).Median, many),
 	})
-	return nil
 }
 
 // buildCommand builds cmd/sealcache, a separate module, from the tree of the working directory.
@@ -227,7 +196,7 @@ func residentWhile(cmd *exec.Cmd) (float64, error) {
 }
 
 // live measures the 99th percentile of a client that gets 1 KiB values, during a migration over without one.
-func (m *mover) live(ctx context.Context, name string) error {
+func (m *mover) live(ctx context.Context, name string) {
 	app := redis.NewClient(m.server.ClientOptions())
 	defer app.Close()
 	n := m.b.count(200_000)
@@ -238,29 +207,15 @@ func (m *mover) live(ctx context.Context, name string) error {
 		}
 		var ratio, alone, beside []float64
 		for range m.rounds() {
-			if err := m.fill(ctx, entries, 256); err != nil {
-				return err
-			}
-			if err := app.Set(ctx, "live", payload(1<<10), 0).Err(); err != nil {
-				return err
-			}
-			quiet, err := p99While(ctx, app, func() error {
-				select {
-				case <-ctx.Done():
-				case <-time.After(m.b.plan(1, time.Second).slice):
-				}
-				return ctx.Err()
-			})
-			if err != nil {
-				return err
-			}
+			m.fill(ctx, entries, 256)
+			m.b.check(app.Set(ctx, "live", payload(1<<10), 0).Err())
+			quiet, err := p99While(ctx, app, func() error { return sleep.For(ctx, m.b.plan(1, time.Second).slice) })
+			m.b.check(err)
 			busy, err := p99While(ctx, app, func() error {
-				_, err := m.seal(ctx, entries, rate, nil)
+				_, err := m.seal(ctx, entries, rate)
 				return err
 			})
-			if err != nil {
-				return err
-			}
+			m.b.check(err)
 			ratio = append(ratio, float64(busy)/float64(quiet))
 			alone, beside = append(alone, float64(quiet)), append(beside, float64(busy))
 		}
@@ -269,7 +224,6 @@ func (m *mover) live(ctx context.Context, name string) error {
 			Figures: took(time.Duration(spreadOf(beside).Median)) + " / " + took(time.Duration(spreadOf(alone).Median)),
 		})
 	}
-	return nil
 }
 
 // p99While gets a value about once a millisecond while do runs, and returns the 99th percentile of the latency.

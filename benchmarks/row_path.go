@@ -10,12 +10,8 @@ import (
 
 // pathRow compares the whole path of a value, Store.Set and Store.Get, with Tink's primitive on the same bytes. The
 // primitive runs Encrypt and Decrypt, with the key's name as associated data.
-func pathRow(ctx context.Context, b *bench) error {
-	k, err := newKeys(ctx)
-	if err != nil {
-		return err
-	}
-	defer k.close()
+func pathRow(ctx context.Context, b *bench) {
+	k := b.keys(ctx)
 	budgets := map[int]*Budget{64: atMost(1.25), 1 << 10: atMost(1), 16 << 10: atMost(0.7), 256 << 10: atMost(0.7)}
 	for _, size := range sizes() {
 		name := sizeName(size)
@@ -24,38 +20,24 @@ func pathRow(ctx context.Context, b *bench) error {
 		}
 		value := payload(size)
 		bare := bareSide(k.tink, value)
-		envelope, _, err := storeSide(ctx, "envelope", "set + get", k.envelope, value)
-		if err != nil {
-			return err
-		}
-		keyring, _, err := storeSide(ctx, "keyring", "set + get", k.keyring, value)
-		if err != nil {
-			return err
-		}
+		envelope, _ := b.storeSide(ctx, "envelope", "set + get", k.envelope, value)
+		keyring, _ := b.storeSide(ctx, "keyring", "set + get", k.keyring, value)
 		sides := []side{bare, envelope, keyring}
-		samples, err := interleave(ctx, b.plan(40, 20*time.Millisecond), sides...)
-		if err != nil {
-			return err
-		}
+		samples := b.interleave(ctx, b.plan(40, 20*time.Millisecond), sides...)
 		for i, s := range sides[1:] {
 			theirs, ours := samples[0], samples[i+1]
-			what, time1 := "CPU time", sample.cpuNanoseconds
-			if !cpuKnown(theirs, ours) {
-				what, time1 = "time", sample.nanoseconds
-			}
+			what, figure := workTime(theirs, ours)
 			b.report(Result{
 				Case: name, What: "set + get, " + what + ", " + s.name + " / Tink primitive", Unit: "x",
-				Value:  ratios(ours, theirs, time1),
+				Value:  ratios(ours, theirs, figure),
 				Budget: budgets[size],
-				Figures: fmt.Sprintf("%s / %s; by the clock %sx", took(time.Duration(medianOf(ours, time1))),
-					took(time.Duration(medianOf(theirs, time1))), number(ratios(ours, theirs, sample.nanoseconds).Median)),
+				Figures: fmt.Sprintf("%s / %s; by the clock %sx", took(time.Duration(medianOf(ours, figure))),
+					took(time.Duration(medianOf(theirs, figure))), number(ratios(ours, theirs, sample.nanoseconds).Median)),
 			})
 		}
 		for _, s := range sides {
 			n, err := allocations(ctx, s, b.count(2000))
-			if err != nil {
-				return err
-			}
+			b.check(err)
 			r := Result{Case: name, What: "allocations, " + s.name, Unit: "allocs", Value: exactly(n)}
 			if s.name != bare.name {
 				r.Budget = atMost(2)
@@ -63,7 +45,6 @@ func pathRow(ctx context.Context, b *bench) error {
 			b.report(r)
 		}
 	}
-	return nil
 }
 
 // bareSide returns the work of a program that uses Tink directly.

@@ -6,55 +6,46 @@ import (
 	"slices"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
 // redisRow compares sealed stores with plaintext ones, and with plaintext ones over TLS. The redis-server runs on the
 // processors of the clients.
-func redisRow(ctx context.Context, b *bench) error {
+func redisRow(ctx context.Context, b *bench) {
 	wanted := slices.DeleteFunc(redisCases(), func(c redisCase) bool { return !b.matches(c.name()) })
 	if len(wanted) == 0 {
-		return nil
+		return
 	}
-	return withServer(ctx, 0, func(k *keys, plain *redistest.Server, _ *redis.Client) error {
-		encrypted, err := startRedis(ctx, true)
-		if err != nil {
-			return err
-		}
-		defer encrypted.Close()
+	k := b.keys(ctx)
+	plain, encrypted := b.server(ctx, redistest.Options{}), b.server(ctx, redistest.Options{TLS: true})
 
-		// Neighbours in this list are measured one after the other. Their names are equally long, because they become keys
-		// in Redis.
-		var contenders []*contender
-		defer func() {
-			for _, c := range contenders {
-				c.close()
-			}
-		}()
-		for _, make := range []func() (*contender, error){
-			func() (*contender, error) { return newContender("theirs:sealed", plain, false, k.envelope) },
-			func() (*contender, error) { return newContender("theirs:plain_", plain, false, nil) },
-			func() (*contender, error) { return newContender("redisst:plain", plain, true, nil) },
-			func() (*contender, error) { return newContender("redisst:seald", plain, true, k.envelope) },
-			func() (*contender, error) { return newContender("redisst:tls__", encrypted, true, nil) },
-		} {
-			c, err := make()
-			if err != nil {
-				return err
-			}
-			contenders = append(contenders, c)
+	// Neighbours in this list are measured one after the other. Their names are equally long, because they become keys
+	// in Redis.
+	var contenders []*contender
+	for _, kind := range []struct {
+		name   string
+		server *redistest.Server
+		own    bool
+		aead   tink.AEADWithContext
+	}{
+		{"theirs:sealed", plain, false, k.envelope},
+		{"theirs:plain_", plain, false, nil},
+		{"redisst:plain", plain, true, nil},
+		{"redisst:seald", plain, true, k.envelope},
+		{"redisst:tls__", encrypted, true, nil},
+	} {
+		c, err := newContender(kind.name, kind.server, kind.own, kind.aead)
+		b.check(err)
+		b.cleanup(c.close)
+		contenders = append(contenders, c)
+	}
+	for _, c := range wanted {
+		if b.wants(c.name()) {
+			c.measure(ctx, b, contenders)
 		}
-		for _, c := range wanted {
-			if b.wants(c.name()) {
-				if err := c.measure(ctx, b, contenders); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
+	}
 }
 
 type redisCase struct {
@@ -105,42 +96,30 @@ func (c redisCase) budget(own bool) *Budget {
 // keys returns the number of keys of a case: so many that clients rarely share one, and few enough to fill quickly.
 func (c redisCase) keys() int { return min(max(8<<20/c.size, 32), 512) }
 
-func (c redisCase) measure(ctx context.Context, b *bench, contenders []*contender) error {
+func (c redisCase) measure(ctx context.Context, b *bench, contenders []*contender) {
 	value := payload(c.size)
 	keys := c.keys()
 	if b.scale == smallestScale {
 		keys = c.clients
 	}
-	sides, err := sidesOf(ctx, contenders, c.get, c.clients, keys, value)
-	if err != nil {
-		return err
-	}
 	p := b.plan(21, 75*time.Millisecond)
 	p.workers, p.latencies = c.clients, true
-	samples, err := interleave(ctx, p, sides...)
-	if err != nil {
-		return err
-	}
+	samples := b.interleave(ctx, p, b.sidesOf(ctx, contenders, c.get, c.clients, keys, value)...)
 	theirsSealed, theirsPlain, plain, sealed, tls := samples[0], samples[1], samples[2], samples[3], samples[4]
 	var ahead *Budget
 	if c.clients == 8 {
 		ahead = atLeast(1)
 	}
-	c.compare(b, "redisstore, sealed / plaintext", sealed, plain, c.budget(true))
-	c.compare(b, "gocache's Redis store, sealed / plaintext", theirsSealed, theirsPlain, c.budget(false))
-	c.compare(b, "redisstore, sealed / plaintext over TLS", sealed, tls, ahead)
-	c.compare(b, "redisstore, plaintext over TLS / plaintext", tls, plain, nil)
-	return nil
-}
-
-func (c redisCase) compare(b *bench, what string, numerator, denominator []sample, budget *Budget) {
-	compare(b, c.name(), what, numerator, denominator, budget)
+	compare(b, c.name(), "redisstore, sealed / plaintext", sealed, plain, c.budget(true))
+	compare(b, c.name(), "gocache's Redis store, sealed / plaintext", theirsSealed, theirsPlain, c.budget(false))
+	compare(b, c.name(), "redisstore, sealed / plaintext over TLS", sealed, tls, ahead)
+	compare(b, c.name(), "redisstore, plaintext over TLS / plaintext", tls, plain, nil)
 }
 
 // compare reports the ratio of two throughputs, with those of processor time and latency.
 func compare(b *bench, name, what string, numerator, denominator []sample, budget *Budget) {
-	p50 := ratios(numerator, denominator, func(s sample) float64 { return float64(s.p50) })
-	p99 := ratios(numerator, denominator, func(s sample) float64 { return float64(s.p99) })
+	p50 := ratios(numerator, denominator, sample.p50Nanoseconds)
+	p99 := ratios(numerator, denominator, sample.p99Nanoseconds)
 	r := throughput(name, what, numerator, denominator, budget)
 	r.P50, r.P99 = &p50, &p99
 	if cpuKnown(numerator, denominator) {

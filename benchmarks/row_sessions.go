@@ -10,7 +10,6 @@ import (
 	"github.com/alexedwards/scs/goredisstore"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/sessions"
 	"github.com/sealcache/sealcache/stores/redisstore"
@@ -27,61 +26,45 @@ type sessionStore interface {
 
 // sessionsRow compares Find and Commit of a sealed session with those of scs's own goredisstore, over one client. They
 // run one after the other, as in a request.
-func sessionsRow(ctx context.Context, b *bench) error {
-	return withServer(ctx, 0, func(k *keys, _ *redistest.Server, client *redis.Client) error {
-		plain := goredisstore.New(client)
-		bare, err := newSessions(ctx, client, k)
-		if err != nil {
-			return err
-		}
-		idle, err := newSessions(ctx, client, k, sessions.WithIdleTimeout(time.Hour))
-		if err != nil {
-			return err
-		}
-		session := payload(sessionBytes)
-		for _, clients := range []int{8, 1} {
-			for _, c := range []struct {
-				name   string
-				sealed sessionStore
-				budget *Budget
-			}{
-				{"find and commit", bare, atLeast(0.9)},
-				{"the same, idle timeout", idle, nil},
-			} {
-				name := fmt.Sprintf("%s, %d clients", c.name, clients)
-				if clients == 1 {
-					name = c.name + ", 1 client"
-				}
-				if !b.wants(name) {
-					continue
-				}
-				p := b.plan(61, 75*time.Millisecond) // the budget is close: 21 rounds differ by 2 % from run to run
-				p.workers, p.latencies = clients, true
-				samples, err := interleave(ctx, p, requests("sealed", c.sealed, session), requests("plain_", plain, session))
-				if err != nil {
-					return err
-				}
-				compare(b, name, "sealed / scs's goredisstore", samples[0], samples[1], c.budget)
+func sessionsRow(ctx context.Context, b *bench) {
+	k := b.keys(ctx)
+	_, client := b.redis(ctx, 0)
+	plain := goredisstore.New(client)
+	bare := newSessions(ctx, b, client, k)
+	idle := newSessions(ctx, b, client, k, sessions.WithIdleTimeout(time.Hour))
+	session := payload(sessionBytes)
+	for _, clients := range []int{8, 1} {
+		for _, c := range []struct {
+			name   string
+			sealed sessionStore
+			budget *Budget
+		}{
+			{"find and commit", bare, atLeast(0.9)},
+			{"the same, idle timeout", idle, nil},
+		} {
+			name := fmt.Sprintf("%s, %d clients", c.name, clients)
+			if clients == 1 {
+				name = c.name + ", 1 client"
 			}
+			if !b.wants(name) {
+				continue
+			}
+			p := b.plan(61, 75*time.Millisecond) // the budget is close: 21 rounds differ by 2 % from run to run
+			p.workers, p.latencies = clients, true
+			samples := b.interleave(ctx, p, requests("sealed", c.sealed, session), requests("plain_", plain, session))
+			compare(b, name, "sealed / scs's goredisstore", samples[0], samples[1], c.budget)
 		}
-		return nil
-	})
+	}
 }
 
-func newSessions(ctx context.Context, client *redis.Client, k *keys, opts ...sessions.Option) (*sessions.Store, error) {
-	names, err := newNames(ctx, k)
-	if err != nil {
-		return nil, err
-	}
+func newSessions(ctx context.Context, b *bench, client *redis.Client, k *keys, opts ...sessions.Option) *sessions.Store {
 	backing, err := redisstore.New(client)
-	if err != nil {
-		return nil, err
-	}
-	sealed, err := middleware.New(backing, k.envelope, middleware.WithNamespace("sessions"), middleware.WithOneWayKeys(names))
-	if err != nil {
-		return nil, err
-	}
-	return sessions.New(sealed, opts...) //nolint:contextcheck // it takes none
+	b.check(err)
+	sealed, err := middleware.New(backing, k.envelope, middleware.WithNamespace("sessions"), middleware.WithOneWayKeys(b.names(ctx, k)))
+	b.check(err)
+	s, err := sessions.New(sealed, opts...) //nolint:contextcheck // it takes none
+	b.check(err)
+	return s
 }
 
 // requests returns a side that finds a session and commits it. Each worker has a separate session.

@@ -58,19 +58,16 @@ const pathKey = "user:4711:profile"
 
 // storeSide returns an operation on a Store over a thinStore: "set", "get" or "set + get". stored is the number of bytes
 // that the thinStore then holds.
-func storeSide(
+func (b *bench) storeSide(
 	ctx context.Context, name, operation string, a tink.AEADWithContext, value []byte, opts ...middleware.Option,
-) (_ side, stored int, err error) {
+) (_ side, stored int) {
 	backing := new(thinStore)
 	s, err := middleware.New(backing, a, opts...)
-	if err != nil {
-		return side{}, 0, err
-	}
+	b.check(err)
 	// The caller pays for the conversion to any, with and without sealing.
 	key, boxed := any(pathKey), any(value)
-	if err := roundTrip(ctx, s, key, value); err != nil {
-		return side{}, 0, err
-	}
+	b.check(roundTrip(ctx, s, key, value))
+	b.check(checkSealed(backing.stored, value))
 	set := func(ctx context.Context, _, _ int) error { return s.Set(ctx, key, boxed) }
 	get := func(ctx context.Context, _, _ int) error {
 		got, err := s.Get(ctx, key)
@@ -88,5 +85,5 @@ func storeSide(
 			return get(ctx, worker, i)
 		},
 	}[operation]
-	return side{name: name, do: do}, len(backing.stored), checkSealed(backing.stored, value)
+	return side{name: name, do: do}, len(backing.stored)
 }
