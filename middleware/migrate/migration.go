@@ -55,6 +55,7 @@ type migration struct {
 	provenBy       string
 	primaryChanged bool
 	moved          bool // see Report.Moved
+	oppositeLeft   bool // see Report.OppositeLeft
 
 	opened atomic.Bool // a sealed entry has opened
 	// namesProven says that the application has hidden an entry with one of the PRF keys.

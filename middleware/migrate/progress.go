@@ -82,6 +82,7 @@ func (m *migration) report(complete bool) *Report {
 		Restarts:          m.before.Restarts + m.walk.Restarts,
 		PrimaryChanged:    m.primaryChanged,
 		Moved:             m.moved,
+		OppositeLeft:      m.oppositeLeft,
 		Warnings:          slices.Clone(m.warnings),
 		Counts:            m.counts(),
 	}

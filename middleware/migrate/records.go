@@ -13,8 +13,8 @@ import (
 
 // ErrOpposed reports that Seal and Unseal changed the same names at the same time. The run has scanned everything, but the
 // opposite run may have changed entries after this scan had passed them. Run it again, alone. Both runs return ErrOpposed,
-// unless one of them was killed or ended before the other. A run that ends before an earlier opposite run has a warning in its
-// Report.
+// unless one of them was killed or ended before the other. A run that ends before an earlier opposite run has
+// Report.OppositeLeft.
 var ErrOpposed = errors.New("migrate: a sealing run and an unsealing run changed the same entries (repeat the one you want)")
 
 // accessRuns names an operation on the records of runs in the log.
@@ -178,7 +178,8 @@ func (m *migration) checkRefusals(ctx context.Context) error {
 }
 
 // checkEnd returns ErrOpposed if an opposite run may have undone a part of the work since the scan passed it. It warns of an
-// earlier one that is not complete. Its record does not show whether it still runs or was stopped.
+// earlier one that is not complete. Its record does not show whether it still runs or was stopped. The next run does not warn
+// of it again.
 func (m *migration) checkEnd(ctx context.Context) error {
 	if m.before.Run == "" {
 		return nil
@@ -189,7 +190,8 @@ func (m *migration) checkEnd(ctx context.Context) error {
 		return err
 	})
 	if left {
-		m.warn("an earlier opposite run on the same names did not end (if it still runs, repeat this run after it)")
+		m.warn("an earlier opposite run on the same names did not end (run this again when it no longer runs)")
+		m.oppositeLeft = true
 	}
 	switch {
 	case errors.Is(err, rediswalk.ErrOpposed):

@@ -186,6 +186,10 @@ type Report struct {
 	// Moved reports whether SWAPDB, MOVE or CONFIG RESETSTAT may have been called during the run, as in audit.Report. Entries
 	// may be left: run it again.
 	Moved bool `json:"moved"`
+	// OppositeLeft reports whether Redis has the record of an earlier opposite run on the same names (Seal and Unseal are
+	// opposites) that did not end. It was stopped, or still runs and undoes this work. Run this again when it no longer runs.
+	// The next run does not report it again.
+	OppositeLeft bool `json:"opposite_left"`
 	// Warnings are sentences for the reader of the report. They name no keys.
 	Warnings []string `json:"warnings,omitempty"`
 	// Error is the text of the error that Run has returned.
@@ -216,9 +220,9 @@ func (r *Report) underOldNames() int64 {
 }
 
 // Done reports whether nothing is left to do. The scan was complete, found entries and left none. Every filter matched,
-// Reseal has used the present primary key, and Moved is false.
+// Reseal has used the present primary key, and Moved and OppositeLeft are false.
 func (r *Report) Done() bool {
-	return r.Complete && r.NotChanged() == 0 && !r.FoundNothing() && !r.PrimaryChanged && !r.Moved && len(r.UnmatchedExcludes) == 0
+	return r.Complete && r.NotChanged() == 0 && !r.FoundNothing() && !r.PrimaryChanged && !r.Moved && !r.OppositeLeft && len(r.UnmatchedExcludes) == 0
 }
 
 // FoundNothing reports whether no name was in the space. In a whole database that is an answer. Elsewhere it is likely a

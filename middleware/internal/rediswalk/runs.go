@@ -344,7 +344,8 @@ func (s *Servers) UnfinishedOpposites(ctx context.Context, id string) ([]string,
 }
 
 // CheckEnd returns ErrOpposed if an opposite run began during a run, or ended during it. unfinished is what
-// UnfinishedOpposites returned when the run began. left reports whether one of these is still not complete.
+// UnfinishedOpposites returned when the run began. left reports whether one of these is still not complete, and no run on all
+// of its names has ended since. Such a run has reported it, or has done its work.
 func (s *Servers) CheckEnd(ctx context.Context, id string, unfinished []string) (left bool, err error) {
 	all, err := s.runs(ctx)
 	if err != nil {
@@ -356,9 +357,20 @@ func (s *Servers) CheckEnd(ctx context.Context, id string, unfinished []string) 
 		if own.opposes(r) && (r.Sequence > own.Sequence || r.Done && earlier) {
 			return false, ErrOpposed
 		}
-		left = left || own.opposes(r) && earlier
+		left = left || own.opposes(r) && earlier && !superseded(r, all)
 	}
 	return left, nil
+}
+
+// superseded reports whether a later run that seals or unseals all names of a run has ended.
+func superseded(r Run, all map[string]Run) bool {
+	for _, later := range all {
+		covers := strings.HasPrefix(r.From, later.From) && strings.HasPrefix(r.To, later.To)
+		if later.Done && later.Sequence > r.Sequence && covers && (later.Operation == r.Operation || later.opposes(r)) {
+			return true
+		}
+	}
+	return false
 }
 
 // opposes reports whether one of two runs seals what the other unseals.
