@@ -1,6 +1,8 @@
 package redisstore_test
 
 import (
+	"context"
+	"fmt"
 	"testing"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -95,4 +97,63 @@ func TestTagSetsAreNotEntries(t *testing.T) {
 		require.NoError(t, s.Set(ctx, free, "w"))
 		require.NoError(t, s.Delete(ctx, free))
 	})
+}
+
+// afterMembers calls then once, after the third read of the members of a tag.
+type afterMembers struct {
+	set   string
+	reads int
+	then  func()
+}
+
+func (*afterMembers) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*afterMembers) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *afterMembers) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if args := cmd.Args(); err == nil && len(args) > 4 && args[3] == h.set {
+			if h.reads++; h.reads == 3 {
+				h.then()
+			}
+		}
+		return err
+	}
+}
+
+// The set of a tag moves to another master while it is read. There, its members have another order.
+func TestInvalidateWhileTheTagMoves(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	rdb, ctx := cluster.Client(t), t.Context()
+	s := newStore(t, rdb)
+	const n, set = 5000, "gocache_tag_big"
+	keys, values := make([]string, n), make([][]byte, n)
+	for i := range n {
+		keys[i], values[i] = fmt.Sprint("k", i), []byte("v")
+	}
+	require.Nil(t, s.SetBytesMany(ctx, keys, values, store.WithTags([]string{"big"})))
+	h := &afterMembers{set: set, then: func() {
+		slot := int(rdb.ClusterKeySlot(ctx, set).Val())
+		nodes := cluster.Nodes()
+		if owner, err := rdb.MasterForKey(ctx, set); err != nil || owner.Options().Addr == nodes[0].Addr() {
+			nodes = nodes[1:]
+		}
+		if err := cluster.MoveSlots(ctx, nodes[0], slot); err != nil {
+			t.Error(err)
+		}
+	}}
+	rdb.AddHook(h)
+	require.NoError(t, s.Invalidate(ctx, store.WithInvalidateTags([]string{"big"})))
+	require.Greater(t, h.reads, 3)
+	left := 0
+	for _, err := range s.Keys(ctx, "k") {
+		require.NoError(t, err)
+		left++
+	}
+	require.Zero(t, left)
+	require.Zero(t, rdb.Exists(ctx, set).Val())
 }

@@ -37,7 +37,7 @@ func (s *Store) PruneTags(ctx context.Context, prefix string) error {
 		return s.scan(ctx, node, tagPrefix+prefix, tagSets, func(sets []string) error {
 			for _, set := range sets {
 				tag := strings.TrimPrefix(set, tagPrefix)
-				err := s.eachChunk(ctx, tag, func(members []string) error { return prune(ctx, tag, members) })
+				_, err := s.eachChunk(ctx, tag, func(members []string) error { return prune(ctx, tag, members) })
 				if err != nil {
 					return err
 				}

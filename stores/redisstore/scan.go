@@ -153,6 +153,8 @@ func (s *Store) checkWritable(ctx context.Context, node redis.Cmdable, prefix st
 // it. It uses SCAN and UNLINK on every master. Entries that are written during the call may stay; they keep their tags. Keys
 // that are neither an entry nor a tag set are left alone. With the empty prefix it deletes every string in the database,
 // those of other applications included.
+//
+// While a Cluster moves slots, entries may stay. Then repeat the call when no slot moves any more.
 func (s *Store) ClearPrefix(ctx context.Context, prefix string) error {
 	// Entries go first, so that those whose UNLINK is denied keep their tags. Then the tag sets go, on all masters, and then
 	// the entries that were written since. An entry that is in Redis when the last scan begins is deleted, and one that is

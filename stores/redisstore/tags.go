@@ -161,7 +161,23 @@ func (s *Store) InvalidatePrefix(ctx context.Context, prefix string, opts ...sto
 	return errors.Join(errs...)
 }
 
+// invalidations bounds how often invalidate reads a tag that grows all the time.
+const invalidations = 4
+
+// invalidate reads a tag until one call returns all of it. A cursor is valid on one server only. If the slot of the tag moves, or
+// a replica takes over, later calls miss members, which stay in the tag.
 func (s *Store) invalidate(ctx context.Context, tag, prefix string) error {
+	for range invalidations {
+		calls, err := s.invalidateOnce(ctx, tag, prefix)
+		if err != nil || calls == 1 {
+			return err
+		}
+	}
+	return nil
+}
+
+// invalidateOnce reads a tag once, and returns the number of calls.
+func (s *Store) invalidateOnce(ctx context.Context, tag, prefix string) (calls int, err error) {
 	remove := s.untag
 	if s.masters != nil {
 		remove = s.untagApart
@@ -187,20 +203,21 @@ func (s *Store) invalidate(ctx context.Context, tag, prefix string) error {
 	})
 }
 
-// eachChunk calls do with the members of a tag, at most a thousand at a time.
-func (s *Store) eachChunk(ctx context.Context, tag string, do func(members []string) error) error {
+// eachChunk calls do with the members of a tag, at most a thousand at a time. It returns the number of calls that read them.
+func (s *Store) eachChunk(ctx context.Context, tag string, do func(members []string) error) (calls int, err error) {
 	for cursor := uint64(0); ; {
+		calls++
 		members, next, err := s.members(ctx, tag, cursor)
 		if err != nil {
-			return err
+			return calls, err
 		}
 		for part := range slices.Chunk(members, chunk) {
 			if err := do(part); err != nil {
-				return err
+				return calls, err
 			}
 		}
 		if next == 0 {
-			return nil
+			return calls, nil
 		}
 		cursor = next
 	}
