@@ -183,13 +183,9 @@ func Pseudonyms(namespace, key string, set *prf.Set) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	all := make([]string, names.Len())
-	for i := range all {
-		p, err := names.AppendKey(nil, i, key)
-		if err != nil {
-			return nil, fmt.Errorf("audit: cannot compute the hidden name of the entry: %w", err)
-		}
-		all[i] = string(p)
+	all, err := names.All(key)
+	if err != nil {
+		return nil, fmt.Errorf("audit: cannot compute the hidden name of the entry: %w", err)
 	}
 	return all, nil
 }

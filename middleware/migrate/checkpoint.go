@@ -225,16 +225,14 @@ func (m *migration) oldKeysProof(ctx context.Context) []byte {
 
 // writeCheckpoint seals and writes the file.
 func (m *migration) writeCheckpoint(ctx context.Context) error {
-	c := m.snapshot()
-	plaintext, err := json.Marshal(c)
-	if err != nil {
-		return fmt.Errorf("migrate: cannot write the checkpoint file: %w", err)
+	plaintext, err := json.Marshal(m.snapshot())
+	var sealed, data []byte
+	if err == nil {
+		sealed, err = m.own.Seal(ctx, nil, wire.Header{Type: wire.JSON}, plaintext, checkpointName)
 	}
-	sealed, err := m.own.Seal(ctx, nil, wire.Header{Type: wire.JSON}, plaintext, checkpointName)
-	if err != nil {
-		return fmt.Errorf("migrate: cannot write the checkpoint file: %w", err)
+	if err == nil {
+		data, err = json.Marshal(checkpointFile{checkpointFormat, sealed})
 	}
-	data, err := json.Marshal(checkpointFile{checkpointFormat, sealed})
 	if err != nil {
 		return fmt.Errorf("migrate: cannot write the checkpoint file: %w", err)
 	}

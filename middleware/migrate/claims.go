@@ -23,6 +23,13 @@ type claims struct {
 	unsure map[plaintextAt]bool
 }
 
+func newClaims() *claims {
+	return &claims{
+		names: make(map[string]bool), open: make(map[string]*unfinished),
+		late: make(map[plaintextAt]bool), unsure: make(map[plaintextAt]bool),
+	}
+}
+
 // plaintextAt is plaintext under a name.
 type plaintextAt struct {
 	name  string
@@ -74,9 +81,6 @@ func versionOf(v *moved) version {
 func (c *claims) claim(entries []entry) (own []entry, release func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.names == nil {
-		c.names = make(map[string]bool)
-	}
 	own = make([]entry, 0, len(entries))
 	for _, e := range entries {
 		if !c.names[e.name] {
@@ -121,10 +125,10 @@ func (c *claims) read(entries []entry, found []moved, others []entry) (back []*r
 		if v == nil {
 			if len(of.sent) == 0 { // otherwise the run may have deleted it
 				for plain := range of.plain {
-					c.doubt(plaintextAt{of.to, plain})
+					c.unsure[plaintextAt{of.to, plain}] = true
 				}
 			}
-			of.plain = nil
+			clear(of.plain)
 			of.applyEvent(originalGone)
 			back = append(back, of.remove()...)
 			continue
@@ -150,9 +154,6 @@ func (c *claims) know(v *renamed, stored []byte, expires int64, state copyState)
 	defer c.mu.Unlock()
 	of := c.of(v.name)
 	of.to = v.to
-	if of.copies == nil {
-		of.copies = make(map[identity]knownCopy)
-	}
 	now := versionOf(&v.moved)
 	if slices.Contains(of.sent, now) {
 		state = sharedCopy
@@ -190,36 +191,31 @@ func (c *claims) recordPlaintext(v *renamed) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	of := c.of(v.name)
-	if of.plain == nil {
-		of.plain = make(map[version]bool)
-	}
 	of.to = v.to
 	of.plain[plainVersion(v.next, v.until())] = true
 }
 
 // dropped records that a call which deletes plaintext was answered: what has the same bytes later is of the application.
 func (c *claims) dropped(call *rediswalk.Call) {
-	plaintext, expires, ok := plaintextOf(call)
-	if !ok {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, of := range c.open {
-		if of.to == call.Keys[0] {
-			delete(of.plain, plainVersion(plaintext, expires))
+	if p, ok := plaintextOf(call); ok {
+		for _, of := range c.open {
+			if of.to == p.name {
+				delete(of.plain, p.plain)
+			}
 		}
 	}
 }
 
 // plaintextOf returns what a call of dropCopy deletes, if that is plaintext.
-func plaintextOf(call *rediswalk.Call) (plaintext []byte, expires int64, ok bool) {
+func plaintextOf(call *rediswalk.Call) (p plaintextAt, ok bool) {
 	if len(call.Args) < 3 {
-		return nil, 0, false
+		return p, false
 	}
-	plaintext, ok = call.Args[0].([]byte)
+	plaintext, isBytes := call.Args[0].([]byte)
 	expires, isTime := call.Args[2].(int64)
-	return plaintext, expires, ok && isTime
+	return plaintextAt{call.Keys[0], plainVersion(plaintext, expires)}, isBytes && isTime
 }
 
 // hasPlaintext reports whether recordPlaintext has recorded a plaintext.
@@ -232,23 +228,23 @@ func (c *claims) hasPlaintext(name string, stored []byte, expires int64) bool {
 
 // delays records a call that deletes plaintext and that was not answered.
 func (c *claims) delays(call *rediswalk.Call) {
-	plaintext, expires, ok := plaintextOf(call)
-	if !ok {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.late == nil {
-		c.late = make(map[plaintextAt]bool)
+	if p, ok := plaintextOf(call); ok {
+		c.late[p] = true
 	}
-	c.late[plaintextAt{call.Keys[0], plainVersion(plaintext, expires)}] = true
 }
 
 // delayed reports whether a late deletion would delete the copy of v. Then its original must stay.
 func (c *claims) delayed(v *renamed) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.late) > 0 && c.late[plaintextAt{v.to, plainVersion(v.next, v.until())}]
+	return len(c.late) > 0 && c.late[plaintextOfCopy(v)]
+}
+
+// plaintextOfCopy is the copy of v, which is plaintext.
+func plaintextOfCopy(v *renamed) plaintextAt {
+	return plaintextAt{v.to, plainVersion(v.next, v.until())}
 }
 
 // stays records that the plaintext of v stays although its hidden entry is gone.
@@ -256,16 +252,8 @@ func (c *claims) stays(v *renamed) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if of := c.open[v.name]; of == nil || !slices.Contains(of.sent, versionOf(&v.moved)) { // otherwise the run may have deleted it
-		c.doubt(plaintextAt{v.to, plainVersion(v.next, v.until())})
+		c.unsure[plaintextOfCopy(v)] = true
 	}
-}
-
-// doubt adds to unsure. c.mu is held.
-func (c *claims) doubt(p plaintextAt) {
-	if c.unsure == nil {
-		c.unsure = make(map[plaintextAt]bool)
-	}
-	c.unsure[p] = true
 }
 
 // doubts returns unsure.
@@ -279,7 +267,7 @@ func (c *claims) doubts() map[plaintextAt]bool {
 func (c *claims) counted() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.unsure = nil
+	clear(c.unsure)
 }
 
 func plainVersion(plaintext []byte, expires int64) version {
@@ -352,7 +340,8 @@ func (c *claims) forget(name string) {
 	if of == nil {
 		return
 	}
-	of.sent, of.plain = nil, nil
+	of.sent = nil
+	clear(of.plain)
 	for id, known := range of.copies {
 		if known.answered && known.state != staleCopy {
 			delete(of.copies, id)
@@ -422,11 +411,8 @@ func (u *unfinished) remove() (calls []*rediswalk.Call) {
 
 // of returns what is known of an entry. c.mu is held.
 func (c *claims) of(name string) *unfinished {
-	if c.open == nil {
-		c.open = make(map[string]*unfinished)
-	}
 	if c.open[name] == nil {
-		c.open[name] = new(unfinished)
+		c.open[name] = &unfinished{copies: make(map[identity]knownCopy), plain: make(map[version]bool)}
 	}
 	return c.open[name]
 }

@@ -16,39 +16,31 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// These scripts run commands of a real run without an effect, because there is no entry. SET XX writes nothing then. KEYS: a
-// name without an entry.
+// These scripts run commands of a real run without an effect, because there is no entry: prove lets them begin with
+// probeStart. SET XX writes nothing then. KEYS: a name without an entry.
 const (
-	probeSource = `
+	probeStart = `
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('SET', KEYS[1], '', 'XX', 'KEEPTTL')
-return 1`
+`
+	probeSource = `redis.call('SET', KEYS[1], '', 'XX', 'KEEPTTL')`
 	// probeCompareSource has the commands that compare a sealed value. Plaintext is compared with GET, which proveKeys has called.
 	probeCompareSource = `
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('STRLEN', KEYS[1])
-redis.call('GETRANGE', KEYS[1], -1, -1)
-return 1`
-	probeDropSource = `
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-return redis.call('UNLINK', KEYS[1])`
+redis.call('GETRANGE', KEYS[1], -1, -1)`
+	probeDropSource = `redis.call('UNLINK', KEYS[1])`
 	// probeExpirySource has the commands of swapSource for a value with a sealed expiry.
 	probeExpirySource = `
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('PTTL', KEYS[1])
 redis.call('TIME')
-return redis.call('PEXPIREAT', KEYS[1], 1)`
+redis.call('PEXPIREAT', KEYS[1], 1)`
 	// probeTagSource has the commands of tagSource. The set that SADD makes expires at once, within the script.
 	probeTagSource = `
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('PEXPIRETIME', KEYS[1])
 redis.call('PERSIST', KEYS[1])
 redis.call('PEXPIREAT', KEYS[1], 1)
 redis.call('SADD', KEYS[1], '')
-return redis.call('PEXPIREAT', KEYS[1], 1)`
-	probeUntagSource = `
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-return redis.call('SREM', KEYS[1], '')`
+redis.call('PEXPIREAT', KEYS[1], 1)`
+	probeUntagSource = `redis.call('SREM', KEYS[1], '')`
 )
 
 // probeName ends the names that the scripts get.
@@ -106,7 +98,7 @@ func (m *migration) proveTags(ctx context.Context) error {
 func (m *migration) prove(ctx context.Context, name, source, commands string) error {
 	err := m.walk.Retry(ctx, "test the commands of the run", func(ctx context.Context) error {
 		call := &rediswalk.Call{Keys: []string{name}}
-		if err := m.servers.Run(ctx, rediscmd.NewScript(source), []*rediswalk.Call{call}); err != nil {
+		if err := m.servers.Run(ctx, rediscmd.NewScript(probeStart+source+"\nreturn 1"), []*rediswalk.Call{call}); err != nil {
 			return err
 		}
 		if rediserr.Code(call.Cmd.Err()) == "OOM" && !m.DryRun {
@@ -152,15 +144,15 @@ func (m *migration) renewKeyCheck(ctx context.Context) error {
 }
 
 func (m *migration) swapKeyCheck(ctx context.Context, name string, stored []byte, always bool) error {
-	now, err := keycheck.New(m.Keys, m.target().Namespace)
-	if err != nil {
-		return fmt.Errorf("migrate: cannot seal the entry sealcache.key-check (it tests the keys) with the new key: %w", err)
-	}
 	var fresh []byte
-	if err := m.ask(ctx, func(ctx context.Context) (err error) {
-		fresh, err = now.Seal(ctx)
-		return err
-	}); err != nil {
+	now, err := keycheck.New(m.Keys, m.target().Namespace)
+	if err == nil {
+		err = m.ask(ctx, func(ctx context.Context) (err error) {
+			fresh, err = now.Seal(ctx)
+			return err
+		})
+	}
+	if err != nil {
 		return fmt.Errorf("migrate: cannot seal the entry sealcache.key-check (it tests the keys) with the new key: %w", err)
 	}
 	// The same rule as for values: over a key service, an entry of before may be under another KEK or wrap context.

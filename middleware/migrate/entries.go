@@ -61,12 +61,7 @@ func (m *migration) located(names []string, c *Counts) []entry {
 
 // measure asks for the sizes of entries, and returns those that are strings and not too large.
 func (m *migration) measure(ctx context.Context, entries []entry, c *Counts) ([]entry, error) {
-	cmds := make([]*redis.IntCmd, len(entries))
-	err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
-		for i := range entries {
-			cmds[i] = p.StrLen(ctx, entries[i].name)
-		}
-	})
+	cmds, err := rediswalk.Each(ctx, m.servers, namesOf(entries), func(p redis.Pipeliner, name string) *redis.IntCmd { return p.StrLen(ctx, name) })
 	if err != nil {
 		return nil, err
 	}
@@ -115,11 +110,8 @@ func (m *migration) countTypes(ctx context.Context, names []string, c *Counts) (
 
 // readShort reads the values of entries that are shorter than wholeBytes, and returns the other entries too.
 func (m *migration) readShort(ctx context.Context, entries []entry, c *Counts) (short []entry, values [][]byte, long []entry, err error) {
-	cmds := make([]*redis.StringCmd, len(entries))
-	err = m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
-		for i := range entries {
-			cmds[i] = p.GetRange(ctx, entries[i].name, 0, wholeBytes-1)
-		}
+	cmds, err := rediswalk.Each(ctx, m.servers, namesOf(entries), func(p redis.Pipeliner, name string) *redis.StringCmd {
+		return p.GetRange(ctx, name, 0, wholeBytes-1)
 	})
 	if err != nil {
 		return nil, nil, nil, err
@@ -187,16 +179,24 @@ func (m *migration) inPlaceBatch(ctx context.Context, names []string) (*Counts, 
 	return c, nil
 }
 
-// inPlaceEntries tries entries until they are done or have changed too often. values are their contents, nil to read
-// them.
-func (m *migration) inPlaceEntries(ctx context.Context, sc *scratch, group []entry, values [][]byte, c *Counts) (err error) {
-	for attempt := 1; len(group) > 0; attempt++ {
-		if values == nil {
-			if values, err = m.servers.Read(ctx, namesOf(group)); err != nil {
-				return err
-			}
+// inGroups returns the work of a batch that changes entries in groups.
+func (m *migration) inGroups(change func(ctx context.Context, sc *scratch, group []entry, c *Counts) error) func(context.Context, []string) (*Counts, error) {
+	return func(ctx context.Context, names []string) (*Counts, error) {
+		c := new(Counts)
+		entries, err := m.measure(ctx, m.located(names, c), c)
+		if err != nil {
+			return nil, err
 		}
-		changed, err := m.inPlaceGroup(ctx, sc, group, values, c)
+		var sc scratch
+		return c, eachGroup(entries, func(group []entry) error { return change(ctx, &sc, group, c) })
+	}
+}
+
+// untilDone calls change until all entries of the group are done, or some have changed too often. change returns the entries
+// that had changed when they were to be written.
+func (m *migration) untilDone(group []entry, c *Counts, change func(group []entry) ([]entry, error)) error {
+	for attempt := 1; len(group) > 0; attempt++ {
+		changed, err := change(group)
 		if err != nil {
 			return err
 		}
@@ -205,9 +205,23 @@ func (m *migration) inPlaceEntries(ctx context.Context, sc *scratch, group []ent
 			return nil
 		}
 		c.Retried += int64(len(changed))
-		group, values = changed, nil
+		group = changed
 	}
 	return nil
+}
+
+// inPlaceEntries changes the values of entries under their names. values are their contents, nil to read them.
+func (m *migration) inPlaceEntries(ctx context.Context, sc *scratch, group []entry, values [][]byte, c *Counts) error {
+	return m.untilDone(group, c, func(group []entry) (changed []entry, err error) {
+		if values == nil {
+			if values, err = m.servers.Read(ctx, namesOf(group)); err != nil {
+				return nil, err
+			}
+		}
+		changed, err = m.inPlaceGroup(ctx, sc, group, values, c)
+		values = nil
+		return changed, err
+	})
 }
 
 // inPlaceGroup returns the entries that had changed when they were to be written.

@@ -64,12 +64,8 @@ func (c *Config) hiddenDigest() []string {
 	if err != nil {
 		return nil // checkHidden has refused the set
 	}
-	digest := []string{fmt.Sprint(c.OneWayKeys != nil)}
-	for i := range names.Len() {
-		p, _ := names.AppendKey(nil, i, keycheck.Name)
-		digest = append(digest, string(p))
-	}
-	return digest
+	all, _ := names.All(keycheck.Name) // a PRF that pseudonym.New has called does not fail
+	return append([]string{fmt.Sprint(c.OneWayKeys != nil)}, all...)
 }
 
 // hiddenNames makes the pseudonyms of a run.
@@ -98,15 +94,7 @@ func (n *hiddenNames) all(target bool, key string) ([]string, error) {
 	if target {
 		set = n.to
 	}
-	names := make([]string, set.Len())
-	for i := range names {
-		name, err := set.AppendKey(nil, i, key)
-		if err != nil {
-			return nil, err
-		}
-		names[i] = string(name)
-	}
-	return names, nil
+	return set.All(key)
 }
 
 // flags are those of a hidden name.

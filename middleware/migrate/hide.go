@@ -24,34 +24,12 @@ type renamed struct {
 // inPlace reports whether the entry keeps its name.
 func (v *renamed) inPlace() bool { return v.to == v.name }
 
-// hideBatch gives the entries of a batch their hidden names, or with Unseal their plain ones.
-func (m *migration) hideBatch(ctx context.Context, names []string) (*Counts, error) {
-	c := new(Counts)
-	entries, err := m.measure(ctx, m.located(names, c), c)
-	if err != nil {
-		return nil, err
-	}
-	var sc scratch
-	return c, eachGroup(entries, func(group []entry) error { return m.hideEntries(ctx, &sc, group, c) })
-}
-
-// hideEntries tries entries until they are done or have changed too often. They are claimed before they are read: see copyState.
+// hideEntries gives entries their hidden names, or with Unseal their plain ones. They are claimed before they are read: see
+// copyState.
 func (m *migration) hideEntries(ctx context.Context, sc *scratch, group []entry, c *Counts) error {
 	group, release := m.renaming.claim(group)
 	defer release()
-	for attempt := 1; len(group) > 0; attempt++ {
-		changed, err := m.hideGroup(ctx, sc, group, c)
-		if err != nil {
-			return err
-		}
-		if attempt == m.tuning.Attempts {
-			c.KeptChanging += int64(len(changed))
-			return nil
-		}
-		c.Retried += int64(len(changed))
-		group = changed
-	}
-	return nil
+	return m.untilDone(group, c, func(group []entry) ([]entry, error) { return m.hideGroup(ctx, sc, group, c) })
 }
 
 // hideGroup returns the entries that had changed when they were to be written.
@@ -63,11 +41,7 @@ func (m *migration) hideGroup(ctx context.Context, sc *scratch, group []entry, c
 	if err := m.dropCopies(ctx, m.renaming.read(group, read, others)); err != nil {
 		return nil, err
 	}
-	values := make([][]byte, len(read))
-	for i := range read {
-		values[i] = read[i].old
-	}
-	if err := m.prepare(ctx, sc, values); err != nil {
+	if err := m.prepare(ctx, sc, oldValues(read)); err != nil {
 		return nil, err
 	}
 	var stay []swap
@@ -245,10 +219,7 @@ func (m *migration) openLabelled(ctx context.Context, v *renamed, h wire.Header,
 	case err != nil:
 		return o, 0, fmt.Errorf("migrate: cannot seal or open a value: %w", err)
 	}
-	c.Opened++
-	if o.underKeys = index == 0; o.underKeys {
-		c.OpenedUnderKeys++
-	}
+	o.underKeys = c.openedBy(index)
 	labels, err := content.Labels(h, plaintext)
 	if err != nil {
 		return o, unknownFormat, nil //nolint:nilerr // it opened, so a newer release may know it

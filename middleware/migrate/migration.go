@@ -42,7 +42,7 @@ type migration struct {
 	began    int64             // when it began by the clock of a server, in Unix seconds; 0 if unknown
 	replicas map[string]int    // that must confirm the writes, by the run id of their master
 	copies   *rediswalk.Copies // nil if no original is deleted, or each is on the master of its copy
-	renaming claims
+	renaming *claims
 
 	before checkpoint // the work of earlier runs
 	cancel context.CancelCauseFunc
@@ -75,7 +75,7 @@ func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (
 	if err != nil {
 		return nil, err
 	}
-	m := &migration{Config: c, scripts: newScripts(), tuning: rediswalk.TuningOf(ctx, c.Rate), started: time.Now(), phase: phaseKeys}
+	m := &migration{Config: c, scripts: newScripts(), tuning: rediswalk.TuningOf(ctx, c.Rate), renaming: newClaims(), started: time.Now(), phase: phaseKeys}
 	if m.servers, err = rediswalk.New(client); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -94,9 +94,9 @@ func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (
 	pattern := c.From.stored()
 	switch {
 	case m.names != nil: // a hidden name does not start with the prefix of its key
-		work, pattern = m.hideBatch, c.From.namespace()
+		work, pattern = m.inGroups(m.hideEntries), c.From.namespace()
 	case !c.inPlace():
-		work = m.moveBatch
+		work = m.inGroups(m.moveGroup)
 	}
 	m.walk = &rediswalk.Walk[Counts]{
 		Servers:  m.servers,

@@ -40,30 +40,13 @@ func (v *moved) originalCall(args ...any) *rediswalk.Call {
 	return &rediswalk.Call{Keys: []string{v.name}, Args: append([]any{old, size}, args...)}
 }
 
-// moveBatch writes the values of a batch under their new names.
-func (m *migration) moveBatch(ctx context.Context, names []string) (*Counts, error) {
-	c := new(Counts)
-	entries, err := m.measure(ctx, m.located(names, c), c)
-	if err != nil {
-		return nil, err
-	}
-	var sc scratch
-	if err := eachGroup(entries, func(group []entry) error { return m.moveGroup(ctx, &sc, group, c) }); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
+// moveGroup writes the values of entries under their new names.
 func (m *migration) moveGroup(ctx context.Context, sc *scratch, group []entry, c *Counts) error {
 	moves, _, err := m.readWithExpiry(ctx, group, c)
 	if err != nil {
 		return err
 	}
-	values := make([][]byte, len(moves))
-	for i := range moves {
-		values[i] = moves[i].old
-	}
-	if err := m.prepare(ctx, sc, values); err != nil {
+	if err := m.prepare(ctx, sc, oldValues(moves)); err != nil {
 		return err
 	}
 	ready := make([]moved, 0, len(moves))
@@ -98,6 +81,22 @@ func (m *migration) moveGroup(ctx context.Context, sc *scratch, group []entry, c
 		return err
 	}
 	return m.dropOld(ctx, arrived, c)
+}
+
+func oldValues(moves []moved) [][]byte {
+	values := make([][]byte, len(moves))
+	for i := range moves {
+		values[i] = moves[i].old
+	}
+	return values
+}
+
+func newNames(moves []moved) []string {
+	names := make([]string, len(moves))
+	for i := range moves {
+		names[i] = moves[i].to
+	}
+	return names
 }
 
 // readWithExpiry reads entries. It also returns those that are of another type now.
@@ -141,11 +140,7 @@ func (m *migration) readWithExpiry(ctx context.Context, group []entry, c *Counts
 
 // predict counts what would happen to entries, by what their new names hold.
 func (m *migration) predict(ctx context.Context, moves []moved, c *Counts) error {
-	names := make([]string, len(moves))
-	for i := range moves {
-		names[i] = moves[i].to
-	}
-	kinds, err := m.servers.Kinds(ctx, names)
+	kinds, err := m.servers.Kinds(ctx, newNames(moves))
 	if err != nil {
 		return err
 	}
@@ -221,11 +216,7 @@ func (m *migration) writeNew(ctx context.Context, moves []moved) error {
 // the same value and has the old expiry. If an earlier run wrote an entry and its expiry differs now, either expiry
 // may be the right one, so it is a conflict.
 func (m *migration) verify(ctx context.Context, moves []moved, c *Counts) ([]moved, error) {
-	group := make([]entry, len(moves))
-	for i := range moves {
-		group[i] = entry{name: moves[i].to, size: int64(len(moves[i].next))}
-	}
-	values, err := m.readBack(ctx, namesOf(group), nil)
+	values, err := m.readBack(ctx, newNames(moves), nil)
 	if err != nil {
 		return nil, err
 	}

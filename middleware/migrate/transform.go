@@ -128,11 +128,17 @@ func (m *migration) open(ctx context.Context, p place, old []byte, n int, c *Cou
 	if err != nil {
 		return o, err
 	}
+	o.underKeys = c.openedBy(index)
+	return o, nil
+}
+
+// openedBy counts a value that the key at an index of allKeys opened. It reports whether Config.Keys is that key.
+func (c *Counts) openedBy(index int) (underKeys bool) {
 	c.Opened++
-	if o.underKeys = index == 0; o.underKeys {
+	if index == 0 {
 		c.OpenedUnderKeys++
 	}
-	return o, nil
+	return index == 0
 }
 
 // transform sets v.next. The verdict concerns the value. An error concerns the key service or the context.

@@ -89,6 +89,3 @@ func (w *Window) Policy() Policy {
 	}
 	return w.policy
 }
-
-// Until returns the end, or the zero time.
-func (w *Window) Until() time.Time { return w.until }

@@ -135,6 +135,19 @@ func (s *Set) AppendKey(dst []byte, i int, name string) ([]byte, error) {
 	return s.append(dst, i, key, name)
 }
 
+// All returns the pseudonyms of a cache key, one for each PRF key: first that of the primary key.
+func (s *Set) All(name string) ([]string, error) {
+	all := make([]string, s.Len())
+	for i := range all {
+		p, err := s.AppendKey(nil, i, name)
+		if err != nil {
+			return nil, err
+		}
+		all[i] = string(p)
+	}
+	return all, nil
+}
+
 // AppendTag appends the pseudonym of a tag under key i.
 func (s *Set) AppendTag(dst []byte, i int, name string) ([]byte, error) {
 	return s.append(dst, i, tag, name)

@@ -159,12 +159,7 @@ func (c *Copies) read(ctx context.Context, p *portion) ([][]byte, error) {
 	}
 	values := make([][]byte, len(gets))
 	for i, cmd := range gets {
-		switch text, err := cmd.Result(); {
-		case err == nil && text == "":
-			values[i] = []byte{}
-		case err == nil:
-			values[i] = BytesOf(text)
-		case !errors.Is(err, redis.Nil) && rediserr.Code(err) != "WRONGTYPE":
+		if values[i], err = valueOf(cmd); err != nil {
 			return nil, c.failed(ctx, err)
 		}
 	}

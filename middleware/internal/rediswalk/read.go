@@ -55,18 +55,25 @@ func (s *Servers) Pipelined(ctx context.Context, fill func(p redis.Pipeliner)) e
 	return nil
 }
 
-// Kinds returns the types of entries, as TYPE names them.
-func (s *Servers) Kinds(ctx context.Context, names []string) ([]string, error) {
+// Each adds one command for each name to a pipeline, and runs it. Every command holds its own error. The returned error means
+// that the pipeline as a whole failed. Without names there is no pipeline.
+func Each[C redis.Cmder](ctx context.Context, s *Servers, names []string, command func(p redis.Pipeliner, name string) C) ([]C, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
-	cmds := make([]*redis.StatusCmd, len(names))
+	cmds := make([]C, len(names))
 	err := s.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i, name := range names {
-			cmds[i] = p.Type(ctx, name)
+			cmds[i] = command(p, name)
 		}
 	})
-	if err != nil {
+	return cmds, err
+}
+
+// Kinds returns the types of entries, as TYPE names them.
+func (s *Servers) Kinds(ctx context.Context, names []string) ([]string, error) {
+	cmds, err := Each(ctx, s, names, func(p redis.Pipeliner, name string) *redis.StatusCmd { return p.Type(ctx, name) })
+	if err != nil || len(cmds) == 0 {
 		return nil, err
 	}
 	kinds := make([]string, len(names))
@@ -82,24 +89,12 @@ func (s *Servers) Kinds(ctx context.Context, names []string) ([]string, error) {
 func (s *Servers) Read(ctx context.Context, names []string) ([][]byte, error) {
 	values := make([][]byte, len(names))
 	if s.cluster != nil {
-		cmds := make([]*redis.StringCmd, len(names))
-		err := s.Pipelined(ctx, func(p redis.Pipeliner) {
-			for i, name := range names {
-				cmds[i] = p.Get(ctx, name)
-			}
-		})
+		cmds, err := Each(ctx, s, names, func(p redis.Pipeliner, name string) *redis.StringCmd { return p.Get(ctx, name) })
 		if err != nil {
 			return nil, err
 		}
 		for i, cmd := range cmds {
-			b, err := cmd.Bytes()
-			switch {
-			case err == nil:
-				values[i] = b
-				if b == nil {
-					values[i] = []byte{}
-				}
-			case !errors.Is(err, redis.Nil) && rediserr.Code(err) != "WRONGTYPE":
+			if values[i], err = valueOf(cmd); err != nil {
 				return nil, rediserr.Wrap(err)
 			}
 		}
@@ -133,6 +128,18 @@ func (s *Servers) Read(ctx context.Context, names []string) ([][]byte, error) {
 		return nil, fmt.Errorf("rediswalk: MGET returned %d values for %d keys", i, len(values))
 	}
 	return values, nil
+}
+
+// valueOf returns the reply of a GET, nil for an entry that does not exist or is not a string. The value must not be changed.
+func valueOf(cmd *redis.StringCmd) ([]byte, error) {
+	text, err := cmd.Result()
+	switch {
+	case errors.Is(err, redis.Nil), rediserr.Code(err) == "WRONGTYPE":
+		return nil, nil
+	case err == nil && text == "":
+		return []byte{}, nil
+	}
+	return BytesOf(text), err
 }
 
 // Groups cuts n entries into ranges whose values fit into GroupBytes, and calls f with the limits of each.
