@@ -83,11 +83,7 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 			opts.BaseEndpoint = aws.String(o.Endpoint)
 		}
 	})
-	kek, err := keyservice.Open(ctx, keyservice.Key{Module: "awskms", Name: t.arn, DecryptOnly: t.decryptOnly}, c)
-	if err != nil {
-		return nil, err // not a typed nil
-	}
-	return kek, nil
+	return keyservice.Open(ctx, keyservice.Key{Module: "awskms", Name: t.arn, DecryptOnly: t.decryptOnly}, c)
 }
 
 // ownConnections takes the HTTP client out of the SDK's builder, whose connections cannot be closed. LoadDefaultConfig has

@@ -75,11 +75,7 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 	limit := gax.WithTimeout(callTimeout)
 	client.CallOptions.Encrypt = append(client.CallOptions.Encrypt, limit)
 	client.CallOptions.Decrypt = append(client.CallOptions.Decrypt, limit)
-	kek, err := keyservice.Open(ctx, t.describe(), &key{client: client, name: t.name})
-	if err != nil {
-		return nil, err // not a typed nil
-	}
-	return kek, nil
+	return keyservice.Open(ctx, t.describe(), &key{client: client, name: t.name})
 }
 
 // callTimeout bounds a call without a deadline, with its repetitions. Google's default is a minute.

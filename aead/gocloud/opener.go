@@ -86,11 +86,7 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 	} else if k, err = o.openAzure(u, &key); err != nil {
 		return nil, err
 	}
-	kek, err := keyservice.Open(ctx, key, &keeper{keeper: k, azure: !ok, close: k.Close})
-	if err != nil {
-		return nil, err // not a typed nil
-	}
-	return kek, nil
+	return keyservice.Open(ctx, key, &keeper{keeper: k, azure: !ok, close: k.Close})
 }
 
 // openAzure returns the Keeper of azurekeyvault://host/keys/name/version. The error does not quote the URI, in which a user may
@@ -139,7 +135,7 @@ func NewKEK(ctx context.Context, k *secrets.Keeper, name string) (aead.KEK, erro
 	}
 	kek, err := keyservice.Open(ctx, keyservice.Key{Module: "gocloud", Name: name}, &keeper{keeper: k, close: func() error { return nil }})
 	if err != nil {
-		return nil, fmt.Errorf("gocloud: NewKEK: %w", err) // not a typed nil
+		return nil, fmt.Errorf("gocloud: NewKEK: %w", err)
 	}
 	return kek, nil
 }

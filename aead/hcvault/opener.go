@@ -97,11 +97,8 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 		}
 	}
 	kek, err := keyservice.Open(ctx, key, t)
-	if err != nil {
-		return nil, err // not a typed nil
-	}
 	t.opening = false
-	return kek, nil
+	return kek, err
 }
 
 // client returns the client of the application, or one from the environment.

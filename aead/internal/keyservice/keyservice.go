@@ -63,7 +63,7 @@ const startSize = 3
 var _ aead.KEK = (*KEK)(nil)
 
 // Open returns the KEK of a client that has proved itself. It closes the client if the proof fails.
-func Open(ctx context.Context, key Key, client Client) (*KEK, error) {
+func Open(ctx context.Context, key Key, client Client) (aead.KEK, error) {
 	k := &KEK{key: key, client: client}
 	k.done, k.cancel = context.WithCancelCause(context.Background())
 	k.close = sync.OnceValue(func() error {
