@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"maps"
 	"net/url"
 	"path/filepath"
@@ -42,7 +41,10 @@ type KEKOpener interface {
 }
 
 // openedKEK is the KEK of an opener that has nothing to close.
-type openedKEK struct{ tink.AEADWithContext }
+type openedKEK struct {
+	described // the type of the opener's KEK
+	tink.AEADWithContext
+}
 
 func (openedKEK) Close() error { return nil }
 
@@ -53,18 +55,6 @@ func (k openedKEK) onReload(f func()) (cancel func()) {
 	}
 	return func() {}
 }
-
-// String shows the opener's type only.
-func (k openedKEK) String() string { return fmt.Sprintf("aead: KEK (%T)", k.AEADWithContext) }
-
-// GoString returns String.
-func (k openedKEK) GoString() string { return k.String() }
-
-// LogValue returns String.
-func (k openedKEK) LogValue() slog.Value { return slog.StringValue(k.String()) }
-
-// Format writes String, for every verb.
-func (k openedKEK) Format(s fmt.State, _ rune) { writeString(s, k) }
 
 // fileReload is the default interval at which the keyset of a FileSource or a file:// KEK is read again.
 const fileReload = time.Minute
@@ -148,7 +138,7 @@ func opened(o KEKOpener) func(context.Context, string) (KEK, error) {
 		if k, ok := kek.(KEK); ok {
 			return k, nil
 		}
-		return openedKEK{kek}, nil
+		return openedKEK{described(fmt.Sprintf("aead: KEK (%T)", kek)), kek}, nil
 	}
 }
 

@@ -57,6 +57,7 @@ var errOtherPassphrase = fmt.Errorf("%w: the ciphertext was sealed with another 
 // passphraseKEK seals and opens under one key that is derived from a passphrase when it is opened. No ciphertext can
 // make it derive another key.
 type passphraseKEK struct {
+	described
 	key    *primitive
 	header [passphraseHeader]byte
 }
@@ -138,7 +139,7 @@ func newPassphraseKEK(ctx context.Context, passphrase, salt []byte, params argon
 	if err != nil {
 		return nil, fmt.Errorf("derive the key from the passphrase: %w", err)
 	}
-	k := &passphraseKEK{}
+	k := &passphraseKEK{described: "aead: passphrase KEK"}
 	copy(k.header[copy(k.header[:], passphraseMagic):], commitment)
 	if k.key, err = newGCMPrimitive(key, true); err != nil {
 		return nil, err
@@ -182,15 +183,3 @@ func (k *passphraseKEK) DecryptWithContext(ctx context.Context, ciphertext, asso
 
 // Close does nothing. The key is released when the KEK is no longer referenced.
 func (k *passphraseKEK) Close() error { return nil }
-
-// String shows nothing of the passphrase.
-func (k *passphraseKEK) String() string { return "aead: passphrase KEK" }
-
-// GoString returns String.
-func (k *passphraseKEK) GoString() string { return k.String() }
-
-// LogValue returns String.
-func (k *passphraseKEK) LogValue() slog.Value { return slog.StringValue(k.String()) }
-
-// Format writes String, for every verb: %d and %x would print the key.
-func (k *passphraseKEK) Format(s fmt.State, _ rune) { writeString(s, k) }

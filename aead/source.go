@@ -304,9 +304,14 @@ func (e envSource) LogValue() slog.Value { return slog.StringValue(e.String()) }
 func (e envSource) Format(s fmt.State, _ rune) { writeString(s, e) }
 
 // BytesSource returns a Source in memory. It copies data.
-func BytesSource(data []byte) Source { return &bytesSource{bytes.Clone(data)} }
+func BytesSource(data []byte) Source {
+	return &bytesSource{described(fmt.Sprintf("aead.BytesSource(%d bytes)", len(data))), bytes.Clone(data)}
+}
 
-type bytesSource struct{ data []byte }
+type bytesSource struct {
+	described // the keyset may be in plaintext
+	data      []byte
+}
 
 func (b *bytesSource) Load(ctx context.Context) ([]byte, error) {
 	if ctx.Err() != nil {
@@ -315,17 +320,13 @@ func (b *bytesSource) Load(ctx context.Context) ([]byte, error) {
 	return bytes.Clone(b.data), nil
 }
 
-// String keeps the keyset out of logs, because it may be in plaintext.
-func (b *bytesSource) String() string { return fmt.Sprintf("aead.BytesSource(%d bytes)", len(b.data)) }
+// described is the text of a value that embeds it, for package fmt and log/slog. They would print the fields, which may be keys.
+type described string
 
-// GoString returns String.
-func (b *bytesSource) GoString() string { return b.String() }
-
-// LogValue returns String.
-func (b *bytesSource) LogValue() slog.Value { return slog.StringValue(b.String()) }
-
-// Format writes String, for every verb: %d and %x would print the bytes.
-func (b *bytesSource) Format(s fmt.State, _ rune) { writeString(s, b) }
+func (d described) String() string             { return string(d) }
+func (d described) GoString() string           { return string(d) }
+func (d described) LogValue() slog.Value       { return slog.StringValue(string(d)) }
+func (d described) Format(s fmt.State, _ rune) { writeString(s, d) } // for every verb
 
 // writeString implements Format for types that hold secrets.
 func writeString(s fmt.State, v fmt.Stringer) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -141,7 +140,8 @@ func (e *Envelope) Tenant(id string) (tink.AEADWithContext, error) {
 	if len(ts.m) >= maxTenants {
 		return nil, fmt.Errorf("aead: Tenant: the Envelope has %d tenants, the allowed maximum (make another Envelope)", maxTenants)
 	}
-	t := &tenant{e.newTenant(id)}
+	own := e.newTenant(id)
+	t := &tenant{described("aead.Envelope tenant(" + shortType(e.template.GetTypeUrl()) + ")"), own, own}
 	ts.m[id] = t
 	return t, nil
 }
@@ -233,43 +233,15 @@ func (ts *tenants) begin(ctx context.Context) (end func(), err error) {
 }
 
 // tenant is what Tenant returns. It has no Close: the Envelope closes all of them.
-type tenant struct{ envelope *Envelope }
-
-var _ AppendAEAD = (*tenant)(nil)
-
-// SealTo implements AppendAEAD.
-func (t *tenant) SealTo(ctx context.Context, dst, plaintext, associatedData []byte) ([]byte, error) {
-	return t.envelope.SealTo(ctx, dst, plaintext, associatedData)
+type tenant struct {
+	described // the type of data key
+	tenantAEAD
+	envelope *Envelope // the same
 }
 
-// OpenTo implements AppendAEAD.
-func (t *tenant) OpenTo(ctx context.Context, dst, ciphertext, associatedData []byte) ([]byte, error) {
-	return t.envelope.OpenTo(ctx, dst, ciphertext, associatedData)
+// tenantAEAD has the methods of an Envelope that seal and open. Overhead is 0 before the first message.
+type tenantAEAD interface {
+	tink.AEADWithContext
+	AppendAEAD
+	Overhead() int
 }
-
-// EncryptWithContext implements tink.AEADWithContext.
-func (t *tenant) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
-	return t.envelope.EncryptWithContext(ctx, plaintext, associatedData)
-}
-
-// DecryptWithContext implements tink.AEADWithContext.
-func (t *tenant) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
-	return t.envelope.DecryptWithContext(ctx, ciphertext, associatedData)
-}
-
-// Overhead returns how many bytes sealing currently adds, or 0 before the first message.
-func (t *tenant) Overhead() int { return t.envelope.Overhead() }
-
-// String shows the type of data key, and no key.
-func (t *tenant) String() string {
-	return "aead.Envelope tenant(" + shortType(t.envelope.template.GetTypeUrl()) + ")"
-}
-
-// GoString returns String.
-func (t *tenant) GoString() string { return t.String() }
-
-// LogValue returns String.
-func (t *tenant) LogValue() slog.Value { return slog.StringValue(t.String()) }
-
-// Format writes String, for every verb.
-func (t *tenant) Format(s fmt.State, _ rune) { writeString(s, t) }

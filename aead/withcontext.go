@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
@@ -24,12 +23,15 @@ func WithContext(a tink.AEAD) tink.AEADWithContext {
 		return k
 	}
 	if nilcheck.IsNil(a) {
-		return localAEAD{}
+		a = nil
 	}
-	return localAEAD{a}
+	return localAEAD{"aead.WithContext(...)", a}
 }
 
-type localAEAD struct{ aead tink.AEAD }
+type localAEAD struct {
+	described
+	aead tink.AEAD
+}
 
 var errNilAEAD = errors.New("aead: WithContext: the given AEAD is nil")
 
@@ -63,15 +65,3 @@ func (l localAEAD) DecryptWithContext(ctx context.Context, ciphertext, associate
 	}
 	return present(opened, nil)
 }
-
-// String shows nothing of the AEAD.
-func (l localAEAD) String() string { return "aead.WithContext(...)" }
-
-// GoString returns String.
-func (l localAEAD) GoString() string { return l.String() }
-
-// LogValue returns String.
-func (l localAEAD) LogValue() slog.Value { return slog.StringValue(l.String()) }
-
-// Format writes String, for every verb: %d and %x would print the AEAD.
-func (l localAEAD) Format(s fmt.State, _ rune) { writeString(s, l) }
