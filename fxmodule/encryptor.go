@@ -7,6 +7,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/nilcheck"
+	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
@@ -23,15 +24,9 @@ func newEncryptor(ctx context.Context, in inputs, log *slog.Logger, keys *Keys) 
 		return nil, fmt.Errorf("fxmodule: jobs: get the keys: %w", err)
 	}
 	opts := []jobs.Option{jobs.WithLogger(log)}
-	if j.Namespace != "" {
-		opts = append(opts, jobs.WithNamespace(j.Namespace))
-	}
-	if j.CompressMinBytes != 0 {
-		opts = append(opts, jobs.WithCompression(j.CompressMinBytes))
-	}
-	if j.MaxPayloadBytes != 0 {
-		opts = append(opts, jobs.WithMaxPayloadBytes(j.MaxPayloadBytes))
-	}
+	opts = options.Given(opts, j.Namespace, jobs.WithNamespace)
+	opts = options.Given(opts, j.CompressMinBytes, jobs.WithCompression)
+	opts = options.Given(opts, j.MaxPayloadBytes, jobs.WithMaxPayloadBytes)
 	if !nilcheck.IsNil(in.Meters) {
 		opts = append(opts, jobs.WithMeterProvider(in.Meters))
 	}

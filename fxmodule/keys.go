@@ -1,6 +1,7 @@
 package fxmodule
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/options"
 )
 
 // Keys are the keys of the sealed caches. It is safe for concurrent use, and closed when the application stops.
@@ -260,14 +262,9 @@ func (o *keyOpener) openKeyring(ctx context.Context, id keyringID, c Cache, kek 
 	if err != nil {
 		return nil, err
 	}
-	reload := c.KeysetReload
-	if reload == 0 {
-		reload = DefaultKeysetReload
-	}
+	reload := cmp.Or(c.KeysetReload, DefaultKeysetReload)
 	opts := append(keysetName(c.KeysetName), aead.WithReload(reload), aead.WithLogger(o.log))
-	if c.Cryptoperiod != 0 {
-		opts = append(opts, aead.WithCryptoperiod(c.Cryptoperiod))
-	}
+	opts = options.Given(opts, c.Cryptoperiod, aead.WithCryptoperiod)
 	ring, err := aead.OpenKeyring(ctx, source, kek, opts...)
 	if err != nil {
 		return nil, err
@@ -279,28 +276,14 @@ func (o *keyOpener) openKeyring(ctx context.Context, id keyringID, c Cache, kek 
 }
 
 func keysetName(name string) []aead.KeyringOption {
-	if name == "" {
-		return nil
-	}
-	return []aead.KeyringOption{aead.WithKeysetName(name)}
+	return options.Given[aead.KeyringOption](nil, name, aead.WithKeysetName)
 }
 
 func (o *keyOpener) limits(d DataKeys) []aead.EnvelopeOption {
 	opts := []aead.EnvelopeOption{aead.WithLogger(o.log)}
-	if d.MaxMessages != 0 {
-		opts = append(opts, aead.WithMaxMessages(d.MaxMessages))
-	}
-	if d.MaxBytes != 0 {
-		opts = append(opts, aead.WithMaxBytes(d.MaxBytes))
-	}
-	if d.MaxAge != 0 {
-		opts = append(opts, aead.WithMaxAge(d.MaxAge))
-	}
-	if d.CacheSize != 0 {
-		opts = append(opts, aead.WithDataKeyCache(d.CacheSize))
-	}
-	if d.TTL != 0 {
-		opts = append(opts, aead.WithDataKeyTTL(d.TTL))
-	}
-	return opts
+	opts = options.Given(opts, d.MaxMessages, aead.WithMaxMessages)
+	opts = options.Given(opts, d.MaxBytes, aead.WithMaxBytes)
+	opts = options.Given(opts, d.MaxAge, aead.WithMaxAge)
+	opts = options.Given(opts, d.CacheSize, aead.WithDataKeyCache)
+	return options.Given(opts, d.TTL, aead.WithDataKeyTTL)
 }

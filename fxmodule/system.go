@@ -1,6 +1,7 @@
 package fxmodule
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/fxmodule/internal/early"
 	"github.com/sealcache/sealcache/internal/nilcheck"
+	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/stores"
@@ -58,11 +60,7 @@ func newSystem(in inputs) (*system, error) {
 // openContext bounds the opening of keys and stores, since fx gives constructors no context and clients of key services
 // may retry for a minute.
 func (s *system) openContext() (context.Context, context.CancelFunc) {
-	timeout := s.in.Config.KeyTimeout
-	if timeout == 0 {
-		timeout = DefaultKeyTimeout
-	}
-	return context.WithTimeout(context.Background(), timeout)
+	return context.WithTimeout(context.Background(), cmp.Or(s.in.Config.KeyTimeout, DefaultKeyTimeout))
 }
 
 // open makes the caches. application is the application's own store under Decorator, and nil under Module. open is called
@@ -85,7 +83,7 @@ func (s *system) makeCaches(application store.StoreInterface) error {
 		application = nil
 	}
 	config := s.in.Config
-	if def := config.Caches[Default]; application != nil && (def.Store != "" || !hasDefault(config)) {
+	if def, ok := config.Caches[Default]; application != nil && (def.Store != "" || !ok) {
 		return &CacheError{Default, PartStore, errStoreWithDecorator}
 	}
 	ctx, cancel := s.openContext()
@@ -124,11 +122,6 @@ func (s *system) makeCaches(application store.StoreInterface) error {
 	return nil
 }
 
-func hasDefault(c Config) bool {
-	_, ok := c.Caches[Default]
-	return ok
-}
-
 func (s *system) seal(ctx context.Context, name string, c Cache, backing store.StoreInterface) (*middleware.Store, error) {
 	keys, err := s.keys.aead(name, c.Tenant)
 	if err != nil {
@@ -143,15 +136,11 @@ func (s *system) seal(ctx context.Context, name string, c Cache, backing store.S
 	if !c.PlaintextUntil.IsZero() {
 		opts = append(opts, middleware.WithPlaintextUntil(c.PlaintextUntil))
 	}
-	if c.Namespace != "" {
-		opts = append(opts, middleware.WithNamespace(c.Namespace))
-	}
 	if c.MissOnOpenFailure {
 		opts = append(opts, middleware.WithMissOnOpenFailure())
 	}
-	if c.MaxValueBytes != 0 {
-		opts = append(opts, middleware.WithMaxValueBytes(c.MaxValueBytes))
-	}
+	opts = options.Given(opts, c.Namespace, middleware.WithNamespace)
+	opts = options.Given(opts, c.MaxValueBytes, middleware.WithMaxValueBytes)
 	packing, err := s.packing(ctx, name, c)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package fxmodule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -311,8 +312,5 @@ func (j Jobs) problems(caches map[string]Cache, set remedy) []error {
 
 // keysOf returns the name of the cache whose keys seal the jobs.
 func (j Jobs) keysOf() string {
-	if j.KeysOf == "" {
-		return Default
-	}
-	return j.KeysOf
+	return cmp.Or(j.KeysOf, Default)
 }

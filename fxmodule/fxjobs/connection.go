@@ -1,6 +1,7 @@
 package fxjobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,11 +77,7 @@ func open(in connectionInputs) (redis.UniversalClient, error) {
 	case url != "" && own != nil:
 		return nil, errTwoRedis
 	case url != "":
-		timeout := in.Settings.Config.KeyTimeout
-		if timeout == 0 {
-			timeout = fxmodule.DefaultKeyTimeout
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(in.Settings.Config.KeyTimeout, fxmodule.DefaultKeyTimeout))
 		defer cancel()
 		return redisstore.OpenClient(ctx, url)
 	case own == nil:

@@ -1,6 +1,7 @@
 package fxjobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/fxmodule/internal/early"
 	"github.com/sealcache/sealcache/internal/nilcheck"
+	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
@@ -48,12 +50,7 @@ type settings struct {
 	Tracers   trace.TracerProvider `optional:"true"`
 }
 
-func (s settings) logger() *slog.Logger {
-	if s.Logger == nil {
-		return slog.Default()
-	}
-	return s.Logger
-}
+func (s settings) logger() *slog.Logger { return cmp.Or(s.Logger, slog.Default()) }
 
 // options are the options that client, handler and server have in common.
 func (s settings) options() []asynqjobs.Option {
@@ -61,9 +58,7 @@ func (s settings) options() []asynqjobs.Option {
 	if s.Config.Jobs.HiddenTypes {
 		opts = append(opts, asynqjobs.WithHiddenTypes())
 	}
-	if p := s.Config.Jobs.Plaintext; p != jobs.RejectPlaintext {
-		opts = append(opts, asynqjobs.WithPlaintext(p))
-	}
+	opts = options.Given(opts, s.Config.Jobs.Plaintext, asynqjobs.WithPlaintext)
 	if until := s.Config.Jobs.PlaintextUntil; !until.IsZero() {
 		opts = append(opts, asynqjobs.WithPlaintextUntil(until))
 	}
@@ -90,10 +85,7 @@ func newInspector(c *connection) *asynq.Inspector { return asynq.NewInspectorFro
 
 // newScheduler makes a Scheduler that runs while the application does.
 func newScheduler(s settings, c *connection, client *asynqjobs.Client, lc fx.Lifecycle) (*asynqjobs.Scheduler, error) {
-	var opts []asynqjobs.SchedulerOption
-	if catchUp := s.Config.Jobs.Schedules.CatchUp; catchUp != 0 {
-		opts = append(opts, asynqjobs.WithCatchUp(catchUp))
-	}
+	opts := options.Given[asynqjobs.SchedulerOption](nil, s.Config.Jobs.Schedules.CatchUp, asynqjobs.WithCatchUp)
 	scheduler, err := asynqjobs.NewScheduler(c.client, client, opts...)
 	if errors.Is(err, jobs.ErrNoPRF) {
 		err = fmt.Errorf("the scheduler needs the setting \"jobs.prf_keyset\": %w", err)

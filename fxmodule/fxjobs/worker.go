@@ -1,6 +1,7 @@
 package fxjobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,15 +48,9 @@ func newServer(in serverInputs) (*asynq.Server, error) {
 	if len(j.Queues) > 0 {
 		base.Queues = maps.Clone(j.Queues)
 	}
-	if j.StrictPriority {
-		base.StrictPriority = true
-	}
-	if j.Concurrency != 0 {
-		base.Concurrency = j.Concurrency
-	}
-	if j.ShutdownTimeout != 0 {
-		base.ShutdownTimeout = j.ShutdownTimeout
-	}
+	base.StrictPriority = base.StrictPriority || j.StrictPriority
+	base.Concurrency = cmp.Or(j.Concurrency, base.Concurrency)
+	base.ShutdownTimeout = cmp.Or(j.ShutdownTimeout, base.ShutdownTimeout)
 	if base.GroupGracePeriod != 0 && base.GroupGracePeriod < time.Second { // asynq panics
 		return nil, in.Settings.failed(errors.New("asynq.Config: GroupGracePeriod must be at least one second"))
 	}
@@ -79,10 +74,7 @@ type serveInputs struct {
 
 // serve starts and stops the server with the application.
 func serve(in serveInputs) {
-	timeout := in.Settings.Config.Jobs.ShutdownTimeout
-	if timeout == 0 {
-		timeout = in.Base.ShutdownTimeout
-	}
+	timeout := cmp.Or(in.Settings.Config.Jobs.ShutdownTimeout, in.Base.ShutdownTimeout)
 	log := in.Settings.logger()
 	if timeout >= fx.DefaultTimeout {
 		log.Warn("sealcache: jobs.shutdown_timeout is not shorter than fx's default StopTimeout (raise fx.StopTimeout)",

@@ -1,4 +1,4 @@
-// Package options applies the options that a caller gave to a constructor. Constructors call [Apply].
+// Package options applies the options that a caller gave to a constructor. Constructors call [Apply]. [Given] makes options of settings.
 package options
 
 import (
@@ -20,4 +20,13 @@ func Apply[O any](prefix string, opts []O, apply func(O) error) error {
 		errs = append(errs, apply(o))
 	}
 	return errors.Join(errs...)
+}
+
+// Given appends the option of a setting to opts, unless the setting has the zero value.
+func Given[O any, T comparable](opts []O, setting T, option func(T) O) []O {
+	var zero T
+	if setting == zero {
+		return opts
+	}
+	return append(opts, option(setting))
 }
