@@ -149,11 +149,8 @@ func (s *Store) setPartTagged(ctx context.Context, keys []string, values [][]byt
 		if errs[i] != nil {
 			continue
 		}
-		c := call{key: key, args: []any{values[i], o.ttl.Milliseconds(), o.tagsTTL.Milliseconds(), "0"}}
-		for _, tag := range o.tags {
-			c.more = append(c.more, tagPrefix+tag)
-		}
-		calls, at = append(calls, c), append(at, i)
+		args := []any{values[i], o.ttl.Milliseconds(), o.tagsTTL.Milliseconds(), "0"}
+		calls, at = append(calls, call{key, tagSetNames(o.tags), args}), append(at, i)
 	}
 	_, failures := s.runAll(ctx, s.scripts.setTagged, calls)
 	for n, err := range failures {

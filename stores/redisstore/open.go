@@ -286,52 +286,27 @@ func (t *target) client() (redis.UniversalClient, error) {
 		poolSize = min(cmp.Or(t.poolSize, perCPU*runtime.GOMAXPROCS(0)), t.maxActive)
 		pipelinePool = -1 // MaxActiveConns does not bound the pool of pipelines, so they share the pool of other calls
 	}
+	o := &redis.UniversalOptions{
+		Addrs: t.addrs, MasterName: t.master, SentinelUsername: watch.user, SentinelPassword: watch.password,
+		Username: l.user, Password: l.password, CredentialsProviderContext: ask,
+		DB: t.db, TLSConfig: cfg, ClientName: t.clientName, Protocol: t.protocol,
+		ContextTimeoutEnabled: true, MaintNotificationsConfig: quiet(),
+		PoolSize: poolSize, PipelinePoolSize: pipelinePool, PoolTimeout: t.poolTimeout,
+		MinIdleConns: t.minIdle, MaxIdleConns: t.maxIdle, MaxActiveConns: t.maxActive,
+		ConnMaxIdleTime: t.idleTime, ConnMaxLifetime: t.lifetime,
+		DialTimeout: t.dial, ReadTimeout: t.read, WriteTimeout: t.write, MaxRedirects: t.redirect,
+		MaxRetries: t.maxRetries(), MinRetryBackoff: t.minBackoff, MaxRetryBackoff: t.maxBackoff,
+	}
+	if t.near != nil {
+		o.ClientSideCache = t.near
+	}
 	switch t.topology {
 	case sentinel:
-		return redis.NewFailoverClient(&redis.FailoverOptions{
-			MasterName: t.master, SentinelAddrs: t.addrs,
-			SentinelUsername: watch.user, SentinelPassword: watch.password,
-			Username: l.user, Password: l.password, CredentialsProviderContext: ask,
-			DB: t.db, TLSConfig: cfg, ClientName: t.clientName, Protocol: t.protocol,
-			ContextTimeoutEnabled: true,
-			PoolSize:              poolSize, PipelinePoolSize: pipelinePool, PoolTimeout: t.poolTimeout,
-			MinIdleConns: t.minIdle, MaxIdleConns: t.maxIdle, MaxActiveConns: t.maxActive,
-			ConnMaxIdleTime: t.idleTime, ConnMaxLifetime: t.lifetime,
-			DialTimeout: t.dial, ReadTimeout: t.read, WriteTimeout: t.write,
-			MaxRetries: t.maxRetries(), MinRetryBackoff: t.minBackoff, MaxRetryBackoff: t.maxBackoff,
-		}), nil
+		return redis.NewFailoverClient(o.Failover()), nil
 	case cluster:
-		return redis.NewClusterClient(&redis.ClusterOptions{
-			Addrs:    t.addrs,
-			Username: l.user, Password: l.password, CredentialsProviderContext: ask,
-			TLSConfig: cfg, ClientName: t.clientName, Protocol: t.protocol,
-			ContextTimeoutEnabled: true, MaintNotificationsConfig: quiet(),
-			PoolSize: poolSize, PipelinePoolSize: pipelinePool, PoolTimeout: t.poolTimeout,
-			MinIdleConns: t.minIdle, MaxIdleConns: t.maxIdle, MaxActiveConns: t.maxActive,
-			ConnMaxIdleTime: t.idleTime, ConnMaxLifetime: t.lifetime,
-			DialTimeout: t.dial, ReadTimeout: t.read, WriteTimeout: t.write, MaxRedirects: t.redirect,
-			MaxRetries: t.maxRetries(), MinRetryBackoff: t.minBackoff, MaxRetryBackoff: t.maxBackoff,
-		}), nil
-	case single, socket:
-		network := "tcp"
-		if t.topology == socket {
-			network = "unix"
-		}
-		o := &redis.Options{
-			Network: network, Addr: t.addrs[0],
-			Username: l.user, Password: l.password, CredentialsProviderContext: ask,
-			DB: t.db, TLSConfig: cfg, ClientName: t.clientName, Protocol: t.protocol,
-			ContextTimeoutEnabled: true, MaintNotificationsConfig: quiet(),
-			PoolSize: poolSize, PipelinePoolSize: pipelinePool, PoolTimeout: t.poolTimeout,
-			MinIdleConns: t.minIdle, MaxIdleConns: t.maxIdle, MaxActiveConns: t.maxActive,
-			ConnMaxIdleTime: t.idleTime, ConnMaxLifetime: t.lifetime,
-			DialTimeout: t.dial, ReadTimeout: t.read, WriteTimeout: t.write,
-			MaxRetries: t.maxRetries(), MinRetryBackoff: t.minBackoff, MaxRetryBackoff: t.maxBackoff,
-		}
-		if t.near != nil {
-			o.ClientSideCache = t.near
-		}
-		return redis.NewClient(o), nil
+		return redis.NewClusterClient(o.Cluster()), nil
+	case single, socket: // the address of a socket is a path, by which go-redis knows it
+		return redis.NewClient(o.Simple()), nil
 	}
 	return nil, errors.New("the topology of the parsed URL is unknown (report this bug)")
 }

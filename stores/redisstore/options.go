@@ -68,6 +68,14 @@ func wholeMilliseconds(d time.Duration) (time.Duration, error) {
 	return d, nil
 }
 
+// arguments returns the name and the value of an entry as go-redis can send them.
+func arguments(key, value any) (name string, arg any, err error) {
+	if name, err = storeargs.Key(key); err == nil {
+		arg, err = argument(value)
+	}
+	return name, arg, err
+}
+
 // argument checks that go-redis can send a value before it writes a part of the command. The cases are those of its
 // proto.Writer.WriteArg, in the same order.
 func argument(value any) (any, error) {

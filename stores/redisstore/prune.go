@@ -48,8 +48,7 @@ func (s *Store) PruneTags(ctx context.Context, prefix string) error {
 }
 
 func (s *Store) prune(ctx context.Context, tag string, members []string) error {
-	keys := append(append(make([]string, 0, 1+len(members)), tagPrefix+tag), members...)
-	return s.run(ctx, s.scripts.prune, keys).Err()
+	return s.run(ctx, s.scripts.prune, slices.Concat([]string{tagPrefix + tag}, members)).Err()
 }
 
 // pruneApart prunes a tag in a Cluster. Another process may write an entry between the check and the removal of its
@@ -78,11 +77,7 @@ func (s *Store) pruneApart(ctx context.Context, tag string, members []string) er
 
 // missingKeys returns the keys that no master has.
 func (s *Store) missingKeys(ctx context.Context, keys []string) ([]string, error) {
-	calls := make([]call, len(keys))
-	for i, key := range keys {
-		calls[i].key = key
-	}
-	answers, errs := s.runAll(ctx, s.scripts.exists, calls)
+	answers, errs := s.runAll(ctx, s.scripts.exists, callsOn(keys))
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}

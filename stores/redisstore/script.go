@@ -53,6 +53,15 @@ type call struct {
 
 func (c call) keys() []string { return append([]string{c.key}, c.more...) }
 
+// callsOn returns a call on each key, without arguments.
+func callsOn(keys []string) []call {
+	calls := make([]call, len(keys))
+	for i, key := range keys {
+		calls[i].key = key
+	}
+	return calls
+}
+
 // runAll calls an idempotent script, in one pipeline over all nodes of a Cluster, and returns an error, or nil,
 // for each call. answers holds what the script returned for each call, if that is a number.
 func (s *Store) runAll(ctx context.Context, sc rediscmd.Script, calls []call) (answers []int64, errs []error) {

@@ -212,11 +212,7 @@ func (s *Store) eachMaster(ctx context.Context, fn func(ctx context.Context, nod
 // tagged. Sets that never expire keep the names of deleted entries until their tag is invalidated: see PruneTags.
 func (s *Store) Set(ctx context.Context, key any, value any, opts ...store.Option) error {
 	const op = "set"
-	name, err := storeargs.Key(key)
-	if err != nil {
-		return failed(ctx, op, err)
-	}
-	arg, err := argument(value)
+	name, arg, err := arguments(key, value)
 	if err != nil {
 		return failed(ctx, op, err)
 	}
@@ -290,11 +286,7 @@ func (s *Store) noTagSet(ctx context.Context, key string) error {
 // In a Cluster, it writes the tags after the entry. If the process dies in between, the entry lacks its tags.
 func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, opts ...store.Option) (bool, error) {
 	const op = "set if not exists"
-	name, err := storeargs.Key(key)
-	if err != nil {
-		return false, failed(ctx, op, err)
-	}
-	arg, err := argument(value)
+	name, arg, err := arguments(key, value)
 	if err != nil {
 		return false, failed(ctx, op, err)
 	}

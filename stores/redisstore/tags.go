@@ -24,19 +24,24 @@ const chunk = 1000
 const setTaggedSource = `
 if ARGV[4] == '1' and redis.call('EXISTS', KEYS[1]) == 1 then return 0 end` + writeTaggedSource
 
+// addToTagSource is a function that adds an entry to a tag set. ttl is that of tags in milliseconds (0 none).
+const addToTagSource = `
+local function addToTag(set, entry, ttl)
+	local left = redis.call('PTTL', set)
+	redis.call('SADD', set, entry)
+	if ttl == '0' then
+		if left >= 0 then redis.call('PERSIST', set) end
+	elseif left ~= -1 and left < tonumber(ttl) then
+		redis.call('PEXPIRE', set, ttl)
+	end
+end
+`
+
 // writeTaggedSource ends a script that writes an entry and its tags. KEYS: entry, tag sets. ARGV: value, TTL and TTL of tags
 // in milliseconds (0 none). Tags come first: if a tag's name is taken by something else, the script ends before it has
 // written the entry.
-const writeTaggedSource = `
-for i = 2, #KEYS do
-	local left = redis.call('PTTL', KEYS[i])
-	redis.call('SADD', KEYS[i], KEYS[1])
-	if ARGV[3] == '0' then
-		if left >= 0 then redis.call('PERSIST', KEYS[i]) end
-	elseif left ~= -1 and left < tonumber(ARGV[3]) then
-		redis.call('PEXPIRE', KEYS[i], ARGV[3])
-	end
-end
+const writeTaggedSource = addToTagSource + `
+for i = 2, #KEYS do addToTag(KEYS[i], KEYS[1], ARGV[3]) end
 if ARGV[2] == '0' then
 	redis.call('SET', KEYS[1], ARGV[1])
 else
@@ -45,14 +50,8 @@ end
 return 1`
 
 // tagSource adds an entry to one tag. KEYS: tag set. ARGV: entry, TTL of tags in milliseconds (0 none).
-const tagSource = `
-local left = redis.call('PTTL', KEYS[1])
-redis.call('SADD', KEYS[1], ARGV[1])
-if ARGV[2] == '0' then
-	if left >= 0 then redis.call('PERSIST', KEYS[1]) end
-elseif left ~= -1 and left < tonumber(ARGV[2]) then
-	redis.call('PEXPIRE', KEYS[1], ARGV[2])
-end
+const tagSource = addToTagSource + `
+addToTag(KEYS[1], ARGV[1], ARGV[2])
 return 1`
 
 // membersSource reads some members of a tag. KEYS: tag set. ARGV: cursor, how many. Its SREM does nothing, because a tag
@@ -259,8 +258,7 @@ func (s *Store) forget(ctx context.Context, tag string, members []string) error 
 
 // untag removes members and their entries on a single node.
 func (s *Store) untag(ctx context.Context, tag string, members []string) error {
-	keys := append(append(make([]string, 0, 1+len(members)), tagPrefix+tag), members...)
-	return s.run(ctx, s.scripts.untag, keys).Err()
+	return s.run(ctx, s.scripts.untag, slices.Concat([]string{tagPrefix + tag}, members)).Err()
 }
 
 // untagApart removes members and their entries in a Cluster. The entries go first, so that they stay in the tag if the
@@ -287,11 +285,7 @@ func (s *Store) untagApart(ctx context.Context, tag string, members []string) er
 
 // remove removes entries on all nodes of a Cluster and returns the keys that it could not remove.
 func (s *Store) remove(ctx context.Context, keys []string) (left []string, err error) {
-	calls := make([]call, len(keys))
-	for i, key := range keys {
-		calls[i].key = key
-	}
-	_, errs := s.runAll(ctx, s.scripts.remove, calls)
+	_, errs := s.runAll(ctx, s.scripts.remove, callsOn(keys))
 	for i, e := range errs {
 		if e != nil {
 			left, err = append(left, keys[i]), e
