@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"io"
 	"regexp"
-	"runtime"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/benchmarks/internal/steps"
 )
 
 // scale is the time that a run may take.
@@ -36,58 +34,39 @@ type bench struct {
 	log     io.Writer
 	row     string
 	results []Result
-	err     error    // of the present row
-	ended   []func() // the cleanups of the present row
+
+	*steps.Steps // of the present row
 }
 
 // measure runs a row. It returns the error that ended the row, or nil.
 func (b *bench) measure(ctx context.Context, r row) error {
-	b.row, b.err, b.ended = r.name, nil, nil
-	var running sync.WaitGroup
-	running.Go(func() {
-		defer func() {
-			for _, f := range slices.Backward(b.ended) {
-				f()
-			}
-		}()
+	b.row = r.name
+	return steps.Run(func(s *steps.Steps) {
+		b.Steps = s
 		r.run(ctx, b)
 	})
-	running.Wait()
-	return b.err
 }
-
-// check ends the row with err, unless err is nil. It works as FailNow of package testing does: deferred calls and cleanups run.
-// Only the goroutine of the row may call it.
-func (b *bench) check(err error) {
-	if err != nil {
-		b.err = err
-		runtime.Goexit()
-	}
-}
-
-// cleanup calls f when the row has ended. The last call of cleanup comes first.
-func (b *bench) cleanup(f func()) { b.ended = append(b.ended, f) }
 
 // keys returns new keys for the row.
 func (b *bench) keys(ctx context.Context) *keys {
 	k, err := newKeys(ctx)
-	b.check(err)
-	b.cleanup(k.close)
+	b.Check(err)
+	b.Cleanup(k.close)
 	return k
 }
 
 // envelope returns an Envelope under a key-encryption key for the row.
 func (b *bench) envelope(ctx context.Context, kek tink.AEADWithContext, opts ...aead.EnvelopeOption) *aead.Envelope {
 	e, err := aead.NewEnvelope(ctx, kek, opts...)
-	b.check(err)
-	b.cleanup(func() { _ = e.Close() })
+	b.Check(err)
+	b.Cleanup(func() { _ = e.Close() })
 	return e
 }
 
 // interleave measures sides as the function interleave does.
 func (b *bench) interleave(ctx context.Context, p plan, sides ...side) [][]sample {
 	samples, err := interleave(ctx, p, sides...)
-	b.check(err)
+	b.Check(err)
 	return samples
 }
 

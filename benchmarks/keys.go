@@ -49,9 +49,9 @@ func (k *keys) close() {
 // names returns a set of one new PRF key, opened as an application opens it.
 func (b *bench) names(ctx context.Context, k *keys) *prf.Set {
 	var file bytes.Buffer
-	b.check(aead.CreateKeyset(ctx, &file, k.keyring, prf.HMACSHA256PRFKeyTemplate()))
+	b.Check(aead.CreateKeyset(ctx, &file, k.keyring, prf.HMACSHA256PRFKeyTemplate()))
 	set, err := aead.OpenPRF(ctx, aead.BytesSource(file.Bytes()), k.keyring)
-	b.check(err)
+	b.Check(err)
 	return set
 }
 

@@ -36,15 +36,15 @@ func (b *bench) redis(ctx context.Context, roundTrip time.Duration) (*redistest.
 	o := server.ClientOptions()
 	o.Addr = b.delayed(o.Addr, roundTrip)
 	client := redis.NewClient(o)
-	b.cleanup(func() { _ = client.Close() })
+	b.Cleanup(func() { _ = client.Close() })
 	return server, client
 }
 
 // server starts a redis-server for the row.
 func (b *bench) server(ctx context.Context, options redistest.Options) *redistest.Server {
 	server, err := redistest.Run(ctx, options)
-	b.check(err)
-	b.cleanup(func() { _ = server.Close() })
+	b.Check(err)
+	b.Cleanup(func() { _ = server.Close() })
 	return server
 }
 
@@ -54,8 +54,8 @@ func (b *bench) delayed(addr string, roundTrip time.Duration) string {
 		return addr
 	}
 	proxy, err := startDelay(addr, roundTrip)
-	b.check(err)
-	b.cleanup(proxy.close)
+	b.Check(err)
+	b.Cleanup(proxy.close)
 	return proxy.addr()
 }
 
@@ -138,7 +138,7 @@ func (b *bench) sidesOf(ctx context.Context, contenders []*contender, get bool, 
 	sides := make([]side, len(contenders))
 	for i, c := range contenders {
 		if len(c.names) != keys || c.valueBytes != len(value) {
-			b.check(c.fill(ctx, keys, value))
+			b.Check(c.fill(ctx, keys, value))
 		}
 		if get {
 			sides[i] = c.get(workers, value)

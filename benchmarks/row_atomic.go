@@ -38,9 +38,9 @@ func atomicRow(ctx context.Context, b *bench) {
 	p.workers = counterClients
 	samples := b.interleave(ctx, p, sides...)
 	counted, err := s.Increment(ctx, "counter:sealed", 0)
-	b.check(err)
+	b.Check(err)
 	if calls := sealedCalls.Load(); counted != calls {
-		b.check(fmt.Errorf("%d of %d increments were lost", calls-counted, calls))
+		b.Check(fmt.Errorf("%d of %d increments were lost", calls-counted, calls))
 	}
 	b.report(throughput(name, "one sealed counter / Redis INCR, none lost", samples[0], samples[1], atLeast(0.3)))
 }
@@ -49,8 +49,8 @@ func atomicRow(ctx context.Context, b *bench) {
 func (b *bench) sealed(ctx context.Context, roundTrip time.Duration) (*redis.Client, *middleware.Store) {
 	_, client := b.redis(ctx, roundTrip)
 	backing, err := redisstore.New(client)
-	b.check(err)
+	b.Check(err)
 	s, err := middleware.New(backing, b.keys(ctx).envelope)
-	b.check(err)
+	b.Check(err)
 	return client, s
 }

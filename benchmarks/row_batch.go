@@ -29,7 +29,7 @@ func batchCases(ctx context.Context, b *bench, s *middleware.Store, suffix strin
 		keys[i] = "batch:" + strconv.Itoa(i)
 		items[keys[i]] = value
 	}
-	b.check(s.SetMany(ctx, items))
+	b.Check(s.SetMany(ctx, items))
 	each := func(do func(ctx context.Context, key string) error) func(ctx context.Context, _, _ int) error {
 		return func(ctx context.Context, _, _ int) error {
 			for _, key := range keys {

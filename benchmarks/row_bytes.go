@@ -47,12 +47,12 @@ func bytesAdded(ctx context.Context, b *bench, server *redistest.Server, a tink.
 	var added []float64
 	for _, own := range []bool{true, false} {
 		c, err := newContender("bytes", server, own, a)
-		b.check(err)
+		b.Check(err)
 		defer c.close()
 		for _, v := range values {
-			b.check(c.store.Set(ctx, c.name, v.value))
+			b.Check(c.store.Set(ctx, c.name, v.value))
 			stored, err := c.client.StrLen(ctx, c.name).Result()
-			b.check(err)
+			b.Check(err)
 			added = append(added, float64(int(stored)-v.bytes))
 		}
 	}

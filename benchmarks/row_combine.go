@@ -174,10 +174,10 @@ func (b *bench) contenders(ctx context.Context, d deployment, kinds []contenderK
 			a = k.envelope
 		}
 		client, err := connect(kind)
-		b.check(err)
+		b.Check(err)
 		c, err := newContenderOver(kind.name, nodes, client, kind.own, redisstore.Config{DisableCombining: kind.alone}, a)
-		b.check(err)
-		b.cleanup(c.close)
+		b.Check(err)
+		b.Cleanup(c.close)
 		contenders[i] = c
 	}
 	return contenders
@@ -189,8 +189,8 @@ func (b *bench) deploy(ctx context.Context, d deployment) (
 ) {
 	if d.cluster {
 		c, err := redistest.RunCluster(ctx, redistest.Options{})
-		b.check(err)
-		b.cleanup(func() { _ = c.Close() })
+		b.Check(err)
+		b.Cleanup(func() { _ = c.Close() })
 		return func(kind contenderKind) (redis.UniversalClient, error) {
 			o := c.ClientOptions()
 			o.ContextTimeoutEnabled = kind.own

@@ -23,9 +23,9 @@ func enqueueManyCase(ctx context.Context, b *bench, name string, roundTrip time.
 	}
 	_, rdb := b.redis(ctx, roundTrip)
 	e, err := jobs.NewEncryptor(b.keys(ctx).envelope)
-	b.check(err)
+	b.Check(err)
 	client, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(rdb), e, asynqjobs.WithPipeline(rdb))
-	b.check(err)
+	b.Check(err)
 	tasks := make([]*asynq.Task, batchSize)
 	for i := range tasks {
 		tasks[i] = asynq.NewTask(jobType, payload(1<<10))

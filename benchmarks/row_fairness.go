@@ -17,7 +17,7 @@ func fairnessRow(ctx context.Context, b *bench) {
 	kinds, value := combineContenders, payload(1<<10)
 	sides := make([]side, len(kinds))
 	for i, c := range b.contenders(ctx, deployment{}, kinds) {
-		b.check(c.fill(ctx, 256, value))
+		b.Check(c.fill(ctx, 256, value))
 		get, set := c.get(1, value), c.set(fairnessWriters, value)
 		sides[i] = c.side(func(ctx context.Context, worker, i int) error {
 			if worker == 0 {

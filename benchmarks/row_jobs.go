@@ -33,7 +33,7 @@ func jobsRow(ctx context.Context, b *bench) {
 			continue
 		}
 		e, err := jobs.NewEncryptor(k.envelope, append(c.sealing, jobs.WithPRF(tokens))...)
-		b.check(err)
+		b.Check(err)
 		c.compare(ctx, b, server, e)
 	}
 }
@@ -128,21 +128,21 @@ func jsonPayload(n int) []byte {
 
 func (c jobCase) compare(ctx context.Context, b *bench, server *redistest.Server, e *jobs.Encryptor) {
 	plain, err := newQueue("plaintext", server, 0, nil)
-	b.check(err)
+	b.Check(err)
 	defer plain.close()
 	sealed, err := newQueue("sealed", server, 1, e, c.client...)
-	b.check(err)
+	b.Check(err)
 	defer sealed.close()
 	queues := []*queue{sealed, plain}
 	if c.batch > 0 && len(c.sealing) == 0 { // AES-GCM alone would have to process more bytes than are left after compression
 		aes, err := newAESQueue(server, 2)
-		b.check(err)
+		b.Check(err)
 		defer aes.close()
 		queues = append(queues, aes)
 	}
 	for _, q := range queues {
 		if err := q.check(ctx, c.payload, c.enqueue...); err != nil {
-			b.check(fmt.Errorf("check a job of %s: %w", q.name, err))
+			b.Check(fmt.Errorf("check a job of %s: %w", q.name, err))
 		}
 	}
 	if c.batch == 0 {
@@ -164,7 +164,7 @@ func (c jobCase) times(ctx context.Context, b *bench, queues []*queue) {
 			}
 			in, out, err := queues[i].run(ctx, batch, c.payload)
 			if err != nil {
-				b.check(fmt.Errorf("run the jobs of %s: %w", queues[i].name, err))
+				b.Check(fmt.Errorf("run the jobs of %s: %w", queues[i].name, err))
 			}
 			if round < 0 {
 				continue
@@ -201,7 +201,7 @@ func (c jobCase) memory(ctx context.Context, b *bench, plain, sealed *queue) {
 	for i, q := range []*queue{sealed, plain} {
 		var err error
 		if bytes[i], memory[i], err = q.sizes(ctx, c.payload, c.enqueue...); err != nil {
-			b.check(fmt.Errorf("measure the memory of a job of %s: %w", q.name, err))
+			b.Check(fmt.Errorf("measure the memory of a job of %s: %w", q.name, err))
 		}
 	}
 	b.report(Result{

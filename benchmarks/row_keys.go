@@ -45,7 +45,7 @@ func keyCalls(ctx context.Context, b *bench) {
 		begin := time.Now()
 		err := do()
 		latencies = append(latencies, time.Since(begin))
-		b.check(err)
+		b.Check(err)
 	}
 	sealed := make([][]byte, processes)
 	for i := range operations / 2 {
@@ -95,7 +95,7 @@ func coldReader(ctx context.Context, b *bench) {
 	for i := range values {
 		var err error
 		if values[i], err = theirs.Encrypt(payload(64), ad); err != nil {
-			b.check(fmt.Errorf("seal with Tink's KMS envelope: %w", err))
+			b.Check(fmt.Errorf("seal with Tink's KMS envelope: %w", err))
 		}
 	}
 	envelope := b.envelope(ctx, service)
@@ -106,7 +106,7 @@ func coldReader(ctx context.Context, b *bench) {
 			_, err := envelope.DecryptWithContext(ctx, values[i/callersOfEach], ad)
 			return err
 		})
-		b.check(err)
+		b.Check(err)
 		return time.Since(begin), worst
 	}
 	cold, worst := all()
@@ -141,9 +141,9 @@ func manyTenants(ctx context.Context, b *bench) {
 	for i := range ids {
 		ids[i] = fmt.Sprintf("tenant-%d", i)
 		handle, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
-		b.check(err)
+		b.Check(err)
 		primitive, err := tinkaead.New(handle)
-		b.check(err)
+		b.Check(err)
 		services[ids[i]] = &slowService{kek: primitive}
 	}
 	main := newSlowService(ctx, b)
@@ -155,7 +155,7 @@ func manyTenants(ctx context.Context, b *bench) {
 	for i, id := range ids {
 		var err error
 		tenants[i], err = envelope.Tenant(id)
-		b.check(err)
+		b.Check(err)
 	}
 	started := time.Since(begin)
 	calls := func() (sum int64) {
@@ -170,7 +170,7 @@ func manyTenants(ctx context.Context, b *bench) {
 		_, err := tenants[i].EncryptWithContext(ctx, []byte("first message"), nil)
 		return err
 	})
-	b.check(err)
+	b.Check(err)
 	first := time.Since(begin)
 	used := liveHeap() - before
 	b.report(Result{

@@ -33,11 +33,11 @@ func keyServiceThroughput(ctx context.Context, b *bench) {
 		}
 		service := newSlowService(ctx, b)
 		theirs, err := tinkaead.NewKMSEnvelopeAEADWithContext(tinkaead.AES256GCMKeyTemplate(), service)
-		b.check(err)
+		b.Check(err)
 		ours := b.envelope(ctx, service)
 		value, ad := payload(size), []byte("associated")
 		sealed, err := theirs.EncryptWithContext(ctx, value, ad) // both open this one, because the formats are the same
-		b.check(err)
+		b.Check(err)
 		seal := func(a tink.AEADWithContext) func(context.Context, int, int) error {
 			return func(ctx context.Context, _, _ int) error {
 				_, err := a.EncryptWithContext(ctx, value, ad)
@@ -98,7 +98,7 @@ func keyServiceWaits(ctx context.Context, b *bench) {
 	for begin := time.Now(); changes >= 0; messages++ {
 		var err error
 		sealed, err = envelope.SealTo(ctx, sealed[:0], value, ad)
-		b.check(errors.Join(err, ctx.Err()))
+		b.Check(errors.Join(err, ctx.Err()))
 		end := time.Now()
 		longest = max(longest, end.Sub(begin))
 		if begin = end; !bytes.Equal(sealed[:wrapped], key) {

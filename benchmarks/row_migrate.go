@@ -54,7 +54,7 @@ type mover struct {
 
 // fill empties the database and sets n plaintext entries.
 func (m *mover) fill(ctx context.Context, n, size int) {
-	m.b.check(m.client.FlushDB(ctx).Err())
+	m.b.Check(m.client.FlushDB(ctx).Err())
 	value := payload(size)
 	value[0] = 'x' // a random value must not start like a sealed one
 	const part = 1000
@@ -64,7 +64,7 @@ func (m *mover) fill(ctx context.Context, n, size int) {
 			pipe.Set(ctx, "m:"+strconv.Itoa(i), value, time.Hour)
 		}
 		_, err := pipe.Exec(ctx)
-		m.b.check(err)
+		m.b.Check(err)
 	}
 }
 
@@ -92,12 +92,12 @@ func (m *mover) speed(size, entries int, budget *Budget) func(ctx context.Contex
 		for range m.rounds() {
 			m.fill(ctx, n, size)
 			elapsed, err := m.seal(ctx, n, 0)
-			m.b.check(err)
+			m.b.Check(err)
 			sealing = append(sealing, float64(n)/elapsed.Seconds())
 			r, err := audit.Run(ctx, m.client, audit.Config{})
-			m.b.check(err)
+			m.b.Check(err)
 			if answer, _ := r.AnythingPlaintext(); answer != audit.No || r.Total.Sealed.Values < int64(n) {
-				m.b.check(errors.New("the audit did not find all values sealed"))
+				m.b.Check(errors.New("the audit did not find all values sealed"))
 			}
 			auditing = append(auditing, float64(n)/r.Elapsed.Seconds())
 		}
@@ -118,18 +118,18 @@ func (m *mover) memory(ctx context.Context, name string) {
 		return
 	}
 	dir, err := os.MkdirTemp("", "sealcache-bench")
-	m.b.check(err)
+	m.b.Check(err)
 	defer os.RemoveAll(dir)
 	command, kek := filepath.Join(dir, "sealcache"), filepath.Join(dir, "kek.json")
-	m.b.check(buildCommand(ctx, command))
+	m.b.Check(buildCommand(ctx, command))
 	var keyset bytes.Buffer
-	m.b.check(insecurecleartextkeyset.CreateKeyset(&keyset, tinkaead.AES256GCMKeyTemplate()))
-	m.b.check(os.WriteFile(kek, keyset.Bytes(), 0o600))
+	m.b.Check(insecurecleartextkeyset.CreateKeyset(&keyset, tinkaead.AES256GCMKeyTemplate()))
+	m.b.Check(os.WriteFile(kek, keyset.Bytes(), 0o600))
 	most := func(n int) float64 {
 		m.fill(ctx, n, 256)
 		resident, err := residentWhile(exec.CommandContext(ctx, command, "migrate", "--allow-unproven", "--redis", m.server.URL(), "--kek", "file://"+kek,
 			"--prefix", "m:", "--checkpoint", filepath.Join(dir, "checkpoint"), "--progress", "none"))
-		m.b.check(err)
+		m.b.Check(err)
 		return resident
 	}
 	many := m.b.count(1_000_000)
@@ -208,14 +208,14 @@ func (m *mover) live(ctx context.Context, name string) {
 		var ratio, alone, beside []float64
 		for range m.rounds() {
 			m.fill(ctx, entries, 256)
-			m.b.check(app.Set(ctx, "live", payload(1<<10), 0).Err())
+			m.b.Check(app.Set(ctx, "live", payload(1<<10), 0).Err())
 			quiet, err := p99While(ctx, app, func() error { return sleep.For(ctx, m.b.plan(1, time.Second).slice) })
-			m.b.check(err)
+			m.b.Check(err)
 			busy, err := p99While(ctx, app, func() error {
 				_, err := m.seal(ctx, entries, rate)
 				return err
 			})
-			m.b.check(err)
+			m.b.Check(err)
 			ratio = append(ratio, float64(busy)/float64(quiet))
 			alone, beside = append(alone, float64(quiet)), append(beside, float64(busy))
 		}

@@ -33,9 +33,9 @@ func nearFreshness(ctx context.Context, b *bench) {
 	stale, n := 0, b.count(20_000)
 	for i := range n {
 		want := binary.BigEndian.AppendUint64(nil, uint64(i))
-		b.check(c[0].store.Set(ctx, "own", want))
+		b.Check(c[0].store.Set(ctx, "own", want))
 		got, err := readBytes(ctx, c[0].store, "own")
-		b.check(err)
+		b.Check(err)
 		if !bytes.Equal(got, want) {
 			stale++
 		}
@@ -57,7 +57,7 @@ func seenWrites(ctx context.Context, b *bench, name string, reader, writer store
 		for range 3 { // the entry is in the near cache
 			readOther(ctx, b, reader)
 		}
-		b.check(writer.Set(ctx, "other", want))
+		b.Check(writer.Set(ctx, "other", want))
 		for set := time.Now(); ; {
 			got := readOther(ctx, b, reader)
 			took := time.Since(set)
@@ -66,7 +66,7 @@ func seenWrites(ctx context.Context, b *bench, name string, reader, writer store
 				break
 			}
 			if took > seenTimeout {
-				b.check(fmt.Errorf("the near cache still returned the old value %v after another client had changed it", seenTimeout))
+				b.Check(fmt.Errorf("the near cache still returned the old value %v after another client had changed it", seenTimeout))
 			}
 		}
 	}
@@ -81,7 +81,7 @@ func seenWrites(ctx context.Context, b *bench, name string, reader, writer store
 func readOther(ctx context.Context, b *bench, s store.StoreInterface) []byte {
 	got, err := readBytes(ctx, s, "other")
 	if !errors.As(err, new(*store.NotFound)) {
-		b.check(err)
+		b.Check(err)
 	}
 	return got
 }

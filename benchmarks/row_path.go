@@ -37,7 +37,7 @@ func pathRow(ctx context.Context, b *bench) {
 		}
 		for _, s := range sides {
 			n, err := allocations(ctx, s, b.count(2000))
-			b.check(err)
+			b.Check(err)
 			r := Result{Case: name, What: "allocations, " + s.name, Unit: "allocs", Value: exactly(n)}
 			if s.name != bare.name {
 				r.Budget = atMost(2)

@@ -37,8 +37,8 @@ func redisRow(ctx context.Context, b *bench) {
 		{"redisst:tls__", encrypted, true, nil},
 	} {
 		c, err := newContender(kind.name, kind.server, kind.own, kind.aead)
-		b.check(err)
-		b.cleanup(c.close)
+		b.Check(err)
+		b.Cleanup(c.close)
 		contenders = append(contenders, c)
 	}
 	for _, c := range wanted {

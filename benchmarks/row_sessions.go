@@ -59,11 +59,11 @@ func sessionsRow(ctx context.Context, b *bench) {
 
 func newSessions(ctx context.Context, b *bench, client *redis.Client, k *keys, opts ...sessions.Option) *sessions.Store {
 	backing, err := redisstore.New(client)
-	b.check(err)
+	b.Check(err)
 	sealed, err := middleware.New(backing, k.envelope, middleware.WithNamespace("sessions"), middleware.WithOneWayKeys(b.names(ctx, k)))
-	b.check(err)
+	b.Check(err)
 	s, err := sessions.New(sealed, opts...) //nolint:contextcheck // it takes none
-	b.check(err)
+	b.Check(err)
 	return s
 }
 

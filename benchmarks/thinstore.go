@@ -63,11 +63,11 @@ func (b *bench) storeSide(
 ) (_ side, stored int) {
 	backing := new(thinStore)
 	s, err := middleware.New(backing, a, opts...)
-	b.check(err)
+	b.Check(err)
 	// The caller pays for the conversion to any, with and without sealing.
 	key, boxed := any(pathKey), any(value)
-	b.check(roundTrip(ctx, s, key, value))
-	b.check(checkSealed(backing.stored, value))
+	b.Check(roundTrip(ctx, s, key, value))
+	b.Check(checkSealed(backing.stored, value))
 	set := func(ctx context.Context, _, _ int) error { return s.Set(ctx, key, boxed) }
 	get := func(ctx context.Context, _, _ int) error {
 		got, err := s.Get(ctx, key)

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/benchmarks/internal/steps"
 )
 
 // Every library seals, opens and stores what it is given, in the smallest form of the program. Speed is not tested.
@@ -34,6 +36,8 @@ func TestArguments(t *testing.T) {
 // A Python without django-redis is told, and is not a failure.
 func TestPredecessorThatIsNotInstalled(t *testing.T) {
 	var out bytes.Buffer
-	require.NoError(t, comparePredecessor(t.Context(), extent{1, 1}, "/nonexistent/python", &out))
+	require.NoError(t, steps.Run(func(s *steps.Steps) {
+		comparePredecessor(t.Context(), &comparison{s, extent{1, 1}, &out}, "/nonexistent/python")
+	}))
 	require.Contains(t, out.String(), "skipped")
 }

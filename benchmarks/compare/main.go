@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"github.com/sealcache/sealcache/benchmarks/internal/steps"
 )
 
 func main() {
@@ -26,6 +28,13 @@ func main() {
 	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(status)
+}
+
+// comparison prints the figures of some libraries to a table.
+type comparison struct {
+	*steps.Steps
+	extent
+	table io.Writer
 }
 
 // extent is how long each figure is measured.
@@ -50,12 +59,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fmt.Fprintf(table, "%s, %s/%s, %d CPUs, load %s\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), load())
 	fmt.Fprintln(table, "case\tsealcache /\tmedian\tmin..max\tbudget\tfigures\tstored bytes")
 	status := 0
-	for _, measure := range []func() error{
-		func() error { return compareSealing(ctx, e, table) },
-		func() error { return compareStores(ctx, e, table) },
-		func() error { return comparePredecessor(ctx, e, *python, table) },
+	for _, measure := range []func(c *comparison){
+		func(c *comparison) { compareSealing(ctx, c) },
+		func(c *comparison) { compareStores(ctx, c) },
+		func(c *comparison) { comparePredecessor(ctx, c, *python) },
 	} {
-		if err := measure(); err != nil {
+		if err := steps.Run(func(s *steps.Steps) { measure(&comparison{s, e, table}) }); err != nil {
 			fmt.Fprintf(stderr, "compare: %v\n", err)
 			status = 1
 		}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"runtime"
 	"slices"
 	"sync"
@@ -18,20 +17,20 @@ type way struct {
 }
 
 // compare measures the ways in turn, and prints the throughput of the first over that of each other one.
-func compare(ctx context.Context, e extent, w io.Writer, name string, workers int, ways []way) error {
+func (c *comparison) compare(ctx context.Context, name string, workers int, ways []way) {
 	rates := make([][]float64, len(ways))
 	order := make([]int, len(ways))
 	for i := range ways {
 		order[i] = i
-		if _, err := slice(ctx, min(e.slice, 20*time.Millisecond), workers, ways[i]); err != nil { // warms up
-			return fmt.Errorf("warm up %s: %s: %w", name, ways[i].name, err)
+		if _, err := slice(ctx, min(c.slice, 20*time.Millisecond), workers, ways[i]); err != nil { // warms up
+			c.Check(fmt.Errorf("warm up %s: %s: %w", name, ways[i].name, err))
 		}
 	}
-	for range e.rounds {
+	for range c.rounds {
 		for _, i := range order {
-			perSecond, err := slice(ctx, e.slice, workers, ways[i])
+			perSecond, err := slice(ctx, c.slice, workers, ways[i])
 			if err != nil {
-				return fmt.Errorf("measure %s: %s: %w", name, ways[i].name, err)
+				c.Check(fmt.Errorf("measure %s: %s: %w", name, ways[i].name, err))
 			}
 			rates[i] = append(rates[i], perSecond)
 		}
@@ -43,10 +42,9 @@ func compare(ctx context.Context, e extent, w io.Writer, name string, workers in
 			ratios[round] = rates[0][round] / rates[i][round]
 		}
 		slices.Sort(ratios)
-		fmt.Fprintf(w, "%s\t%s\t%.2fx\t%.2f..%.2f\t\t%.0f/s / %.0f/s\t%d / %d\n", name, ways[i].name, median(ratios), ratios[0], ratios[len(ratios)-1],
+		fmt.Fprintf(c.table, "%s\t%s\t%.2fx\t%.2f..%.2f\t\t%.0f/s / %.0f/s\t%d / %d\n", name, ways[i].name, median(ratios), ratios[0], ratios[len(ratios)-1],
 			median(rates[0]), median(rates[i]), ways[0].stored, ways[i].stored)
 	}
-	return nil
 }
 
 func median(values []float64) float64 {

@@ -10,7 +10,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/fernet/fernet-go"
@@ -37,26 +36,22 @@ var errAnotherValue = errors.New("the value that came back differs from the valu
 
 // compareSealing seals and opens random bytes in memory, by one goroutine. Every library binds the value to a name, except
 // fernet-go, which cannot.
-func compareSealing(ctx context.Context, e extent, w io.Writer) error {
-	sealers, stop, err := newSealers(ctx)
-	if err != nil {
-		return err
-	}
-	defer stop()
+func compareSealing(ctx context.Context, c *comparison) {
+	sealers := newSealers(ctx, c)
 	for _, size := range sizes() {
 		value, name := random(size), []byte("user:42")
 		var ways []way
 		for _, s := range sealers {
 			sealed, err := s.seal(value, name)
 			if err != nil {
-				return fmt.Errorf("seal a value with %s: %w", s.name, err)
+				c.Check(fmt.Errorf("seal a value with %s: %w", s.name, err))
 			}
 			opened, err := s.open(sealed, name)
 			if err != nil || !bytes.Equal(opened, value) {
-				return fmt.Errorf("open a value with %s: %w", s.name, errors.Join(err, errAnotherValue))
+				c.Check(fmt.Errorf("open a value with %s: %w", s.name, errors.Join(err, errAnotherValue)))
 			}
 			if bytes.Contains(sealed, value) {
-				return fmt.Errorf("the output of %s contains the plaintext value", s.name)
+				c.Check(fmt.Errorf("the output of %s contains the plaintext value", s.name))
 			}
 			ways = append(ways, way{name: s.name, stored: len(sealed), do: func(context.Context, int, int) error {
 				sealed, err := s.seal(value, name)
@@ -70,64 +65,46 @@ func compareSealing(ctx context.Context, e extent, w io.Writer) error {
 				return err
 			}})
 		}
-		if err := compare(ctx, e, w, fmt.Sprintf("seal and open %d B", size), 1, ways); err != nil {
-			return err
-		}
+		c.compare(ctx, fmt.Sprintf("seal and open %d B", size), 1, ways)
 	}
-	return nil
+}
+
+// keyring returns a new keyset, and a Keyring over it.
+func (c *comparison) keyring() (*keyset.Handle, *aead.Keyring) {
+	handle, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
+	c.Check(err)
+	keyring, err := aead.NewKeyring(handle)
+	c.Check(err)
+	c.Cleanup(func() { _ = keyring.Close() })
+	return handle, keyring
 }
 
 // newSealers returns the libraries, sealcache first. All have local keys.
-func newSealers(ctx context.Context) (all []sealer, stop func(), err error) {
-	handle, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
-	if err != nil {
-		return nil, nil, err
-	}
-	primitive, err := tinkaead.New(handle)
-	if err != nil {
-		return nil, nil, err
-	}
-	keyring, err := aead.NewKeyring(handle)
-	if err != nil {
-		return nil, nil, err
-	}
+func newSealers(ctx context.Context, c *comparison) []sealer {
+	handle, keyring := c.keyring()
 	envelope, err := aead.NewEnvelope(ctx, keyring)
-	if err != nil {
-		_ = keyring.Close()
-		return nil, nil, err
-	}
-	stop = func() {
-		_ = envelope.Close()
-		_ = keyring.Close()
-	}
-	defer func() {
-		if err != nil {
-			stop()
-		}
-	}()
-	all = append(all, sealer{
-		"sealcache, envelope",
-		func(value, name []byte) ([]byte, error) { return envelope.EncryptWithContext(ctx, value, name) },
-		func(sealed, name []byte) ([]byte, error) { return envelope.DecryptWithContext(ctx, sealed, name) },
-	})
+	c.Check(err)
+	c.Cleanup(func() { _ = envelope.Close() })
+	primitive, err := tinkaead.New(handle)
+	c.Check(err)
 	tinks := tinkaead.NewKMSEnvelopeAEAD2(tinkaead.AES256GCMKeyTemplate(), primitive)
-	all = append(all, sealer{"Tink, KMSEnvelopeAEAD", tinks.Encrypt, tinks.Decrypt})
-	all = append(all, sealer{"Tink, keyset without envelope", primitive.Encrypt, primitive.Decrypt})
-	for _, make := range []func(context.Context) (sealer, error){newFernet, newWrapping, newKMSv2} {
-		s, err := make(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		all = append(all, s)
+	return []sealer{
+		{
+			"sealcache, envelope",
+			func(value, name []byte) ([]byte, error) { return envelope.EncryptWithContext(ctx, value, name) },
+			func(sealed, name []byte) ([]byte, error) { return envelope.DecryptWithContext(ctx, sealed, name) },
+		},
+		{"Tink, KMSEnvelopeAEAD", tinks.Encrypt, tinks.Decrypt},
+		{"Tink, keyset without envelope", primitive.Encrypt, primitive.Decrypt},
+		newFernet(c),
+		newWrapping(ctx, c),
+		newKMSv2(),
 	}
-	return all, stop, nil
 }
 
-func newFernet(context.Context) (sealer, error) {
+func newFernet(c *comparison) sealer {
 	var key fernet.Key
-	if err := key.Generate(); err != nil {
-		return sealer{}, err
-	}
+	c.Check(key.Generate())
 	return sealer{
 		"fernet-go",
 		func(value, _ []byte) ([]byte, error) { return fernet.EncryptAndSign(value, &key) },
@@ -138,18 +115,15 @@ func newFernet(context.Context) (sealer, error) {
 			}
 			return opened, nil
 		},
-	}, nil
+	}
 }
 
 // newWrapping is go-kms-wrapping's aead wrapper, stored as its protobuf message.
-func newWrapping(ctx context.Context) (sealer, error) {
+func newWrapping(ctx context.Context, c *comparison) sealer {
 	wrapper := wrappingaead.NewWrapper()
-	if _, err := wrapper.SetConfig(ctx, wrapping.WithKeyId("k")); err != nil {
-		return sealer{}, err
-	}
-	if err := wrapper.SetAesGcmKeyBytes(random(32)); err != nil {
-		return sealer{}, err
-	}
+	_, err := wrapper.SetConfig(ctx, wrapping.WithKeyId("k"))
+	c.Check(err)
+	c.Check(wrapper.SetAesGcmKeyBytes(random(32)))
 	return sealer{
 		"go-kms-wrapping, aead",
 		func(value, name []byte) ([]byte, error) {
@@ -166,13 +140,13 @@ func newWrapping(ctx context.Context) (sealer, error) {
 			}
 			return wrapper.Decrypt(ctx, &blob, wrapping.WithAad(name))
 		},
-	}, nil
+	}
 }
 
 // newKMSv2 is the scheme of Kubernetes KMSv2, with Go's own HKDF and AES-GCM. Each write derives a key from a seed and 32
 // random bytes, which are stored before the ciphertext. Kubernetes also stores the wrapped seed with each value; here it is
 // left out.
-func newKMSv2(context.Context) (sealer, error) {
+func newKMSv2() sealer {
 	const infoBytes = 32
 	seed := random(32)
 	derive := func(info []byte) (cipher.AEAD, error) {
@@ -206,7 +180,7 @@ func newKMSv2(context.Context) (sealer, error) {
 			}
 			return gcm.Open(nil, nil, sealed[infoBytes:], name)
 		},
-	}, nil
+	}
 }
 
 func random(n int) []byte {

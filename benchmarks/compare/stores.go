@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"strconv"
 
 	"github.com/eko/gocache/lib/v4/cache"
@@ -13,10 +12,7 @@ import (
 	gocacherueidis "github.com/eko/gocache/store/rueidis/v4"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/rueidis"
-	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/keyset"
 
-	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/stores/redisstore"
@@ -33,29 +29,17 @@ type access struct {
 }
 
 // compareStores sets and gets over one redis-server: the sealed redisstore against plaintext stores of gocache.
-func compareStores(ctx context.Context, e extent, w io.Writer) error {
-	server, err := redistest.Run(ctx, redistest.Options{})
-	if err != nil {
-		return err
-	}
-	defer server.Close()
-	all, stop, err := newStores(server)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	inspect := redis.NewClient(server.ClientOptions())
-	defer inspect.Close()
+func compareStores(ctx context.Context, c *comparison) {
+	server := c.server(ctx)
+	all := newStores(c, server)
+	inspect := c.client(server.ClientOptions())
 	for _, size := range sizes() {
 		value := random(size)
 		for _, callers := range []int{8, 64} {
 			for _, op := range []string{"set", "get"} {
 				var ways []way
 				for _, s := range all {
-					stored, err := fill(ctx, s, inspect, value)
-					if err != nil {
-						return fmt.Errorf("set the values of %s: %w", s.name, err)
-					}
+					stored := c.fill(ctx, s, inspect, value)
 					key := func(worker, i int) string { return s.name + ":" + strconv.Itoa((i*callers+worker)%storeKeys) }
 					do := func(ctx context.Context, worker, i int) error { return s.set(ctx, key(worker, i), value) }
 					if op == "get" {
@@ -69,63 +53,49 @@ func compareStores(ctx context.Context, e extent, w io.Writer) error {
 					}
 					ways = append(ways, way{name: s.name, do: do, stored: stored})
 				}
-				if err := compare(ctx, e, w, fmt.Sprintf("%s %d B, %d callers", op, size, callers), callers, ways); err != nil {
-					return err
-				}
+				c.compare(ctx, fmt.Sprintf("%s %d B, %d callers", op, size, callers), callers, ways)
 			}
 		}
 	}
-	return nil
+}
+
+// server starts a redis-server.
+func (c *comparison) server(ctx context.Context) *redistest.Server {
+	server, err := redistest.Run(ctx, redistest.Options{})
+	c.Check(err)
+	c.Cleanup(func() { _ = server.Close() })
+	return server
+}
+
+func (c *comparison) client(o *redis.Options) *redis.Client {
+	client := redis.NewClient(o)
+	c.Cleanup(func() { _ = client.Close() })
+	return client
 }
 
 // fill sets all keys, and returns the stored bytes of one.
-func fill(ctx context.Context, s access, inspect *redis.Client, value []byte) (int, error) {
+func (c *comparison) fill(ctx context.Context, s access, inspect *redis.Client, value []byte) int {
 	for i := range storeKeys {
 		if err := s.set(ctx, s.name+":"+strconv.Itoa(i), value); err != nil {
-			return 0, err
+			c.Check(fmt.Errorf("set the values of %s: %w", s.name, err))
 		}
 	}
 	n, err := inspect.StrLen(ctx, s.name+":0").Result()
-	return int(n), err
+	c.Check(err)
+	return int(n)
 }
 
 // newStores returns the stores, sealcache first. Names are equally long, because they become keys.
-func newStores(server *redistest.Server) (all []access, stop func(), err error) {
-	handle, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
-	if err != nil {
-		return nil, nil, err
-	}
-	keyring, err := aead.NewKeyring(handle)
-	if err != nil {
-		return nil, nil, err
-	}
-	client, theirs := redis.NewClient(server.ClientOptions()), redis.NewClient(&redis.Options{Addr: server.Addr()})
-	stop = func() {
-		_ = client.Close()
-		_ = theirs.Close()
-		_ = keyring.Close()
-	}
-	backing, err := redisstore.New(client)
-	if err != nil {
-		stop()
-		return nil, nil, err
-	}
+func newStores(c *comparison, server *redistest.Server) []access {
+	_, keyring := c.keyring()
+	backing, err := redisstore.New(c.client(server.ClientOptions()))
+	c.Check(err)
 	sealed, err := middleware.New(backing, keyring)
-	if err != nil {
-		stop()
-		return nil, nil, err
-	}
+	c.Check(err)
 	driver, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{server.Addr()}})
-	if err != nil {
-		stop()
-		return nil, nil, err
-	}
-	closeRest := stop
-	stop = func() {
-		driver.Close()
-		closeRest()
-	}
-	plain := gocacheredis.NewRedis(theirs)
+	c.Check(err)
+	c.Cleanup(driver.Close)
+	plain := gocacheredis.NewRedis(c.client(&redis.Options{Addr: server.Addr()}))
 	rue := gocacherueidis.NewRueidis(driver, store.WithExpiration(expiry))
 	encoded := marshaler.New(cache.New[any](plain))
 	return []access{
@@ -141,7 +111,7 @@ func newStores(server *redistest.Server) (all []access, stop func(), err error) 
 			},
 		},
 		overStore("gocache rueidis, cached", rue, true),
-	}, stop, nil
+	}
 }
 
 // overStore accesses a store, which takes strings if text is set.
