@@ -125,6 +125,22 @@ func TestStartNamesTheStoreThatHangs(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
+// A client for Sentinel does not close while it waits for a Sentinel that hangs. The error of the start comes
+// in time nevertheless.
+func TestStartNamesTheSentinelThatHangs(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts connections, and nothing reads from them
+	require.NoError(t, err)
+	var caches *fxmodule.Caches
+	app := newApp(one(fxmodule.Cache{Store: "redis+sentinel://" + silent.Addr().String() + "/0?master=m&dial_timeout=1h&read_timeout=1h", KEK: sealtest.KEKFile(t)}), fx.Populate(&caches))
+	require.NoError(t, app.Err())
+	err = app.Start(sealtest.EarlyDeadline(t, 4*time.Second))
+	requireFailure(t, err, "default", fxmodule.PartStore)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NoError(t, silent.Close())
+	require.NoError(t, caches.Close(), "waits for the end of the closing at start")
+}
+
 // quotingRedis starts a server that answers every command with an error reply that quotes a value. It returns its address.
 func quotingRedis(t *testing.T) string {
 	t.Helper()

@@ -210,18 +210,25 @@ func (s *system) warnOfSharedNamespaces() {
 
 // start returns an error if a cache does not work, so that the application does not start.
 func (s *system) start(ctx context.Context) error {
-	ctx, cancel := early.WithDeadline(ctx)
-	defer cancel()
-	err := s.check(ctx)
-	if err == nil && s.encryptor != nil {
-		if err = s.encryptor.Check(ctx); err != nil {
-			err = &JobsError{partOf(err), err}
-		}
+	if err := s.checkAtStart(ctx); err != nil {
+		return early.Close(ctx, err, s.close) // fx stops only the hooks that have started
 	}
-	return s.failed(err) // fx stops only the hooks that have started
+	return nil
 }
 
-// failed closes everything before a constructor or start returns err. It returns nil for nil.
+func (s *system) checkAtStart(ctx context.Context) error {
+	ctx, cancel := early.WithDeadline(ctx)
+	defer cancel()
+	if err := s.check(ctx); err != nil || s.encryptor == nil {
+		return err
+	}
+	if err := s.encryptor.Check(ctx); err != nil {
+		return &JobsError{partOf(err), err}
+	}
+	return nil
+}
+
+// failed closes everything before a constructor returns err. It returns nil for nil.
 func (s *system) failed(err error) error {
 	if err == nil {
 		return nil

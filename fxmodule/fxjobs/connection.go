@@ -56,14 +56,14 @@ func newConnection(in connectionInputs) (*connection, error) {
 	}
 	in.Lifecycle.Append(fx.Hook{
 		OnStart: func(ctx context.Context) error {
-			ctx, cancel := early.WithDeadline(ctx)
+			checking, cancel := early.WithDeadline(ctx)
 			defer cancel()
-			if err := c.check(ctx); err != nil {
-				return errors.Join(err, c.close()) // fx stops only the hooks that have started
+			if err := c.check(checking); err != nil {
+				return early.Close(ctx, err, c.close) // fx stops only the hooks that have started
 			}
 			return nil
 		},
-		OnStop: func(context.Context) error { return c.close() },
+		OnStop: func(ctx context.Context) error { return early.Do(ctx, "fxjobs: close the connection", c.close) },
 	})
 	return c, nil
 }

@@ -80,6 +80,45 @@ func TestRedisThatHangs(t *testing.T) {
 	require.ErrorContains(t, newApp(config, own, needsClient).Start(sealtest.EarlyDeadline(t, 4*time.Second)), "the Redis of the jobs does not answer")
 }
 
+// blockingClient closes only after release, as a client for Sentinel does while it waits for a Sentinel that hangs.
+type blockingClient struct {
+	redis.UniversalClient
+
+	release chan struct{}
+}
+
+func (c blockingClient) Close() error {
+	<-c.release
+	return c.UniversalClient.Close()
+}
+
+func (c blockingClient) MakeRedisClient() any { return c }
+
+// A connection that does not close uses up neither the time to start nor the time to stop.
+func TestConnectionThatDoesNotClose(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	var events inbox
+	closing := func(client *redis.Client) *fx.App {
+		c := blockingClient{client, make(chan struct{})}
+		t.Cleanup(func() {
+			close(c.release)
+			sealtest.Eventually(t, func() bool { return errors.Is(client.Ping(context.Background()).Err(), redis.ErrClosed) })
+		})
+		return newApp(jobsConfig(t, ""), provideConn(c), fx.Invoke(func(lc fx.Lifecycle) {
+			lc.Append(fx.StopHook(func() { events.take("database closed") }))
+		}), fx.Invoke(func(*asynqjobs.Client) {}))
+	}
+	app := closing(redis.NewClient(server.ClientOptions()))
+	require.NoError(t, app.Start(t.Context()))
+	err := app.Stop(sealtest.EarlyDeadline(t, 4*time.Second))
+	require.ErrorContains(t, err, "fxjobs: close the connection: the step took longer than fx.StopTimeout allows")
+	require.Equal(t, []string{"database closed"}, events.mail)
+
+	app = closing(redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1}))
+	require.ErrorContains(t, app.Start(sealtest.EarlyDeadline(t, 4*time.Second)), "the Redis of the jobs does not answer")
+}
+
 // The error of a start and the log lines of a worker do not contain the values that an error of Redis quotes.
 func TestRedisErrorsQuoteNothing(t *testing.T) {
 	t.Parallel()

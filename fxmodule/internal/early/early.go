@@ -6,11 +6,12 @@
 //
 // [WithDeadline] returns a context that ends shortly before the timeout. A hook passes this context to the functions that it
 // calls. [Do] calls a function that takes no context. If the function still runs shortly before the timeout, Do returns an
-// error.
+// error. [Close] closes what a failed hook has opened.
 package early
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -24,6 +25,20 @@ func WithDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(ctx, deadline.Add(-min(time.Second, time.Until(deadline)/4)))
 }
 
+// Close calls f, which closes what a start that failed with err has opened, and joins the two errors. If f has not returned
+// before the early deadline of ctx, Close returns err, and f continues in its goroutine. A client for Sentinel does not close
+// while it waits for a Sentinel.
+func Close(ctx context.Context, err error, f func() error) error {
+	closing := Do(ctx, "", f)
+	if errors.Is(closing, errLate) {
+		return err
+	}
+	return errors.Join(err, closing)
+}
+
+// errLate means that f has not returned in time.
+var errLate = errors.New("the step took longer than fx.StopTimeout allows")
+
 // Do calls f and returns its error, or an error that names the action if f has not returned before the early deadline of
 // ctx. In the second case f continues in its goroutine.
 func Do(ctx context.Context, action string, f func() error) error {
@@ -35,6 +50,6 @@ func Do(ctx context.Context, action string, f func() error) error {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("%s: the step took longer than fx.StopTimeout allows: %w", action, ctx.Err())
+		return fmt.Errorf("%s: %w: %w", action, errLate, ctx.Err())
 	}
 }

@@ -42,3 +42,23 @@ func TestDoReturnsTheError(t *testing.T) {
 		require.Equal(t, want, early.Do(context.Background(), "fxmodule: close", func() error { return want }))
 	}
 }
+
+// Close joins the error of the start with that of closing. It gives up a function that blocks.
+func TestClose(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("cannot start")
+	err := early.Close(context.Background(), cause, func() error { return errClose })
+	require.ErrorIs(t, err, cause)
+	require.ErrorIs(t, err, errClose)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+		defer cancel()
+		release := make(chan struct{})
+		require.Equal(t, cause, early.Close(ctx, cause, func() error {
+			<-release
+			return nil
+		}))
+		require.NoError(t, ctx.Err())
+		close(release)
+	})
+}
