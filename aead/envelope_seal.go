@@ -31,7 +31,7 @@ func (e *Envelope) startSuccessor(ctx context.Context, key *dataKey) {
 func (e *Envelope) awaitSuccessor(ctx context.Context, key *dataKey) error {
 	e.mu.Lock()
 	switch {
-	case e.closed:
+	case e.closed || e.kek == nil: // a zero value would panic in a goroutine without a caller
 		e.mu.Unlock()
 		return ErrClosed
 	case e.current.Load() != key:

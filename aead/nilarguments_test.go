@@ -2,6 +2,7 @@ package aead_test
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 
@@ -45,5 +46,14 @@ func TestNilPointersInInterfaces(t *testing.T) {
 		if c.err == nil || !strings.Contains(c.err.Error(), c.want) {
 			t.Errorf("%s: the error is %v, not %q", name, c.err, c.want)
 		}
+	}
+}
+
+// A zero Envelope does not end the process in a goroutine without a caller.
+func TestZeroEnvelope(t *testing.T) {
+	t.Parallel()
+	var e aead.Envelope
+	if _, err := e.EncryptWithContext(t.Context(), nil, nil); !errors.Is(err, aead.ErrClosed) {
+		t.Error(err)
 	}
 }

@@ -149,6 +149,13 @@ func (c *counters) next(name string) *sharedSwap {
 
 // work serves increments until none wait.
 func (c *counters) work(s *Store, name string, next *sharedSwap) {
+	defer func() {
+		if next != nil { // runtime.Goexit ends this goroutine
+			if next = c.next(name); next != nil {
+				go c.work(s, name, next)
+			}
+		}
+	}()
 	for ; next != nil; next = c.next(name) {
 		s.addShared(name, next)
 	}
@@ -156,11 +163,13 @@ func (c *counters) work(s *Store, name string, next *sharedSwap) {
 
 var errPanicked = errors.New("middleware: increment: a hook or the backing store panicked (the counter may have changed)")
 
-// addShared is addTogether in a goroutine without a caller. A panic there would end the process, so it becomes an error.
+// addShared is addTogether in a goroutine without a caller. A panic there would end the process, so it becomes an error. So does
+// runtime.Goexit, which would leave the callers waiting.
 func (s *Store) addShared(name string, swap *sharedSwap) {
 	defer swap.cancel()
+	completed := false
 	defer func() {
-		if p := recover(); p != nil {
+		if p := recover(); !completed {
 			s.tel.log.Error("sealcache: increment: a hook or the backing store panicked", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 			for _, i := range swap.increments {
 				i.sum, i.err = 0, errPanicked
@@ -169,6 +178,7 @@ func (s *Store) addShared(name string, swap *sharedSwap) {
 		}
 	}()
 	s.addTogether(swap.ctx, name, swap.increments)
+	completed = true
 }
 
 // errNothingAdded ends a swap in which no delta could be added. Each caller gets the error of its increment.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,11 +24,14 @@ import (
 type gated struct {
 	*memorystore.Store
 	enter chan context.Context // of a swap that has begun
-	leave chan error           // how it goes on; nil: it takes place, errPanics: it panics
+	leave chan error           // how it goes on; nil: it takes place, errPanics: it panics, errGoexit: it ends its goroutine
 	swaps atomic.Int64
 }
 
-var errPanics = errors.New("the store panics")
+var (
+	errPanics = errors.New("the store panics")
+	errGoexit = errors.New("the store calls runtime.Goexit")
+)
 
 func newGated(t *testing.T) *gated {
 	t.Helper()
@@ -45,6 +49,9 @@ func (g *gated) CompareAndSwap(ctx context.Context, key string, old []byte, tail
 	err := <-g.leave
 	if errors.Is(err, errPanics) {
 		panic("secret-value")
+	}
+	if errors.Is(err, errGoexit) {
+		runtime.Goexit()
 	}
 	if err != nil {
 		return false, err
@@ -100,31 +107,39 @@ func TestIncrementsAreCombined(t *testing.T) {
 	})
 }
 
-// A panic during a swap for several callers ends none of the other goroutines, and no later increment waits for it.
+// A panic during a swap for several callers ends none of the other goroutines, and no later increment waits for it. Nor does
+// the end of the goroutine, also while others wait.
 func TestPanicDuringCombinedIncrements(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g, logged := newGated(t), &strings.Builder{}
-		s := sealed(t, g, keyring(t), middleware.WithLogger(slog.New(slog.NewTextHandler(logged, nil))))
-		require.NoError(t, s.Set(t.Context(), "n", 0))
-		first := increment(t.Context(), s, 1)
-		<-g.enter
-		others := []<-chan sum{increment(t.Context(), s, 10), increment(t.Context(), s, 20)}
-		synctest.Wait() // both are queued
-		g.leave <- nil
-		require.Equal(t, sum{1, nil}, <-first)
-		<-g.enter
-		g.leave <- errPanics
-		for _, other := range others {
-			require.ErrorContains(t, (<-other).err, "panicked (the counter may have changed)")
-		}
-		require.Contains(t, logged.String(), "CompareAndSwap", "the log shows the stack")
-		require.NotContains(t, logged.String(), "secret")
-		last := increment(t.Context(), s, 100)
-		<-g.enter
-		g.leave <- nil
-		require.Equal(t, sum{101, nil}, <-last)
-	})
+	for _, failure := range []error{errPanics, errGoexit} {
+		synctest.Test(t, func(t *testing.T) {
+			g, logged := newGated(t), &strings.Builder{}
+			s := sealed(t, g, keyring(t), middleware.WithLogger(slog.New(slog.NewTextHandler(logged, nil))))
+			require.NoError(t, s.Set(t.Context(), "n", 0))
+			first := increment(t.Context(), s, 1)
+			<-g.enter
+			others := []<-chan sum{increment(t.Context(), s, 10), increment(t.Context(), s, 20)}
+			synctest.Wait() // both are queued
+			g.leave <- nil
+			require.Equal(t, sum{1, nil}, <-first)
+			<-g.enter
+			waits := increment(t.Context(), s, 1000)
+			synctest.Wait()
+			g.leave <- failure
+			for _, other := range others {
+				require.ErrorContains(t, (<-other).err, "panicked (the counter may have changed)")
+			}
+			require.Contains(t, logged.String(), "CompareAndSwap", "the log shows the stack")
+			require.NotContains(t, logged.String(), "secret")
+			<-g.enter
+			g.leave <- nil
+			require.Equal(t, sum{1001, nil}, <-waits)
+			last := increment(t.Context(), s, 100)
+			<-g.enter
+			g.leave <- nil
+			require.Equal(t, sum{1101, nil}, <-last)
+		})
+	}
 }
 
 func TestCallersOfACombinedIncrementMayLeave(t *testing.T) {

@@ -86,24 +86,38 @@ func (b *Box) Seal(ctx context.Context, dst []byte, h wire.Header, plaintext []b
 	h.Kind = b.kind
 	out := h.Append(dst)
 	header := len(out)
-	ad := b.bind(out[start:], names)
-	if b.appender != nil {
-		var err error
-		if out, err = b.appender.SealTo(ctx, out, plaintext, *ad); err != nil {
-			return nil, fmt.Errorf("seal the value: %w", err)
-		}
-		recycle(ad)
-	} else {
-		ct, err := b.aead.EncryptWithContext(ctx, plaintext, *ad)
-		if err != nil {
-			return nil, fmt.Errorf("seal the value: %w", explain(err))
-		}
-		out = append(out, ct...)
+	out, err := b.encrypt(ctx, out, plaintext, b.bind(out[start:], names))
+	if err != nil {
+		return nil, fmt.Errorf("seal the value: %w", err)
 	}
 	if len(out) <= header {
 		return nil, errors.New("seal: the AEAD returned neither a ciphertext nor an error")
 	}
 	return out, nil
+}
+
+// encrypt appends the ciphertext of plaintext to out.
+func (b *Box) encrypt(ctx context.Context, out, plaintext []byte, ad *[]byte) (_ []byte, err error) {
+	defer recovered(&err)
+	if b.appender != nil {
+		if out, err = b.appender.SealTo(ctx, out, plaintext, *ad); err == nil {
+			recycle(ad)
+		}
+		return out, err
+	}
+	ct, err := b.aead.EncryptWithContext(ctx, plaintext, *ad)
+	if err != nil {
+		return nil, explain(err)
+	}
+	return append(out, ct...), nil
+}
+
+// recovered turns a panic of the AEAD into an error. A planted ciphertext may be shorter than an AEAD of the application expects,
+// and many values are opened in goroutines without a caller. The value of the panic is not shown, because it may hold a secret.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%w: the code of the AEAD panicked with a value of type %T", aead.ErrKeyServiceUnavailable, p)
+	}
 }
 
 // Parse returns the header of stored and its length. A value of another kind is ErrUnauthentic: it was moved here.
@@ -120,18 +134,20 @@ func (b *Box) Parse(stored []byte) (wire.Header, int, error) {
 func (b *Box) Open(ctx context.Context, stored []byte, n int, owned bool, names ...string) ([]byte, error) {
 	id, named := b.reads.keyOf(stored[n:])
 	plaintext, err := b.open(ctx, stored, n, owned, names)
-	if err == nil && named {
+	if err != nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
+	if named {
 		b.reads.count(ctx, id)
 	}
-	return plaintext, err
+	return plaintext, nil
 }
 
 // open is Open without counting.
-func (b *Box) open(ctx context.Context, stored []byte, n int, owned bool, names []string) ([]byte, error) {
+func (b *Box) open(ctx context.Context, stored []byte, n int, owned bool, names []string) (plaintext []byte, err error) {
 	ad := b.bind(stored[:n], names)
 	ct := stored[n:]
-	var plaintext []byte
-	var err error
+	defer recovered(&err)
 	switch {
 	case b.appender == nil:
 		plaintext, err = b.aead.DecryptWithContext(ctx, ct, *ad)
@@ -143,7 +159,7 @@ func (b *Box) open(ctx context.Context, stored []byte, n int, owned bool, names 
 		recycle(ad)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open: %w", explain(err))
+		return nil, explain(err)
 	}
 	return plaintext, nil
 }

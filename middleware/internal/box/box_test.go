@@ -169,3 +169,45 @@ func TestBinding(t *testing.T) {
 	_, err := box.New((*aead.Keyring)(nil), wire.CacheValue, "")
 	require.ErrorContains(t, err, "the AEAD is nil")
 }
+
+// trusting is an AEAD that relies on the bytes that it wrote itself.
+type trusting struct{ service }
+
+func (s *trusting) DecryptWithContext(ctx context.Context, c, ad []byte) ([]byte, error) {
+	if len(c) < 28 {
+		panic(errors.New("secret"))
+	}
+	return s.service.DecryptWithContext(ctx, c, ad)
+}
+
+func (s *trusting) EncryptWithContext(_ context.Context, p, _ []byte) ([]byte, error) {
+	return p[:1], nil
+}
+
+// nilError is an error whose method panics.
+type nilError struct{ text string }
+
+func (e *nilError) Error() string { return e.text }
+
+// If the AEAD panics, the caller gets an error that says nothing about the value and does not show the panic.
+func TestPanicOfTheAEAD(t *testing.T) {
+	t.Parallel()
+	check := func(err error) {
+		t.Helper()
+		require.ErrorIs(t, err, aead.ErrKeyServiceUnavailable)
+		require.False(t, box.Refused(err))
+		require.NotContains(t, err.Error(), "secret")
+	}
+	b := newBox(t, &trusting{service{AEAD: local(t)}}, "")
+	_, err := b.Open(t.Context(), append(wire.Header{Kind: wire.CacheValue, Type: wire.Bytes}.Append(nil), 7), wire.HeaderSize, false, "k")
+	check(err)
+	require.ErrorContains(t, err, "the code of the AEAD panicked")
+	_, err = b.Seal(t.Context(), nil, wire.Header{Type: wire.Bytes}, nil, "k")
+	check(err)
+	s := &service{AEAD: local(t), err: (*nilError)(nil)}
+	b = newBox(t, s, "")
+	_, err = b.Seal(t.Context(), nil, wire.Header{Type: wire.Bytes}, []byte("v"), "k")
+	check(err)
+	_, err = b.Open(t.Context(), append(wire.Header{Kind: wire.CacheValue, Type: wire.Bytes}.Append(nil), 7), wire.HeaderSize, false, "k")
+	check(err)
+}

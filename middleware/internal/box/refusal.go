@@ -3,6 +3,7 @@ package box
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -119,7 +120,8 @@ func (e *outageError) Error() string {
 }
 
 // reason is the text of the cause without the prefix of package aead, because the text of ErrKeyServiceUnavailable has it.
-func (e *outageError) reason() string { return strings.TrimPrefix(e.cause.Error(), "aead: ") }
+// fmt.Sprint recovers a panic of the method Error, as of a nil pointer.
+func (e *outageError) reason() string { return strings.TrimPrefix(fmt.Sprint(e.cause), "aead: ") }
 
 // Is makes the causes visible, except refusals.
 func (e *outageError) Is(target error) bool {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
@@ -22,6 +23,8 @@ const (
 	interval = 10 * time.Second
 	// timeout bounds one reload, whose caller may have no deadline.
 	timeout = 10 * time.Second
+	// grace lets a function that respects its context report why it did not end before.
+	grace = 100 * time.Millisecond
 )
 
 // ErrNil is the error of an option that was given a nil function.
@@ -29,8 +32,9 @@ var ErrNil = errors.New("WithReload: the reload function is nil")
 
 // A Reloader calls one reload function. A nil Reloader reloads nothing.
 type Reloader struct {
-	reload func(context.Context) error
-	failed func(context.Context, error)
+	reload  func(context.Context) error
+	failed  func(context.Context, error)
+	running atomic.Bool // a call of reload, which may be abandoned
 
 	mu      sync.Mutex
 	begin   time.Time // of the last reload that ended
@@ -118,14 +122,41 @@ func (r *Reloader) run(ctx context.Context, done chan<- struct{}) {
 	close(done)
 }
 
-// call turns a panic into an error, because no caller could recover from it.
-func (r *Reloader) call(ctx context.Context) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("reload: the function given to WithReload panicked (the panic value has the type %T)", p)
+var (
+	errGoexit  = errors.New("reload: the function given to WithReload called runtime.Goexit")
+	errHangs   = fmt.Errorf("reload: the function given to WithReload did not return within %v", timeout)
+	errRunning = errors.New("reload: an earlier call of the function given to WithReload has not returned")
+)
+
+// call calls the function, and does not wait longer than timeout and a moment for it: it may ignore its context. It is not called
+// again while an abandoned call runs. A panic becomes an error, because no caller could recover from it.
+func (r *Reloader) call(ctx context.Context) error {
+	if !r.running.CompareAndSwap(false, true) {
+		return errRunning
+	}
+	ended := make(chan error, 1)
+	go func() {
+		err := errGoexit
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("reload: the function given to WithReload panicked (the panic value has the type %T)", p)
+			}
+			r.running.Store(false)
+			ended <- err
+		}()
+		if err = r.reload(ctx); err != nil { // the methods of a nil pointer panic
+			_ = err.Error()
+			_ = errors.Is(err, errors.ErrUnsupported)
 		}
 	}()
-	return r.reload(ctx)
+	late := time.NewTimer(timeout + grace)
+	defer late.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-late.C:
+		return errHangs
+	}
 }
 
 // result returns the answer of Run. A Keyring without a source has nothing to reload.

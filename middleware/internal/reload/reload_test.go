@@ -3,6 +3,7 @@ package reload_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,7 +18,7 @@ type counter struct {
 	calls, failures atomic.Int32
 	takes           time.Duration
 	err             error
-	panics          bool
+	panics, exits   bool
 }
 
 func (c *counter) reload(context.Context) error {
@@ -25,6 +26,9 @@ func (c *counter) reload(context.Context) error {
 	time.Sleep(c.takes) // by the clock of the bubble; it ignores its context
 	if c.panics {
 		panic("secret")
+	}
+	if c.exits {
+		runtime.Goexit()
 	}
 	return c.err
 }
@@ -99,7 +103,7 @@ func TestFailedReloadDecidesNothing(t *testing.T) {
 func TestReloadOutlivesItsCaller(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := &counter{takes: time.Minute}
+		c := &counter{takes: 9 * time.Second}
 		r := c.reloader()
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -111,5 +115,43 @@ func TestReloadOutlivesItsCaller(t *testing.T) {
 		if n := c.calls.Load(); n != 1 {
 			t.Errorf("%d reloads", n)
 		}
+	})
+}
+
+// badError is an error whose methods panic, as those of a nil pointer do.
+type badError struct{}
+
+func (badError) Error() string { panic("secret") }
+
+// Callers wait for a function that ignores its context only as long as a reload may take. It is not called again while it runs,
+// and is called again later. A function that ends its goroutine, or whose error panics, keeps no caller waiting either.
+func TestReloadThatDoesNotReturn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := &counter{takes: time.Minute}
+		r := c.reloader()
+		for range 2 {
+			began := time.Now()
+			if _, err := r.Run(t.Context(), r.Now()); err == nil || time.Since(began) > 11*time.Second {
+				t.Errorf("%v after %v", err, time.Since(began))
+			}
+			time.Sleep(11 * time.Second)
+		}
+		if n := c.calls.Load(); n != 1 {
+			t.Errorf("%d calls at a time", n)
+		}
+		time.Sleep(time.Minute)
+		c.takes, c.exits = 0, true
+		if _, err := r.Run(t.Context(), r.Now()); err == nil {
+			t.Error("a function that ended its goroutine has succeeded")
+		}
+		time.Sleep(11 * time.Second)
+		c.exits, c.err = false, badError{}
+		if _, err := r.Run(t.Context(), r.Now()); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Error("an error that panics is not reported")
+		}
+		time.Sleep(11 * time.Second)
+		c.err = nil
+		check(t, r, r.Now(), reload.Answer{Again: true, Decided: true}, nil)
 	})
 }
