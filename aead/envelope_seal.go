@@ -176,7 +176,7 @@ func (e *Envelope) wrapByKEK(ctx context.Context, plaintext []byte) ([]byte, err
 	}
 	return callKEK(ctx, releaser(e.wrapSlots), func() ([]byte, error) {
 		defer clear(plaintext)
-		return e.kek.EncryptWithContext(ctx, plaintext, e.contexts.wrap)
+		return e.kek.EncryptWithContext(ctx, plaintext, bytes.Clone(e.contexts.wrap))
 	})
 }
 

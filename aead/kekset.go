@@ -1,6 +1,7 @@
 package aead
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -137,8 +138,13 @@ func unwrapKey(ctx context.Context, kek tink.AEADWithContext, wrapped []byte, co
 		return k.decrypt(ctx, wrapped, contexts)
 	}
 	return tryContexts(contexts, func(associatedData []byte) ([]byte, error) {
-		return kek.DecryptWithContext(ctx, wrapped, associatedData)
+		return decryptCopy(ctx, kek, wrapped, associatedData)
 	})
+}
+
+// decryptCopy calls kek with copies. A KEK of an application may decrypt in place, and wrapped stays the name of a data key.
+func decryptCopy(ctx context.Context, kek tink.AEADWithContext, wrapped, associatedData []byte) ([]byte, error) {
+	return kek.DecryptWithContext(ctx, bytes.Clone(wrapped), bytes.Clone(associatedData))
 }
 
 // unwrapByPrimary calls kek, or the primary of a KEKSet: the key that wraps.
@@ -153,7 +159,7 @@ func unwrapByPrimary(ctx context.Context, kek tink.AEADWithContext, wrapped, ass
 		})
 		return out, err
 	}
-	return kek.DecryptWithContext(ctx, wrapped, associatedData)
+	return decryptCopy(ctx, kek, wrapped, associatedData)
 }
 
 var errUnusableAnswer = errors.New("the decrypted bytes are not a key of the expected type")

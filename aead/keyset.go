@@ -157,7 +157,7 @@ func newKEKSpy(kek tink.AEADWithContext) *kekSpy {
 }
 
 func (s *kekSpy) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
-	return s.call(ctx, func() ([]byte, error) { return s.kek.EncryptWithContext(ctx, plaintext, associatedData) })
+	return s.call(ctx, func() ([]byte, error) { return s.kek.EncryptWithContext(ctx, plaintext, bytes.Clone(associatedData)) })
 }
 
 func (s *kekSpy) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {

@@ -315,3 +315,37 @@ func TestKEKSetInASetAnswersNoKey(t *testing.T) {
 	sealed := seal(t, newEnvelope(t, sound), "message")
 	open(t, newEnvelope(t, newKEKSet(t, primary, newKEKSet(t, proxy, sound))), sealed)
 }
+
+// inPlace is a KEK that uses the memory of its arguments for its own work.
+type inPlace struct{ tink.AEADWithContext }
+
+func (k inPlace) EncryptWithContext(ctx context.Context, plaintext, ad []byte) ([]byte, error) {
+	defer clear(ad)
+	return k.AEADWithContext.EncryptWithContext(ctx, plaintext, ad)
+}
+
+func (k inPlace) DecryptWithContext(ctx context.Context, ciphertext, ad []byte) ([]byte, error) {
+	defer clear(ad)
+	defer clear(ciphertext)
+	return k.AEADWithContext.DecryptWithContext(ctx, ciphertext, ad)
+}
+
+// A KEK that overwrites its arguments destroys neither wrapped data keys nor the context of later calls.
+func TestKEKThatOverwritesItsArguments(t *testing.T) {
+	t.Parallel()
+	local := newKeyring(t)
+	set, err := aead.NewKEKSet(inPlace{newKeyring(t)}, inPlace{local})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kek := range []tink.AEADWithContext{inPlace{local}, set} {
+		writer := newEnvelope(t, local, aead.WithWrapContext(map[string]string{"app": "x"}))
+		sealed := seal(t, writer, "message")
+		e := newEnvelope(t, kek, aead.WithWrapContext(map[string]string{"app": "x"}), aead.WithMaxMessages(2))
+		other := newEnvelope(t, kek, aead.WithWrapContext(map[string]string{"app": "x"}))
+		for range 3 {
+			open(t, e, sealed)
+			open(t, other, seal(t, e, "message"))
+		}
+	}
+}
