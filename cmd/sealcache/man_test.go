@@ -74,10 +74,18 @@ func TestReleaseHooksMakeTheFilesOfTheArchives(t *testing.T) {
 	require.NoError(t, err)
 	var config struct {
 		Before   struct{ Hooks []string }
-		Archives []struct{ Files []string }
+		Builds   []struct{ Ldflags []string }
+		Archives []struct {
+			Files []struct {
+				Src  string
+				Info struct{ Mtime string }
+			}
+		}
 	}
 	require.NoError(t, yaml.Unmarshal(data, &config))
 	require.NotEmpty(t, config.Before.Hooks)
+	require.Len(t, config.Builds, 1)
+	require.Equal(t, []string{"-s -w"}, config.Builds[0].Ldflags, "the default depends on the time of the build")
 	top := t.TempDir()
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -97,7 +105,9 @@ func TestReleaseHooksMakeTheFilesOfTheArchives(t *testing.T) {
 	require.Contains(t, string(page), "Jan 2030")
 	require.Len(t, config.Archives, 1)
 	made := 0
-	for _, pattern := range config.Archives[0].Files {
+	for _, f := range config.Archives[0].Files {
+		require.Equal(t, "{{ .CommitDate }}", f.Info.Mtime, "an archive must not depend on when it is made")
+		pattern := f.Src
 		from := "../.."
 		if strings.Contains(pattern, "/") {
 			from = top
@@ -113,4 +123,25 @@ func TestReleaseHooksMakeTheFilesOfTheArchives(t *testing.T) {
 		}
 	}
 	require.Greater(t, made, 30)
+}
+
+// The steps of a release drop every replace, since go install refuses a module that has one.
+func TestReleasingNamesEachReplacedModule(t *testing.T) {
+	t.Parallel()
+	steps, err := os.ReadFile("../../CONTRIBUTING.md")
+	require.NoError(t, err)
+	mod, err := os.ReadFile("go.mod")
+	require.NoError(t, err)
+	replaced := regexp.MustCompile(`(?m)^(?:replace)?\s+github\.com/sealcache/sealcache(\S*) => `).FindAllStringSubmatch(string(mod), -1)
+	require.NotEmpty(t, replaced)
+	_, list, ok := strings.Cut(string(steps), "for m in $top ")
+	require.True(t, ok)
+	list, _, _ = strings.Cut(list, ";")
+	named := []string{""}
+	for m := range strings.FieldsSeq(list) {
+		named = append(named, strings.TrimPrefix(m, "$top"))
+	}
+	for _, m := range replaced {
+		require.Contains(t, named, m[1])
+	}
 }
