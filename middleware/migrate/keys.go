@@ -49,13 +49,16 @@ func (m *migration) proveKeys(ctx context.Context) error {
 	if m.From.Namespace != m.target().Namespace {
 		namespaces = append(namespaces, m.From.Namespace)
 	}
+	underOld := false
 	for _, ns := range namespaces {
-		underKeys, err := m.openKeyCheck(ctx, ns)
-		if err != nil {
+		by, err := m.openKeyCheck(ctx, ns)
+		switch {
+		case err != nil:
 			return err
-		}
-		if underKeys {
+		case by == 0:
 			m.provenBy = provenByKeyCheck
+		case by > 0:
+			underOld = true
 		}
 	}
 	if m.Proof != "" {
@@ -67,6 +70,9 @@ func (m *migration) proveKeys(ctx context.Context) error {
 		}
 	}
 	if m.provenBy == "" && !m.AllowUnproven {
+		if underOld {
+			return fmt.Errorf("%w: only Config.OldKeys opens the entry %s (set Config.AllowUnproven for new keys)", ErrUnproven, keycheck.Name)
+		}
 		if empty, err := m.foundNoName(ctx); rediserr.RefusedForGood(err) {
 			return fmt.Errorf("%w: there is no entry %s, and Redis refused to list the names of the namespace: %w", ErrUnproven, keycheck.Name, err)
 		} else if err != nil { // a repeated run may find the names
@@ -124,11 +130,12 @@ func (m *migration) proveNames(c *first) error {
 	}
 }
 
-// openKeyCheck reports whether Keys open the key check of a namespace. One that neither Keys nor OldKeys open is an error.
-func (m *migration) openKeyCheck(ctx context.Context, namespace string) (underKeys bool, err error) {
+// openKeyCheck returns which keys open the key check of a namespace, as openedBy does. It is negative if there is none. A
+// key check that neither Keys nor OldKeys open is an error.
+func (m *migration) openKeyCheck(ctx context.Context, namespace string) (by int, err error) {
 	stored, err := m.get(ctx, keycheck.StoredName(namespace))
 	if err != nil || stored == nil {
-		return false, err
+		return -1, err
 	}
 	by, refusal, err := m.openedBy(ctx, namespace, stored, func(err error) bool {
 		return box.Refused(err) || errors.Is(err, wire.ErrNotSealed) || errors.Is(err, wire.ErrUnsupportedFormat)
@@ -136,7 +143,7 @@ func (m *migration) openKeyCheck(ctx context.Context, namespace string) (underKe
 	if err == nil && by < 0 {
 		err = fmt.Errorf("%w: the given encryption keys do not open the entry %s of the namespace: %w", ErrWrongKeys, keycheck.Name, refusal)
 	}
-	return by == 0, err
+	return by, err
 }
 
 // openedBy returns the index of the first of allKeys that opens a key check. If all refuse it, the index is -1, and refusal is the
