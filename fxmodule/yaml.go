@@ -31,8 +31,12 @@ func ConfigFromYAML(r io.Reader) (Config, error) {
 	if len(data) > maxYAMLBytes {
 		return Config{}, fmt.Errorf("fxmodule: YAML: the text has more than %d bytes", maxYAMLBytes)
 	}
+	root, err := parseYAML(data)
+	if err != nil {
+		return Config{}, fmt.Errorf("fxmodule: YAML: %w", err)
+	}
 	var c Config
-	if err := decodeYAML(data, &c); err != nil {
+	if err := decodeYAML(root, &c); err != nil {
 		return Config{}, fmt.Errorf("fxmodule: YAML: %w", err)
 	}
 	if err := c.Validate(); err != nil {
@@ -42,26 +46,16 @@ func ConfigFromYAML(r io.Reader) (Config, error) {
 }
 
 // UnmarshalYAML reads a Config that is a section of an application's own settings, as strictly as ConfigFromYAML. Aliases and
-// merges may refer to the rest of the file. With what they refer to, a section has at most 1 MiB. It does not validate; the module does. Lines in its errors count from the section's
-// first one.
+// merges may refer to the rest of the file. With what they refer to, a section has at most 1 MiB. It does not validate; the
+// module does.
 func (c *Config) UnmarshalYAML(n *yaml.Node) error {
-	e := expansion{left: maxYAMLBytes, within: map[*yaml.Node]bool{}}
-	section, err := e.node(n, false)
-	if err != nil {
-		return fmt.Errorf("fxmodule: YAML: section at line %d: %w", n.Line, err)
-	}
-	data, err := yaml.Marshal(section)
-	if err != nil {
-		return fmt.Errorf("fxmodule: YAML: line %d: %w", n.Line, hideValues(err))
-	}
-	*c = Config{}
-	if err := decodeYAML(data, c); err != nil {
-		return fmt.Errorf("fxmodule: YAML: section at line %d: %w", n.Line, err)
+	if err := decodeYAML(n, c); err != nil {
+		return fmt.Errorf("fxmodule: YAML: %w", err)
 	}
 	return nil
 }
 
-// expansion copies a section with the nodes to which its aliases refer. It is bounded, because a few aliases of aliases can
+// expansion copies settings with the nodes to which their aliases refer. It is bounded, because a few aliases of aliases can
 // refer to gigabytes.
 type expansion struct {
 	left   int // bytes
@@ -74,61 +68,107 @@ const (
 	maxYAMLDepth = 100
 )
 
-// node copies n. A node in the place of an alias takes one line, so that the lines of the section count as they stand in the file.
-func (e *expansion) node(n *yaml.Node, aliased bool) (*yaml.Node, error) {
+func (e *expansion) node(n *yaml.Node) (*yaml.Node, error) {
 	if n.Kind == yaml.AliasNode {
-		n, aliased = n.Alias, true
+		n = n.Alias
 	}
 	if e.left -= len(n.Value) + len(n.Tag) + nodeBytes; e.left < 0 {
-		return nil, fmt.Errorf("the section and its aliases have more than %d bytes", maxYAMLBytes)
+		return nil, fmt.Errorf("the settings and their aliases have more than %d bytes", maxYAMLBytes)
 	}
 	if e.within[n] {
-		return nil, fmt.Errorf("the anchor at line %d of the file contains itself", n.Line)
+		return nil, fmt.Errorf("line %d: the anchor contains itself", n.Line)
 	}
 	if e.depth++; e.depth > maxYAMLDepth {
-		return nil, fmt.Errorf("the section and its aliases have more than %d levels", maxYAMLDepth)
+		return nil, fmt.Errorf("the settings and their aliases have more than %d levels", maxYAMLDepth)
 	}
 	e.within[n] = true
 	defer func() { delete(e.within, n); e.depth-- }()
 	c := *n
-	c.Anchor, c.Content = "", slices.Clone(n.Content)
-	if aliased {
-		c.HeadComment, c.LineComment, c.FootComment = "", "", ""
-		if n.Kind != yaml.ScalarNode {
-			c.Style |= yaml.FlowStyle
-		} else if tag := n.ShortTag(); tag == "!!null" || tag == "!!timestamp" {
-			c.Style |= yaml.TaggedStyle // the flow style puts such a value into quotes
-		}
-	}
+	c.Content = slices.Clone(n.Content)
 	for i := range c.Content {
 		var err error
-		if c.Content[i], err = e.node(c.Content[i], aliased); err != nil {
+		if c.Content[i], err = e.node(c.Content[i]); err != nil {
 			return nil, err
 		}
 	}
 	return &c, nil
 }
 
-func decodeYAML(data []byte, c *Config) error {
-	type fields Config // without UnmarshalYAML
+// parseYAML returns the root of the only document.
+func parseYAML(data []byte) (*yaml.Node, error) {
 	var root yaml.Node
-	if err := yaml.NewDecoder(bytes.NewReader(data)).Decode(&root); err == nil {
-		if err := checkNumbers(&root); err != nil {
-			return err
-		}
-	}
 	d := yaml.NewDecoder(bytes.NewReader(data))
-	d.KnownFields(true)
-	switch err := d.Decode((*fields)(c)); {
+	switch err := d.Decode(&root); {
 	case errors.Is(err, io.EOF):
-		return errors.New("the text is empty (give at least the section \"caches\")")
+		return nil, errors.New("the text is empty (give at least the section \"caches\")")
 	case err != nil:
-		return hideValues(err)
+		return nil, hideValues(err)
 	}
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return errors.New("the text has more than one YAML document")
+		return nil, errors.New("the text has more than one YAML document")
 	}
-	return nil
+	return &root, nil
+}
+
+// decodeYAML decodes nodes and not text, so that errors have the lines of the file.
+func decodeYAML(n *yaml.Node, c *Config) error {
+	type fields Config // without UnmarshalYAML
+	e := expansion{left: maxYAMLBytes, within: map[*yaml.Node]bool{}}
+	n, err := e.node(n)
+	if err != nil {
+		return err
+	}
+	if err := checkNumbers(n); err != nil {
+		return err
+	}
+	*c = Config{}
+	errs := unknownSettings(n, reflect.TypeFor[fields]())
+	if err := n.Decode((*fields)(c)); err != nil {
+		errs = append(errs, hideValues(err))
+	}
+	return errors.Join(errs...)
+}
+
+// unknownSettings returns an error for each name that is not a setting. Only the decoder of texts has a check of its names.
+func unknownSettings(n *yaml.Node, t reflect.Type) []error {
+	var errs []error
+	switch {
+	case n.Kind == yaml.DocumentNode, n.Kind == yaml.SequenceNode:
+		if n.Kind == yaml.SequenceNode && t.Kind() == reflect.Slice {
+			t = t.Elem()
+		}
+		for _, child := range n.Content {
+			errs = append(errs, unknownSettings(child, t)...)
+		}
+	case n.Kind == yaml.MappingNode && (t.Kind() == reflect.Map || t.Kind() == reflect.Struct && t != reflect.TypeFor[time.Time]()):
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			name, value := n.Content[i], n.Content[i+1]
+			of, known := t, true
+			switch {
+			case name.Kind == yaml.ScalarNode && name.ShortTag() == "!!merge": // value has names of the same level
+			case t.Kind() == reflect.Map:
+				of = t.Elem()
+			case name.Kind == yaml.ScalarNode:
+				of, known = settingType(t, name.Value)
+			}
+			if !known {
+				errs = append(errs, fmt.Errorf("line %d: unknown setting %s", name.Line, showName(name.Value))) // "store redis://..." without its colon is not a name
+				continue
+			}
+			errs = append(errs, unknownSettings(value, of)...)
+		}
+	}
+	return errs
+}
+
+// settingType returns the type of a setting of a group.
+func settingType(group reflect.Type, name string) (t reflect.Type, known bool) {
+	for f := range group.Fields() {
+		if f.Tag.Get("yaml") == name && name != "-" {
+			return f.Type, true
+		}
+	}
+	return nil, false
 }
 
 // checkNumbers refuses fractions. No setting has one, and the YAML library cuts a fraction off where a whole number is
@@ -169,12 +209,8 @@ func hideValues(err error) error {
 
 func hideValue(text string) error {
 	line := regexp.MustCompile(`^line \d+: `).FindString(text)
-	if m := regexp.MustCompile(`^field (.*) (not found|already set) in type [\w.]+$`).FindStringSubmatch(text[len(line):]); m != nil {
-		name := showName(m[1]) // a line such as "store redis://..." without its colon is not a name
-		if m[2] == "not found" {
-			return fmt.Errorf("%sunknown setting %s", line, name)
-		}
-		return fmt.Errorf("%s%s is set twice", line, name)
+	if m := regexp.MustCompile(`^field (.*) already set in type [\w.]+$`).FindStringSubmatch(text[len(line):]); m != nil {
+		return fmt.Errorf("%s%s is set twice", line, showName(m[1]))
 	}
 	if strings.HasPrefix(text[len(line):], "mapping key ") {
 		return fmt.Errorf("%sthe same name is used twice in a section", line)

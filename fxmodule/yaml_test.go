@@ -149,7 +149,7 @@ func TestConfigFromYAML(t *testing.T) {
 		}
 		require.NoError(t, yaml.Unmarshal([]byte("port: 80\ncache: {caches: {default: {unsealed: true}}}"), &settings))
 		require.True(t, settings.Cache.Caches["default"].Unsealed)
-		require.ErrorContains(t, yaml.Unmarshal([]byte("cache: {caches: {default: {unseeled: true}}}"), &settings), `section at line 1: line 1: unknown setting "unseeled"`)
+		require.ErrorContains(t, yaml.Unmarshal([]byte("cache: {caches: {default: {unseeled: true}}}"), &settings), `YAML: line 1: unknown setting "unseeled"`)
 	})
 }
 
@@ -243,20 +243,41 @@ func TestYAMLSectionWithAliases(t *testing.T) {
 	}
 	many := "x: &x\n  kek: env:KEK\n  store: memory://\n  namespace: a\ncache:\n  caches:\n    a: *x\n    b: "
 	for name, c := range map[string]struct{ yaml, want string }{
-		"unknown":        {"x: &x {kekk: env:KEK}\ncache: {caches: {default: *x}}", `section at line 2: line 1: unknown setting "kekk"`},
-		"unknown merged": {"x: &x\n  kekk: env:KEK\ncache:\n  caches:\n    default:\n      <<: *x", `line 3: unknown setting "kekk"`},
-		"after an alias": {many + "{kekk: x}", `section at line 6: line 3: unknown setting "kekk"`},
-		"twice":          {many + "*x\n    b: *x", "line 4: the same name is used twice"},
-		"setting twice":  {"x: &x env:KEK\ncache: {caches: {default: {kek: *x, kek: *x}}}", "line 1: the same name is used twice"},
+		"unknown":        {"x: &x {kekk: env:KEK}\ncache: {caches: {default: *x}}", `YAML: line 1: unknown setting "kekk"`},
+		"unknown merged": {"x: &x\n  kekk: env:KEK\ncache:\n  caches:\n    default:\n      <<: *x", `line 2: unknown setting "kekk"`},
+		"after an alias": {many + "{kekk: x}", `YAML: line 8: unknown setting "kekk"`},
+		"twice":          {many + "*x\n    b: *x", "line 9: the same name is used twice"},
+		"setting twice":  {"x: &x env:KEK\ncache: {caches: {default: {kek: *x, kek: *x}}}", "line 2: the same name is used twice"},
 		"fraction":       {"x: &x 0.5\ncache: {caches: {default: {max_value_bytes: *x}}}", "line 1: the value must be a whole number"},
 		"merge of text":  {"x: &x env:KEK\ncache: {caches: {default: {<<: *x}}}", "the YAML is not well formed"},
-		"itself":         {"cache: &c {caches: {default: *c}}", "section at line 1: the anchor at line 1 of the file contains itself"},
-		"levels":         {deep + "cache: {caches: {default: {other_keks: *a200}}}", "the section and its aliases have more than 100 levels"},
-		"long tags":      {tagged, "the section and its aliases have more than 1048576 bytes"},
-		"bomb":           {bomb + "cache: {caches: {default: {other_keks: *a12}}}", "the section and its aliases have more than 1048576 bytes"},
+		"itself":         {"cache: &c {caches: {default: *c}}", "YAML: line 1: the anchor contains itself"},
+		"levels":         {deep + "cache: {caches: {default: {other_keks: *a200}}}", "the settings and their aliases have more than 100 levels"},
+		"long tags":      {tagged, "the settings and their aliases have more than 1048576 bytes"},
+		"bomb":           {bomb + "cache: {caches: {default: {other_keks: *a12}}}", "the settings and their aliases have more than 1048576 bytes"},
 	} {
 		_, err := decode(c.yaml)
 		require.ErrorContains(t, err, c.want, name)
+	}
+}
+
+// The lines of errors are those of the file, also after texts of several lines, comments, blank lines and values on lines
+// below their names.
+func TestYAMLSectionErrorsHaveTheLinesOfTheFile(t *testing.T) {
+	t.Parallel()
+	const before = "port: 80\n\ncache:\n\n  # caches\n  caches:\n    default:\n      store: |-\n        memory://\n\n      other_keks:\n      -\n\n        env:OLD\n" // 14 lines
+	for want, after := range map[string]string{
+		`line 17: unknown setting "kekk"`:                                      "\n\n      kekk: x\n",
+		"line 16: the value is not a duration such as 90s or 24h":              "      ttl:\n        tomorrow\n",
+		"line 17: the same name is used twice":                                 "      namespace: >-\n        a\n      namespace: b\n",
+		"line 16: the value must be a whole number":                            "      max_value_bytes:\n        0.5\n",
+		`line 16: unknown setting "a"` + "\n" + `line 17: unknown setting "b"`: "      data_keys: {\n        a: 1,\n        b: 2}\n",
+		`line 19: unknown setting "c"`:                                         "      data_keys: {max_age: 1h,\n\n\n        max_bytes: 1,\n        c: 2}\n",
+	} {
+		var settings struct {
+			Port  int             `yaml:"port"`
+			Cache fxmodule.Config `yaml:"cache"`
+		}
+		require.ErrorContains(t, yaml.Unmarshal([]byte(before+after), &settings), "fxmodule: YAML: "+want)
 	}
 }
 

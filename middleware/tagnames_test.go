@@ -61,7 +61,7 @@ func writes(t *testing.T, s *middleware.Store, key string, opts ...store.Option)
 	}
 }
 
-// Each method refuses a key that is the name of a tag's list, whatever capabilities the store has.
+// Each method refuses a key that is the name of a tag's list, also with capabilities that stores of gocache lack.
 func TestNamesOfTagListsWithCapabilities(t *testing.T) {
 	t.Parallel()
 	const list = "gocache_tag_t"
