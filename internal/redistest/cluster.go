@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 const clusterSize, clusterSlots = 3, 16384
@@ -69,9 +67,8 @@ func (c *Cluster) join(ctx context.Context) error {
 		}
 	}
 	for _, s := range c.nodes[1:] {
-		meet := []any{"cluster", "meet", "127.0.0.1", strconv.Itoa(s.port), strconv.Itoa(s.busPort)}
-		if err := clients[0].Do(ctx, meet...).Err(); err != nil {
-			return fmt.Errorf("redistest: call CLUSTER MEET: %w", err)
+		if err := s.meet(ctx, clients[0]); err != nil {
+			return err
 		}
 	}
 	for _, rdb := range clients {
@@ -83,6 +80,14 @@ func (c *Cluster) join(ctx context.Context) error {
 		}); err != nil {
 			return fmt.Errorf("redistest: the Redis servers did not form a Cluster: %w", err)
 		}
+	}
+	return nil
+}
+
+// meet makes a node know the server.
+func (s *Server) meet(ctx context.Context, node *redis.Client) error {
+	if err := node.Do(ctx, "cluster", "meet", "127.0.0.1", s.port, s.busPort).Err(); err != nil {
+		return fmt.Errorf("redistest: call CLUSTER MEET: %w", err)
 	}
 	return nil
 }
@@ -137,9 +142,8 @@ func (c *Cluster) attach(ctx context.Context, master, s *Server) error {
 	if err := from.ConfigSet(ctx, "repl-diskless-sync-delay", "0").Err(); err != nil {
 		return fmt.Errorf("redistest: call CONFIG SET repl-diskless-sync-delay: %w", err)
 	}
-	meet := []any{"cluster", "meet", "127.0.0.1", strconv.Itoa(s.port), strconv.Itoa(s.busPort)}
-	if err := from.Do(ctx, meet...).Err(); err != nil {
-		return fmt.Errorf("redistest: call CLUSTER MEET: %w", err)
+	if err := s.meet(ctx, from); err != nil {
+		return err
 	}
 	id, err := from.ClusterMyID(ctx).Result()
 	if err != nil {
@@ -191,19 +195,7 @@ func (c *Cluster) URL() string {
 
 // ClientOptions returns new options for a go-redis cluster client, with the timeouts of those for one server.
 func (c *Cluster) ClientOptions() *redis.ClusterOptions {
-	return &redis.ClusterOptions{
-		Addrs:                    c.Addrs(),
-		Username:                 c.nodes[0].opts.User,
-		Password:                 c.nodes[0].opts.Password,
-		TLSConfig:                c.nodes[0].TLSConfig(),
-		ContextTimeoutEnabled:    true,
-		DialTimeout:              patience,
-		ReadTimeout:              patience,
-		WriteTimeout:             patience,
-		PoolTimeout:              2 * patience,
-		DisableIdentity:          true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	}
+	return c.nodes[0].clientOptions(c.Addrs()...).Cluster()
 }
 
 // Client returns a client of the cluster. It is closed when the test ends.

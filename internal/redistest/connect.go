@@ -53,12 +53,13 @@ func (s *Server) tlsOptions() url.Values {
 // patience is the timeout of clients. With the 3 s of go-redis, commands would fail on a machine that stops for that long.
 const patience = 30 * time.Second
 
-// ClientOptions returns new options for a go-redis client of the server. Their timeouts are longer than those of go-redis.
-func (s *Server) ClientOptions() *redis.Options {
-	opts := &redis.Options{
-		Addr:                     s.Addr(),
+// clientOptions returns new options for a client of servers like this one at some addresses.
+func (s *Server) clientOptions(addrs ...string) *redis.UniversalOptions {
+	return &redis.UniversalOptions{
+		Addrs:                    addrs,
 		Username:                 s.opts.User,
 		Password:                 s.opts.Password,
+		TLSConfig:                s.TLSConfig(),
 		ContextTimeoutEnabled:    true,
 		DialTimeout:              patience,
 		ReadTimeout:              patience,
@@ -67,11 +68,10 @@ func (s *Server) ClientOptions() *redis.Options {
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
-	if s.opts.TLS {
-		opts.TLSConfig = s.TLSConfig()
-	}
-	return opts
 }
+
+// ClientOptions returns new options for a go-redis client of the server. Their timeouts are longer than those of go-redis.
+func (s *Server) ClientOptions() *redis.Options { return s.clientOptions(s.Addr()).Simple() }
 
 // TLSConfig trusts the server's CA and has the client's certificate. It is nil for a server without TLS.
 func (s *Server) TLSConfig() *tls.Config {

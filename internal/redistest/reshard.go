@@ -179,7 +179,7 @@ func (c *Cluster) AddMaster(t testing.TB) *Server {
 	c.nodes = append(c.nodes, s) // Close closes it, too
 	known := fmt.Sprintf("cluster_known_nodes:%d\r\n", len(c.nodes))
 	err = c.control(func(node map[*Server]*control) error {
-		if err := node[c.nodes[0]].do(ctx, "cluster", "meet", "127.0.0.1", strconv.Itoa(s.port), strconv.Itoa(s.busPort)); err != nil {
+		if err := s.meet(ctx, node[c.nodes[0]].Client); err != nil {
 			return err
 		}
 		for _, n := range node {

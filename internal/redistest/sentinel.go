@@ -152,19 +152,9 @@ func (s *Sentinel) URL() string {
 
 // ClientOptions returns new options for a go-redis failover client, with the timeouts of those for one server.
 func (s *Sentinel) ClientOptions() *redis.FailoverOptions {
-	return &redis.FailoverOptions{
-		MasterName:            MasterName,
-		SentinelAddrs:         []string{s.Addr()},
-		SentinelPassword:      s.opts.SentinelPassword,
-		Password:              s.opts.Password,
-		TLSConfig:             s.sentinel.TLSConfig(),
-		ContextTimeoutEnabled: true,
-		DialTimeout:           patience,
-		ReadTimeout:           patience,
-		WriteTimeout:          patience,
-		PoolTimeout:           2 * patience,
-		DisableIdentity:       true,
-	}
+	o := s.data[0].clientOptions(s.Addr())
+	o.MasterName, o.SentinelPassword = MasterName, s.opts.SentinelPassword
+	return o.Failover()
 }
 
 // Client returns a client of the current master. It is closed when the test ends.

@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"image/color"
 	"io"
 	"os"
 	"path/filepath"
@@ -21,8 +20,8 @@ import (
 	"strings"
 
 	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/palette/brewer"
 	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/plotutil"
 	"gonum.org/v1/plot/vg"
 )
 
@@ -190,31 +189,16 @@ func drawCurves(p *plot.Plot, series []curve) error {
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, ticksAt(series)
 	p.Y.Min = 0
 	p.Legend.Top, p.Legend.Left = true, true
-	colors, err := paletteOf(len(series))
-	if err != nil {
-		return err
+	var lines []any
+	for _, c := range series {
+		lines = append(lines, c.name, c.points)
 	}
-	for i, c := range series {
-		line, points, err := plotter.NewLinePoints(c.points)
-		if err != nil {
-			return err
-		}
-		line.Color, points.Color = colors[i], colors[i]
-		line.Width = vg.Points(1.5)
-		p.Add(line, points)
-		p.Legend.Add(c.name, line, points)
+	if err := plotutil.AddLinePoints(p, lines...); err != nil {
+		return err
 	}
 	p.Add(one(), plotter.NewGrid())
 	p.Y.Max *= 1.2 // room for the legend
 	return nil
-}
-
-func paletteOf(n int) ([]color.Color, error) {
-	palette, err := brewer.GetPalette(brewer.TypeQualitative, "Dark2", max(n, 3))
-	if err != nil {
-		return nil, err
-	}
-	return palette.Colors(), nil
 }
 
 // ticksAt marks the numbers of callers that were measured.
@@ -244,11 +228,7 @@ func drawBars(p *plot.Plot, results []result) error {
 	if err != nil {
 		return err
 	}
-	colors, err := paletteOf(3)
-	if err != nil {
-		return err
-	}
-	bars.Horizontal, bars.Color, bars.LineStyle.Width = true, colors[0], 0
+	bars.Horizontal, bars.Color, bars.LineStyle.Width = true, plotutil.Color(0), 0
 	equal, err := plotter.NewLine(plotter.XYs{{X: 1, Y: -0.5}, {X: 1, Y: float64(len(results)) - 0.5}})
 	if err != nil {
 		return err
