@@ -1,14 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"time"
-
-	"github.com/tink-crypto/tink-go/v2/prf"
 
 	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/strictjson"
@@ -252,12 +251,8 @@ func (a *auditCommand) run(ctx context.Context, p *program, f *flags) (int, erro
 
 // includes reports whether the PRF keys of an audit include one.
 func includes(c audit.Config, id uint32) bool {
-	for _, set := range []*prf.Set{c.HiddenKeys, c.OneWayKeys} {
-		if set != nil && set.PRFs[id] != nil {
-			return true
-		}
-	}
-	return false
+	set := cmp.Or(c.HiddenKeys, c.OneWayKeys)
+	return set != nil && set.PRFs[id] != nil
 }
 
 func auditProgress(command string, s audit.Progress) progress {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -139,10 +140,7 @@ func describeUnknown(cmd *cobra.Command, unknown *pflag.NotExistError) string {
 	if shown != "" {
 		shown = " " + dashes + shown[:min(len(shown), most)]
 	}
-	word := letters
-	if word == "" {
-		word, _, _ = strings.Cut(name, "=")
-	}
+	word, _, _ := strings.Cut(cmp.Or(letters, name), "=")
 	names := new(cobra.Command) // cobra's measure for commands serves for flags
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if !f.Hidden {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"maps"
 	"net/url"
 	"slices"
@@ -168,10 +169,7 @@ func describeJobs(config fxmodule.Config, now time.Time) (*jobsEvidence, []wante
 	if j.String() == (fxmodule.Jobs{}).String() {
 		return nil, nil
 	}
-	d := &jobsEvidence{KeysOf: j.KeysOf, Namespace: j.Namespace, Plaintext: j.Plaintext.String(), Until: j.PlaintextUntil, Types: j.HiddenTypes}
-	if d.KeysOf == "" {
-		d.KeysOf = fxmodule.Default
-	}
+	d := &jobsEvidence{KeysOf: cmp.Or(j.KeysOf, fxmodule.Default), Namespace: j.Namespace, Plaintext: j.Plaintext.String(), Until: j.PlaintextUntil, Types: j.HiddenTypes}
 	d.Redis, d.TLS = publicStore(j.Redis)
 	d.Tolerates = accepts(j.Plaintext != jobs.RejectPlaintext, j.PlaintextUntil, now)
 	if j.PRFKeyset == "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -66,10 +67,7 @@ func (r *evidence) findInKeyset(k keysetEvidence) {
 		if key.Status != statusEnabled {
 			continue
 		}
-		since := key.Times.Promoted
-		if since.IsZero() {
-			since = key.Times.Created
-		}
+		since := cmp.Or(key.Times.Promoted, key.Times.Created)
 		switch {
 		case key.AgeDays == nil:
 			r.found("keyset %s: the age of key %d is unknown", k.Source, key.ID)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -262,10 +263,7 @@ func heldIn(uri string) string {
 		"file": "a plaintext file, mounted by the platform", "passphrase": "derived from a passphrase with argon2id",
 		"hcvault": "Vault or OpenBao, transit engine", "aws-kms": "AWS KMS", "gcp-kms": "Google Cloud KMS", "azurekeyvault": "Azure Key Vault",
 	}
-	if text := held[schemeOf(uri)]; text != "" {
-		return text
-	}
-	return "unknown"
+	return cmp.Or(held[schemeOf(uri)], "unknown")
 }
 
 // publicURI returns the URI of an opened KEK without credentials, for reports. It drops user, query, fragment and matrix

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -216,10 +217,7 @@ func (k *keysRotate) step(ctx context.Context, r *rotationReport) (*keysetView, 
 			return m.SetPrimary(next.ID)
 		}
 		primary := now.primary()
-		since := primary.Times.Promoted
-		if since.IsZero() {
-			since = primary.Times.Created
-		}
+		since := cmp.Or(primary.Times.Promoted, primary.Times.Created)
 		if !since.IsZero() && at.Before(since.Add(k.every.Duration)) {
 			r.Waiting = append(r.Waiting, fmt.Sprintf("the next key will be added after %s", since.Add(k.every.Duration).UTC().Format(time.RFC3339)))
 			return errNoChange

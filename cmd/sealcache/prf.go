@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -72,13 +73,11 @@ func (k *prfFlags) open(ctx context.Context, p *program, kek string, others []st
 // names returns the keys under which the entry of an application's key may be stored, without the namespace.
 func (k *prfFlags) names(ctx context.Context, p *program, kek string, others []string, namespace, key string) ([]string, error) {
 	hidden, oneWay, err := k.open(ctx, p, kek, others)
-	if hidden == nil {
-		hidden = oneWay
-	}
-	if hidden == nil || err != nil {
+	set := cmp.Or(hidden, oneWay)
+	if set == nil || err != nil {
 		return []string{key}, err
 	}
-	return audit.Pseudonyms(namespace, key, hidden)
+	return audit.Pseudonyms(namespace, key, set)
 }
 
 // firstEntry calls look for each key until there is an entry, and returns the keys for which it called look.

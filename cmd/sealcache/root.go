@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -212,12 +213,8 @@ func helpCommand(root *cobra.Command) *cobra.Command {
 // cobra makes the cobra command of an entry.
 func (p *program) cobra(e entry) *cobra.Command {
 	c := e.make()
-	long := e.long
-	if long == "" {
-		long = e.short + "."
-	}
 	cmd := &cobra.Command{
-		Use: e.use, Short: e.short, Long: long, Example: e.example,
+		Use: e.use, Short: e.short, Long: cmp.Or(e.long, e.short+"."), Example: e.example,
 		Args: cobra.ArbitraryArgs, SilenceErrors: true, SilenceUsage: true,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -166,9 +167,7 @@ func (k *keysChange) run(ctx context.Context, p *program, f *flags) (int, error)
 }
 
 func addKey(m *keyset.Manager, now *keysetView, kind string) (uint32, error) {
-	if kind == "" {
-		kind = typeOf(now.primary().Type)
-	}
+	kind = cmp.Or(kind, typeOf(now.primary().Type))
 	switch {
 	case kind == "":
 		return 0, wrong("--type is missing (there is no default for a primary key of type %s)", now.primary().Type)

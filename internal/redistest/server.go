@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -175,10 +176,7 @@ func freePort() (int, error) {
 }
 
 func (s *Server) writeACL() error {
-	rules := s.opts.Rules
-	if rules == "" {
-		rules = "~* &* +@all"
-	}
+	rules := cmp.Or(s.opts.Rules, "~* &* +@all")
 	// The hash is needed, because a plaintext password in this file must not contain a space.
 	acl := fmt.Sprintf("user default off\nuser %s on #%x %s\n", s.opts.User, sha256.Sum256([]byte(s.opts.Password)), rules)
 	if err := os.WriteFile(filepath.Join(s.dir, "users.acl"), []byte(acl), 0o600); err != nil {

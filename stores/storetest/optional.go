@@ -10,10 +10,6 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 )
 
-func optionalCases() []testCase {
-	return slices.Concat(reportCases(), conditionalCases(), enumerationCases(), byteCases())
-}
-
 // conditionalCases returns the cases of the writes that depend on the stored value.
 func conditionalCases() []testCase {
 	return []testCase{

@@ -1,10 +1,12 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -218,13 +220,11 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 }
 
 func cases() []testCase {
-	var all []testCase
-	for _, group := range [][]testCase{
-		basicCases(), keyCases(), expiryCases(), tagCases(), optionalCases(), atomicCases(), throughCases(), sealedCases(),
-	} {
-		all = append(all, group...)
-	}
-	return all
+	return slices.Concat(
+		basicCases(), keyCases(), expiryCases(), tagCases(),
+		reportCases(), conditionalCases(), enumerationCases(), byteCases(), atomicCases(),
+		throughCases(), sealedCases(),
+	)
 }
 
 // subject adds to a Subject the checks that the cases share.
@@ -264,19 +264,9 @@ func (s *subject) value(text string) any {
 	return text
 }
 
-func (s *subject) maxValue() int {
-	if s.Can.MaxValueBytes > 0 {
-		return s.Can.MaxValueBytes
-	}
-	return 1 << 20
-}
+func (s *subject) maxValue() int { return cmp.Or(s.Can.MaxValueBytes, 1<<20) }
 
-func (s *subject) maxKey() int {
-	if s.Can.MaxKeyBytes > 0 {
-		return s.Can.MaxKeyBytes
-	}
-	return 64 << 10
-}
+func (s *subject) maxKey() int { return cmp.Or(s.Can.MaxKeyBytes, 64<<10) }
 
 func (s *subject) set(t *testing.T, key, text string, options ...store.Option) {
 	t.Helper()
@@ -401,13 +391,4 @@ func unless(ok bool, why string) string {
 		return ""
 	}
 	return why
-}
-
-func firstReason(reasons ...string) string {
-	for _, r := range reasons {
-		if r != "" {
-			return r
-		}
-	}
-	return ""
 }

@@ -6,13 +6,17 @@
 package servertest
 
 import (
+	"cmp"
 	"crypto/tls"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -77,7 +81,7 @@ func (s *Server) Start() {
 	defer s.mu.Unlock()
 	s.gone = nil
 	s.addr = l.Addr().String()
-	s.server = &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(s.serve), ErrorLog: discard()}}
+	s.server = &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(s.serve), ErrorLog: log.New(io.Discard, "", 0)}}
 	if s.useTLS {
 		if len(s.CA) > 0 { // keep the certificate
 			s.server.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -256,10 +260,8 @@ func (s *Server) answer(path string, h http.Header, body map[string]any) (secret
 		}
 		return map[string]any{"auth": t.auth(name)}, 0, nil
 	}
-	for _, p := range t.Paths {
-		if p == "*" || p == path {
-			return nil, 0, nil
-		}
+	if slices.Contains(t.Paths, "*") || slices.Contains(t.Paths, path) {
+		return nil, 0, nil
 	}
 	return denied()
 }
@@ -276,9 +278,7 @@ func (t *Token) auth(name string) map[string]any {
 }
 
 func answer(w http.ResponseWriter, status int, secret map[string]any, errs []string) {
-	if status == 0 {
-		status = http.StatusOK
-	}
+	status = cmp.Or(status, http.StatusOK)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	if status != http.StatusOK {
