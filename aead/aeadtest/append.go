@@ -26,9 +26,7 @@ func checkSealTo(s *subject) {
 		for _, room := range []int{0, 1, n, n + 200} {
 			dst := append(make([]byte, 0, 6+room), "before"...)
 			sealed, err := s.appending.SealTo(s.Context(), dst, plaintext, ad)
-			if err != nil {
-				s.Fatal(err)
-			}
+			s.noError(err)
 			if !bytes.HasPrefix(sealed, []byte("before")) {
 				s.Fatalf("%d bytes, room for %d: what dst held is gone", n, room)
 			}
@@ -42,9 +40,7 @@ func checkSealTo(s *subject) {
 		}
 	}
 	sealed, err := s.appending.SealTo(s.Context(), nil, nil, nil)
-	if err != nil {
-		s.Fatal(err)
-	}
+	s.noError(err)
 	if opened, err := s.DecryptWithContext(s.Context(), sealed, nil); err != nil || len(opened) != 0 {
 		s.Errorf("an empty plaintext, sealed with a nil dst, opened to %d bytes, error %v, want 0 bytes and no error", len(opened), err)
 	}
@@ -59,9 +55,7 @@ func checkOpenTo(s *subject) {
 		for _, room := range []int{0, 1, n, n + 200} {
 			dst := append(make([]byte, 0, 6+room), "before"...)
 			opened, err := s.appending.OpenTo(s.Context(), dst, sealed, ad)
-			if err != nil {
-				s.Fatal(err)
-			}
+			s.noError(err)
 			if after, kept := bytes.CutPrefix(opened, []byte("before")); !kept || !bytes.Equal(after, plaintext) {
 				s.Fatalf("%d bytes, room for %d: wrong bytes", n, room)
 			}
@@ -115,17 +109,13 @@ func checkRoom(s *subject) {
 	plaintext, ad := random(1000), []byte("ad")
 	buf := make([]byte, 0, 16<<10)
 	sealed, err := s.appending.SealTo(s.Context(), buf, plaintext, ad)
-	if err != nil {
-		s.Fatal(err)
-	}
+	s.noError(err)
 	if !within(sealed, buf[:cap(buf)]) {
 		s.Error("SealTo allocated memory, although dst had enough capacity")
 	}
 	out := make([]byte, 0, 16<<10)
 	opened, err := s.appending.OpenTo(s.Context(), out, sealed, ad)
-	if err != nil {
-		s.Fatal(err)
-	}
+	s.noError(err)
 	if !within(opened, out[:cap(out)]) {
 		s.Error("OpenTo allocated memory, although dst had enough capacity")
 	}

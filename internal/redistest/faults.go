@@ -108,18 +108,12 @@ func (s *Server) DumpFiles(t testing.TB) map[string][]byte {
 	files := make(map[string][]byte)
 	for _, pattern := range []string{"dump.rdb", "appendonlydir/*", "*.aof"} {
 		paths, err := filepath.Glob(filepath.Join(s.dir, pattern))
-		if err != nil {
-			t.Fatal(err)
-		}
+		noError(t, err)
 		for _, path := range paths {
 			b, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			noError(t, err)
 			rel, err := filepath.Rel(s.dir, path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			noError(t, err)
 			files[rel] = b
 		}
 	}

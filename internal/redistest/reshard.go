@@ -173,9 +173,7 @@ func (c *Cluster) AddMaster(t testing.TB) *Server {
 	opts := c.nodes[0].opts
 	opts.certs = c.nodes[0].certs
 	s, err := launch(ctx, opts, true, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	noError(t, err)
 	c.nodes = append(c.nodes, s) // Close closes it, too
 	known := fmt.Sprintf("cluster_known_nodes:%d\r\n", len(c.nodes))
 	err = c.control(func(node map[*Server]*control) error {

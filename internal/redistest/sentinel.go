@@ -171,9 +171,7 @@ func (s *Sentinel) Master(t testing.TB) *Server {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	m, err := s.master(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	noError(t, err)
 	return m
 }
 
@@ -208,9 +206,7 @@ func (s *Sentinel) Failover(t testing.TB) {
 	old, promoted := s.Master(t), s.Replica(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
 	defer cancel()
-	if err := caughtUp(ctx, old, promoted); err != nil {
-		t.Fatal(err)
-	}
+	noError(t, caughtUp(ctx, old, promoted))
 	watch := redis.NewSentinelClient(s.sentinel.ClientOptions())
 	defer func() { _ = watch.Close() }()
 	// The sentinel refuses until it has exchanged a few messages with the replica.
@@ -220,12 +216,8 @@ func (s *Sentinel) Failover(t testing.TB) {
 	}); err != nil {
 		t.Fatalf("SENTINEL FAILOVER: %v", err)
 	}
-	if err := s.awaitMaster(ctx, promoted); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.awaitReplica(ctx, old); err != nil {
-		t.Fatal(err)
-	}
+	noError(t, s.awaitMaster(ctx, promoted))
+	noError(t, s.awaitReplica(ctx, old))
 }
 
 // caughtUp waits until a replica has the present data of its master.
@@ -263,9 +255,7 @@ func (s *Sentinel) AwaitMaster(t testing.TB, want *Server) {
 	if err := watch.Set(ctx, MasterName, "down-after-milliseconds", "1000").Err(); err != nil {
 		t.Fatalf("SENTINEL SET: %v", err)
 	}
-	if err := s.awaitMaster(ctx, want); err != nil {
-		t.Fatal(err)
-	}
+	noError(t, s.awaitMaster(ctx, want))
 }
 
 func (s *Sentinel) awaitMaster(ctx context.Context, want *Server) error {

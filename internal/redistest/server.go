@@ -83,15 +83,21 @@ func StartWith(t testing.TB, opts Options) *Server {
 	return start(t, func(ctx context.Context) (*Server, error) { return Run(ctx, opts) })
 }
 
+// noError ends the test if a call failed.
+func noError(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // start runs servers for a test and closes them when the test ends.
 func start[S io.Closer](t testing.TB, run func(ctx context.Context) (S, error)) S {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
 	defer cancel()
 	s, err := run(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	noError(t, err)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Errorf("closing the Redis servers failed: %v", err)

@@ -59,9 +59,7 @@ func atomicCases() []testCase {
 			lacks: without[TagExtender]("the store is not a TagExtender"),
 			run: func(t *testing.T, s *subject) {
 				s.set(t, "k", "v")
-				if err := s.Store.(TagExtender).ExtendTags(t.Context(), "k", []string{"a", "b"}, time.Hour); err != nil {
-					t.Fatalf("ExtendTags: %v", err)
-				}
+				noError(t, "ExtendTags", s.Store.(TagExtender).ExtendTags(t.Context(), "k", []string{"a", "b"}, time.Hour))
 				s.holds(t, "k", "v")
 				s.invalidate(t, "b")
 				s.lacks(t, "k")
@@ -116,9 +114,7 @@ func compareAndExpire(t *testing.T, s *subject) {
 	left := func() time.Duration {
 		t.Helper()
 		_, ttl, err := s.Store.GetWithTTL(t.Context(), "k")
-		if err != nil {
-			t.Fatalf("GetWithTTL: %v", err)
-		}
+		noError(t, "GetWithTTL", err)
 		return ttl
 	}
 	expire := func(old string, tail int, ttl time.Duration, want bool) {

@@ -56,9 +56,7 @@ func basicCases() []testCase {
 				for i := range 20 {
 					s.set(t, fmt.Sprint(i), "1", store.WithTags([]string{fmt.Sprint("tag", i)}))
 				}
-				if err := s.Store.Clear(t.Context()); err != nil {
-					t.Fatalf("Clear: %v", err)
-				}
+				noError(t, "Clear", s.Store.Clear(t.Context()))
 				for i := range 20 {
 					s.lacks(t, fmt.Sprint(i))
 				}
@@ -105,9 +103,7 @@ func setGetDelete(t *testing.T, s *subject) {
 	s.holds(t, "k", "two, which is longer")
 	s.set(t, "k", "3")
 	s.holds(t, "k", "3")
-	if err := s.Store.Delete(t.Context(), "k"); err != nil {
-		t.Fatalf("Delete: %v", err)
-	}
+	noError(t, "Delete", s.Store.Delete(t.Context(), "k"))
 	s.lacks(t, "k")
 	s.holds(t, "other", "else")
 	s.set(t, "k", "four")
@@ -238,24 +234,18 @@ func sizes(t *testing.T, s *subject) {
 func copies(t *testing.T, s *subject) {
 	const text = "0123456789abcdef"
 	given := []byte(text)
-	if err := s.Store.Set(t.Context(), "k", given); err != nil {
-		t.Fatalf("Set: %v", err)
-	}
+	noError(t, "Set", s.Store.Set(t.Context(), "k", given))
 	if string(given) != text {
 		t.Error("Set changed the bytes that the caller gave it")
 	}
 	copy(given, "CHANGED")
 	kept, err := s.Store.Get(t.Context(), "k")
-	if err != nil {
-		t.Fatalf("Get: %v", err)
-	}
+	noError(t, "Get", err)
 	isolated := textOf(kept) == text
 	if b, ok := kept.([]byte); ok && isolated {
 		copy(b, "CHANGED")
 		again, err := s.Store.Get(t.Context(), "k")
-		if err != nil {
-			t.Fatalf("Get: %v", err)
-		}
+		noError(t, "Get", err)
 		isolated = textOf(again) == text
 	}
 	declared(t, "CopiesBytes", isolated, s.Can.CopiesBytes)
@@ -268,9 +258,7 @@ func scopedClear(t *testing.T, s *subject) {
 	beside.set(t, "both", "2", store.WithTags([]string{"tag"}))
 	beside.set(t, "theirs", "2")
 	s.holds(t, "both", "1")
-	if err := s.Store.Clear(t.Context()); err != nil {
-		t.Fatalf("Clear: %v", err)
-	}
+	noError(t, "Clear", s.Store.Clear(t.Context()))
 	s.lacks(t, "own")
 	s.lacks(t, "both")
 	beside.holds(t, "both", "2")
@@ -278,13 +266,9 @@ func scopedClear(t *testing.T, s *subject) {
 	if !s.Can.Tags {
 		return
 	}
-	if err := s.Store.Invalidate(t.Context(), store.WithInvalidateTags([]string{"tag"})); err != nil {
-		t.Fatalf("Invalidate: %v", err)
-	}
+	noError(t, "Invalidate", s.Store.Invalidate(t.Context(), store.WithInvalidateTags([]string{"tag"})))
 	beside.holds(t, "both", "2")
-	if err := beside.Store.Invalidate(t.Context(), store.WithInvalidateTags([]string{"tag"})); err != nil {
-		t.Fatalf("Invalidate: %v", err)
-	}
+	noError(t, "Invalidate", beside.Store.Invalidate(t.Context(), store.WithInvalidateTags([]string{"tag"})))
 	beside.lacks(t, "both")
 	beside.holds(t, "theirs", "2")
 }

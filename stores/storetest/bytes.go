@@ -20,9 +20,7 @@ func ownedBytes(t *testing.T, s *subject) {
 	given := []byte("0123456789")
 	const d = time.Hour + 345*time.Millisecond
 	start := time.Now()
-	if err := b.SetBytes(t.Context(), "k", given, store.WithExpiration(d), store.WithTags([]string{"tag"})); err != nil {
-		t.Fatalf("SetBytes: %v", err)
-	}
+	noError(t, "SetBytes", b.SetBytes(t.Context(), "k", given, store.WithExpiration(d), store.WithTags([]string{"tag"})))
 	if string(given) != "0123456789" {
 		t.Error("SetBytes changed the bytes that the caller gave it")
 	}
@@ -49,18 +47,14 @@ func ownedBytes(t *testing.T, s *subject) {
 		t.Errorf("GetBytesWithTTL returned %q, TTL %v, error %v, want \"set\" and TTL 0, because it has no expiration", got, ttl, err)
 	}
 	if s.Can.Strings.taken() {
-		if err := s.Store.Set(t.Context(), "k", "a string"); err != nil {
-			t.Fatalf("Set: %v", err)
-		}
+		noError(t, "Set", s.Store.Set(t.Context(), "k", "a string"))
 		if got, err := b.GetBytes(t.Context(), "k"); err != nil || string(got) != "a string" {
 			t.Errorf("GetBytes of an entry that was set as a string returned %q, error %v, want the bytes of the string", got, err)
 		}
 	}
 	s.invalidate(t, "tag")
 	s.lacks(t, "k")
-	if err := b.SetBytes(t.Context(), "k", nil); err != nil {
-		t.Fatalf("SetBytes of nil: %v", err)
-	}
+	noError(t, "SetBytes of nil", b.SetBytes(t.Context(), "k", nil))
 	if got, err := b.GetBytes(t.Context(), "k"); err != nil || len(got) != 0 {
 		t.Errorf("GetBytes of an empty value returned %q, error %v", got, err)
 	}
@@ -76,9 +70,7 @@ func setsTTL(t *testing.T, s *subject) {
 	}
 	for _, want := range []time.Duration{time.Hour, 0, 2 * time.Hour} {
 		given := []byte("0123456789")
-		if err := b.SetBytesWithTTL(t.Context(), "k", given, want); err != nil {
-			t.Fatalf("SetBytesWithTTL: %v", err)
-		}
+		noError(t, "SetBytesWithTTL", b.SetBytesWithTTL(t.Context(), "k", given, want))
 		if string(given) != "0123456789" {
 			t.Error("SetBytesWithTTL changed the bytes that the caller gave it")
 		}
@@ -91,17 +83,13 @@ func setsTTL(t *testing.T, s *subject) {
 			t.Errorf("SetBytesWithTTL was given %v, but the entry has the TTL %v", want, ttl)
 		}
 	}
-	if err := b.SetBytesWithTTL(t.Context(), "k", nil, time.Millisecond-1); err != nil {
-		t.Fatalf("SetBytesWithTTL of nil: %v", err)
-	}
+	noError(t, "SetBytesWithTTL of nil", b.SetBytesWithTTL(t.Context(), "k", nil, time.Millisecond-1))
 	if _, ttl, err := b.GetBytesWithTTL(t.Context(), "k"); err == nil && (ttl <= 0 || ttl > time.Millisecond) {
 		t.Errorf("an entry that was set with an expiration below 1ms has the TTL %v, want at most 1ms", ttl)
 	}
 	if s.Can.Tags {
 		s.set(t, "tagged", "1", store.WithTags([]string{"former"}))
-		if err := b.SetBytesWithTTL(t.Context(), "tagged", []byte("2"), time.Hour); err != nil {
-			t.Fatalf("SetBytesWithTTL: %v", err)
-		}
+		noError(t, "SetBytesWithTTL", b.SetBytesWithTTL(t.Context(), "tagged", []byte("2"), time.Hour))
 		s.invalidate(t, "former")
 		s.lacks(t, "tagged")
 	}

@@ -27,9 +27,7 @@ func enumerate(t *testing.T, s *subject) {
 	e := s.Store.(Enumerator)
 	for _, c := range trickyPrefixes() {
 		prefix, neighbours := c.prefix, c.neighbours
-		if err := s.Store.Clear(t.Context()); err != nil {
-			t.Fatalf("Clear: %v", err)
-		}
+		noError(t, "Clear", s.Store.Clear(t.Context()))
 		want := map[string]bool{}
 		for i := range 300 {
 			want[prefix+strconv.Itoa(i)] = true
@@ -43,9 +41,7 @@ func enumerate(t *testing.T, s *subject) {
 		}
 		got := map[string]bool{}
 		for key, err := range e.Keys(t.Context(), prefix) {
-			if err != nil {
-				t.Fatalf("Keys: %v", err)
-			}
+			noError(t, "Keys", err)
 			got[key] = true
 		}
 		for key := range got {
@@ -88,9 +84,7 @@ func clearPrefix(t *testing.T, s *subject) {
 	e := s.Store.(Enumerator)
 	for _, c := range trickyPrefixes() {
 		prefix, neighbours := c.prefix, c.neighbours
-		if err := s.Store.Clear(t.Context()); err != nil {
-			t.Fatalf("Clear: %v", err)
-		}
+		noError(t, "Clear", s.Store.Clear(t.Context()))
 		for i := range 300 {
 			s.set(t, fmt.Sprint(prefix, i), "v", store.WithTags([]string{prefix + "tag"}))
 		}
@@ -99,13 +93,9 @@ func clearPrefix(t *testing.T, s *subject) {
 		for _, key := range neighbours {
 			s.set(t, key, "v", store.WithTags([]string{"tag"}))
 		}
-		if err := e.ClearPrefix(t.Context(), prefix); err != nil {
-			t.Fatalf("ClearPrefix: %v", err)
-		}
+		noError(t, "ClearPrefix", e.ClearPrefix(t.Context(), prefix))
 		for key, err := range e.Keys(t.Context(), prefix) {
-			if err != nil {
-				t.Fatalf("Keys: %v", err)
-			}
+			noError(t, "Keys", err)
 			if strings.HasPrefix(key, prefix) {
 				t.Fatalf("ClearPrefix(%q) left an entry", prefix)
 			}
@@ -130,9 +120,7 @@ func invalidatePrefix(t *testing.T, s *subject) {
 		s.set(t, key, "v", store.WithTags([]string{"t", "u"}))
 	}
 	p := s.Store.(PrefixInvalidator)
-	if err := p.InvalidatePrefix(t.Context(), "p*:", store.WithInvalidateTags([]string{"t", "unknown"})); err != nil {
-		t.Fatalf("InvalidatePrefix: %v", err)
-	}
+	noError(t, "InvalidatePrefix", p.InvalidatePrefix(t.Context(), "p*:", store.WithInvalidateTags([]string{"t", "unknown"})))
 	s.lacks(t, "p*:1")
 	s.lacks(t, "p*:2")
 	s.invalidate(t, "t")
@@ -142,9 +130,7 @@ func invalidatePrefix(t *testing.T, s *subject) {
 	s.invalidate(t, "u")
 	s.lacks(t, "other")
 	s.set(t, "other", "v", store.WithTags([]string{"t"}))
-	if err := p.InvalidatePrefix(t.Context(), "", store.WithInvalidateTags([]string{"t"})); err != nil {
-		t.Fatalf("InvalidatePrefix: %v", err)
-	}
+	noError(t, "InvalidatePrefix", p.InvalidatePrefix(t.Context(), "", store.WithInvalidateTags([]string{"t"})))
 	s.lacks(t, "other")
 	s.holds(t, "p*:untagged", "v")
 }

@@ -88,9 +88,7 @@ func expiryCases() []testCase {
 func (s *subject) reportsNone(t *testing.T, key string) {
 	t.Helper()
 	_, ttl, err := s.Store.GetWithTTL(t.Context(), key)
-	if err != nil {
-		t.Fatalf("GetWithTTL: %v", err)
-	}
+	noError(t, "GetWithTTL", err)
 	want := s.Can.TTL.None
 	switch {
 	case want < 0 && ttl < 0, want == 0 && ttl == 0:
@@ -114,9 +112,7 @@ func expires(t *testing.T, s *subject) {
 	s.holds(t, "stays", "v")
 	s.holds(t, "longer", "v")
 	stayed, err := s.present(t.Context(), "longest")
-	if err != nil {
-		t.Fatalf("Get: %v", err)
-	}
+	noError(t, "Get", err)
 	declared(t, "TTL.Max, that an expiration of 31 days is obeyed,", stayed, s.Can.TTL.Max == 0 || s.Can.TTL.Max >= month)
 }
 
@@ -152,9 +148,7 @@ func (s *subject) watchExpiry(t *testing.T, key string, d time.Duration, sightin
 	for ; ; time.Sleep(5 * time.Millisecond) {
 		asked := time.Now()
 		there, err := s.present(t.Context(), key)
-		if err != nil {
-			t.Fatalf("Get: %v", err)
-		}
+		noError(t, "Get", err)
 		if !there {
 			return d - unit - time.Since(start)
 		}

@@ -40,9 +40,7 @@ func distinct(t *testing.T, s *subject, keys ...string) {
 		s.holds(t, key, "value of "+key)
 	}
 	for i, key := range keys {
-		if err := s.Store.Delete(t.Context(), key); err != nil {
-			t.Fatalf("Delete: %v", err)
-		}
+		noError(t, "Delete", s.Store.Delete(t.Context(), key))
 		s.lacks(t, key)
 		if i+1 < len(keys) {
 			s.holds(t, keys[i+1], "value of "+keys[i+1])

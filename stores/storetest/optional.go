@@ -152,9 +152,7 @@ func counts(t *testing.T, s *subject) {
 func keepsTags(t *testing.T, s *subject) {
 	k := s.Store.(TagKeeper)
 	first, err := k.KeepsTags(t.Context())
-	if err != nil {
-		t.Fatalf("KeepsTags: %v", err)
-	}
+	noError(t, "KeepsTags", err)
 	s.set(t, "k", "v", store.WithTags([]string{"tag"}))
 	if again, err := k.KeepsTags(t.Context()); err != nil || again != first {
 		t.Errorf("KeepsTags returned %v, error %v in its second call, but %v in its first", again, err, first)

@@ -86,9 +86,7 @@ func (s *subject) sealed(t *testing.T, value any) []byte {
 func (s *subject) raw(t *testing.T, key string) []byte {
 	t.Helper()
 	b, err := s.Raw(t.Context(), key)
-	if err != nil {
-		t.Fatalf("Raw: %v", err)
-	}
+	noError(t, "Raw", err)
 	if len(b) == 0 {
 		t.Fatal("Raw returned nothing")
 	}
@@ -97,9 +95,7 @@ func (s *subject) raw(t *testing.T, key string) []byte {
 
 func (s *subject) plant(t *testing.T, key string, value []byte) {
 	t.Helper()
-	if err := s.Plant(t.Context(), key, value); err != nil {
-		t.Fatalf("Plant: %v", err)
-	}
+	noError(t, "Plant", s.Plant(t.Context(), key, value))
 }
 
 // refuses checks that reading key is an error other than a miss.

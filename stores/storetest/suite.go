@@ -194,9 +194,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 	for _, c := range cases() {
 		t.Run(c.name, func(t *testing.T) {
 			s := &subject{Subject: open(t), rule: c.rule}
-			if err := s.valid(); err != nil {
-				t.Fatalf("storetest: the declaration of the Subject cannot be used: %v", err)
-			}
+			noError(t, "storetest: the declaration of the Subject cannot be used", s.valid())
 			if why := c.against(s); why != "" {
 				skipped++
 				t.Skipf("does not apply: %s", why)
@@ -270,18 +268,14 @@ func (s *subject) maxKey() int { return cmp.Or(s.Can.MaxKeyBytes, 64<<10) }
 
 func (s *subject) set(t *testing.T, key, text string, options ...store.Option) {
 	t.Helper()
-	if err := s.Store.Set(t.Context(), key, s.value(text), options...); err != nil {
-		t.Fatalf("Set failed: %v", err)
-	}
+	noError(t, "Set failed", s.Store.Set(t.Context(), key, s.value(text), options...))
 }
 
 // holds checks that key holds text in any form.
 func (s *subject) holds(t *testing.T, key, want string) {
 	t.Helper()
 	got, err := s.Store.Get(t.Context(), key)
-	if err != nil {
-		t.Fatalf("Get failed, although the entry should be there: %v", err)
-	}
+	noError(t, "Get failed, although the entry should be there", err)
 	if textOf(got) != want {
 		t.Fatalf("Get returned %s, want %s", shown(textOf(got)), shown(want))
 	}
@@ -318,6 +312,14 @@ func declared(t *testing.T, name string, is, want bool) {
 		t.Errorf("Subject.Can declares %s, but the store does not do it", name)
 	case is && !want:
 		t.Errorf("the store supports %s, but Subject.Can does not declare it", name)
+	}
+}
+
+// noError ends the test if a call failed.
+func noError(t *testing.T, call string, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%s: %v", call, err)
 	}
 }
 

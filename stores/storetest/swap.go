@@ -15,18 +15,14 @@ func setIfNotExists(t *testing.T, s *subject) {
 	try := func(key, text string, options ...store.Option) bool {
 		t.Helper()
 		written, err := nx.SetIfNotExists(t.Context(), key, s.value(text), options...)
-		if err != nil {
-			t.Fatalf("SetIfNotExists: %v", err)
-		}
+		noError(t, "SetIfNotExists", err)
 		return written
 	}
 	if !try("k", "1") || try("k", "2") {
 		t.Error("SetIfNotExists did not return true for an absent key and then false for the same key")
 	}
 	s.holds(t, "k", "1")
-	if err := s.Store.Delete(t.Context(), "k"); err != nil {
-		t.Fatalf("Delete: %v", err)
-	}
+	noError(t, "Delete", s.Store.Delete(t.Context(), "k"))
 	if !try("k", "3") {
 		t.Error("SetIfNotExists did not write a key that was deleted before")
 	}
@@ -99,9 +95,7 @@ func swap(t *testing.T, s *subject) {
 	try := func(old string, tail int, next string) bool {
 		t.Helper()
 		ok, err := sw.CompareAndSwap(t.Context(), "k", []byte(old), tail, []byte(next), -1)
-		if err != nil {
-			t.Fatalf("CompareAndSwap: %v", err)
-		}
+		noError(t, "CompareAndSwap", err)
 		return ok
 	}
 	if try("", 0, "new") || try("old", 0, "new") {
@@ -139,9 +133,7 @@ func swapKeeps(t *testing.T, s *subject) {
 			t.Fatalf("CompareAndSwap: %v, %v", ok, err)
 		}
 		_, ttl, err := s.Store.GetWithTTL(t.Context(), "k")
-		if err != nil {
-			t.Fatalf("GetWithTTL: %v", err)
-		}
+		noError(t, "GetWithTTL", err)
 		s.invalidate(t, "tag")
 		s.lacks(t, "k")
 		return ttl

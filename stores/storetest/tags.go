@@ -84,9 +84,7 @@ func tagCases() []testCase {
 
 func (s *subject) invalidate(t *testing.T, tags ...string) {
 	t.Helper()
-	if err := s.Store.Invalidate(t.Context(), store.WithInvalidateTags(tags)); err != nil {
-		t.Fatalf("Invalidate: %v", err)
-	}
+	noError(t, "Invalidate", s.Store.Invalidate(t.Context(), store.WithInvalidateTags(tags)))
 }
 
 func concurrentTags(t *testing.T, s *subject) {

@@ -54,9 +54,7 @@ func throughCases() []testCase {
 				return unless(c.Scalars == AsGiven, "the store does not keep the types of numbers")
 			},
 			run: func(t *testing.T, s *subject) {
-				if err := cache.New[int64](s.Store).Set(t.Context(), "k", 42); err != nil {
-					t.Fatalf("Set: %v", err)
-				}
+				noError(t, "Set", cache.New[int64](s.Store).Set(t.Context(), "k", 42))
 				if _, err := cache.New[float64](s.Store).Get(t.Context(), "k"); !errors.Is(err, cache.ErrValueTypeMismatch) {
 					t.Errorf("reading an int64 as a float64: error %v, want cache.ErrValueTypeMismatch", err)
 				}
@@ -206,12 +204,8 @@ func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 		return
 	}
 	// Close waits for the running write, so that a store that tags in a second step has written the tags too.
-	if err := c.Close(); err != nil {
-		t.Fatalf("Close: %v", err)
-	}
-	if err := c.Invalidate(t.Context(), store.WithInvalidateTags([]string{"loaded"})); err != nil {
-		t.Fatalf("Invalidate: %v", err)
-	}
+	noError(t, "Close", c.Close())
+	noError(t, "Invalidate", c.Invalidate(t.Context(), store.WithInvalidateTags([]string{"loaded"})))
 	loaded()
 	if n := loads.Load(); n != 2 {
 		t.Errorf("after Invalidate, the Loadable has called its load function %d times, want twice", n)
@@ -227,9 +221,7 @@ func throughChain[T any](t *testing.T, s *subject, value func(string) T) {
 	if _, err := c.Get(t.Context(), "absent"); err == nil {
 		t.Error("Get of an absent key returned no error, want one")
 	}
-	if err := c.Set(t.Context(), "both", value("v"), store.WithTags([]string{"tag"})); err != nil {
-		t.Fatalf("Set: %v", err)
-	}
+	noError(t, "Set", c.Set(t.Context(), "both", value("v"), store.WithTags([]string{"tag"})))
 	s.holds(t, "both", "v")
 	s.set(t, "eternal", "lower")
 	options := []store.Option{}
@@ -252,9 +244,7 @@ func throughChain[T any](t *testing.T, s *subject, value func(string) T) {
 	if ttl := upper.expiration("mortal"); s.Can.TTL.Reported && (ttl <= 0 || ttl > time.Hour+s.Can.TTL.Resolution) {
 		t.Errorf("an entry with a TTL of one hour got the TTL %v when the Chain wrote it to the upper level", ttl)
 	}
-	if err := c.Delete(t.Context(), "both"); err != nil {
-		t.Fatalf("Delete: %v", err)
-	}
+	noError(t, "Delete", c.Delete(t.Context(), "both"))
 	s.lacks(t, "both")
 }
 
@@ -264,9 +254,7 @@ func throughMetric[T any](t *testing.T, s *subject, value T) {
 	if _, err := c.Get(t.Context(), "k"); err == nil {
 		t.Error("Get of an absent key returned no error, want one")
 	}
-	if err := c.Set(t.Context(), "k", value); err != nil {
-		t.Fatalf("Set: %v", err)
-	}
+	noError(t, "Set", c.Set(t.Context(), "k", value))
 	for range 2 {
 		if got, err := c.Get(t.Context(), "k"); err != nil || !reflect.DeepEqual(got, value) {
 			t.Errorf("Get through a Metric returned %#v, error %v, want %#v, which was set", got, err, value)
@@ -287,9 +275,7 @@ type record struct {
 func throughMarshaler(t *testing.T, s *subject) {
 	want := record{ID: 7, Name: "a name", Blob: []byte{0, 255}, Inner: map[string]float64{"pi": 3.14}}
 	c := marshaler.NewCache[record](cache.New[[]byte](s.Store))
-	if err := c.Set(t.Context(), "k", want); err != nil {
-		t.Fatalf("Set: %v", err)
-	}
+	noError(t, "Set", c.Set(t.Context(), "k", want))
 	if got, err := c.Get(t.Context(), "k"); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("Get through a marshaler returned %+v, error %v, want the struct that was set", got, err)
 	}
