@@ -1,6 +1,7 @@
 package migrate_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -85,6 +86,28 @@ func TestOneNodeOfACluster(t *testing.T) {
 	_, err := audit.Run(t.Context(), rdb, audit.Config{})
 	require.ErrorIs(t, err, audit.ErrClusterNode)
 	require.ErrorIs(t, err, audit.ErrConfig)
+}
+
+// A Cluster client is refused at a server without a Cluster, also if it does not ask the server for its slots.
+func TestClusterClientWithoutACluster(t *testing.T) {
+	t.Parallel()
+	addr := redistest.Start(t).Addr()
+	for _, o := range []*redis.ClusterOptions{
+		{Addrs: []string{addr}},
+		{ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) { // as redis.NewFailoverClusterClient
+			return []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: []redis.ClusterNode{{Addr: addr}}}}, nil
+		}},
+	} {
+		rdb := redis.NewClusterClient(o)
+		t.Cleanup(func() { require.NoError(t, rdb.Close()) })
+		_, err := migratetest.Unproven(t.Context(), rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t)})
+		require.ErrorIs(t, err, migrate.ErrConfig)
+		require.ErrorContains(t, err, "use a client of a single node or Sentinel")
+		_, err = audit.Run(t.Context(), rdb, audit.Config{})
+		require.ErrorIs(t, err, audit.ErrConfig)
+		_, err = migrate.Plan(t.Context(), rdb, migrate.PlanConfig{})
+		require.ErrorIs(t, err, migrate.ErrConfig)
+	}
 }
 
 // Entries of other types that stay behind under the old names are left, and say so.

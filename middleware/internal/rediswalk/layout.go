@@ -32,7 +32,8 @@ type layout struct {
 	// is down, and for a moment when it moves.
 	unowned int
 	// half counts the moves of slots that only one of the two masters reports, or that lead to a node without slots. The
-	// client does not scan such a node, and the owner of a slot may not know which of its entries are elsewhere.
+	// client does not scan such a node, and the owner of a slot may not know which of its entries are elsewhere. It also counts
+	// the masters with moves that do not show their counters.
 	half int
 }
 
@@ -150,8 +151,12 @@ func layoutOf(views []view) layout {
 			ends[m]++
 		}
 		_, _ = fmt.Fprintln(h, v.text)
-		if v.id == "" || v.open && !v.counted {
+		if v.id == "" {
 			l.safe = false
+		}
+		if v.open && !v.counted {
+			l.safe = false
+			l.half++
 		}
 		for _, o := range v.owners {
 			if !slices.ContainsFunc(views, func(w view) bool { return w.id == o }) {

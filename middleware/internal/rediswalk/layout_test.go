@@ -63,6 +63,10 @@ func TestLayout(t *testing.T) {
 		require.Equal(t, c.half, got.half, c.slots)
 		require.Equal(t, c.safe, got.same(of(c.slots...)), c.slots)
 	}
+	moving := []string{"0-5460 [7->-id1]", "5461-16383 [7-<-id0]"}
+	uncounted := layoutOf([]view{says(0, moving...), says(1, moving...)})
+	require.False(t, uncounted.safe)
+	require.Equal(t, 2, uncounted.half, "entries may move unseen")
 	one := layoutOf([]view{says(0, "0-16383", "")})
 	require.True(t, one.safe)
 	one = layoutOf([]view{says(0, "0-16382", "16383")})
@@ -88,6 +92,15 @@ func TestSlotWithoutMaster(t *testing.T) {
 
 	require.NoError(t, owner.ClusterAddSlots(ctx, slot).Err())
 	require.NoError(t, scan(time.Minute))
+}
+
+// A user without ASKING is sent back and forth between the two masters of a slot.
+func TestRedirectedInACircle(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	err := rdb.Eval(t.Context(), `return redis.error_reply("MOVED 7 127.0.0.1:7000")`, nil).Err()
+	require.ErrorContains(t, withRemedy(err), "MOVED 7 127.0.0.1:7000 (allow ASKING")
+	require.ErrorIs(t, withRemedy(err), err)
 }
 
 // count scans all names and adds up how many there are.

@@ -161,10 +161,17 @@ func (s *Servers) masters(ctx context.Context) ([]master, layout, error) {
 // errSingleReplica reports that a client for a single node is connected to a replica.
 var errSingleReplica = fmt.Errorf("%w: the server is a replica, which may lack entries (connect to its master or a Sentinel)", ErrUnsuitable)
 
-// Check returns an error if the server of a client for a single node cannot be scanned.
+// errNoCluster reports that a Cluster client is connected to servers without a Cluster, as redis.NewFailoverClusterClient is.
+var errNoCluster = fmt.Errorf("%w: the server is not in a Cluster (use a client of a single node or Sentinel)", ErrUnsuitable)
+
+// Check returns an error if the servers of the client cannot be scanned.
 func (s *Servers) Check(ctx context.Context) error {
 	if s.cluster != nil {
-		return nil
+		err := s.EachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error { return node.ClusterInfo(ctx).Err() })
+		if err != nil && strings.Contains(err.Error(), "cluster support disabled") {
+			return errNoCluster
+		}
+		return nil // the scan returns other errors, and repeats calls
 	}
 	_, err := s.RunID(ctx, s.Client)
 	if errors.Is(err, errReplica) && !slices.Contains(s.Addresses(), sentinelAddress) { // Sentinel finds the master in a moment

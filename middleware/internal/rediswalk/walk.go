@@ -213,32 +213,33 @@ func (s *Servers) RunIDs(ctx context.Context) ([]string, error) {
 	return runIDs(masters), err
 }
 
-// settle waits until no slots move, or the time is over. It returns errUnowned if some slots then have no single master,
-// errHalfMoved if a move has stopped, and the error of an ended ctx.
-func (w *Walk[C]) settle(ctx context.Context) (stuck error) {
+// settle waits until no slots move, or the time is over. If the layout then has not changed once, it returns errUnowned if some
+// slots have no single master, and errHalfMoved if a move has stopped. It also returns the error of an ended ctx.
+func (w *Walk[C]) settle(ctx context.Context) error {
 	const pause = 500 * time.Millisecond
 	var last layout
+	changed := false
 	for end := time.Now().Add(cmp.Or(w.settleFor, retryFor)); time.Now().Before(end) && ctx.Err() == nil; {
-		_, now, err := w.Servers.masters(ctx)
-		if err == nil && now.same(last) {
-			return nil
+		if _, now, err := w.Servers.masters(ctx); err == nil {
+			if now.same(last) {
+				return nil
+			}
+			changed = changed || last.digest != "" && now.digest != last.digest
+			last = now
 		}
-		// A moving slot lacks a master only for a moment.
-		switch {
-		case err != nil || now.digest != last.digest:
-			stuck = nil
-		case now.unowned > 0:
-			stuck = errUnowned
-		case now.half > 0:
-			stuck = errHalfMoved
-		}
-		last = now
 		_ = sleep.For(ctx, pause) // the loop ends with ctx
 	}
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case changed: // a moving slot lacks a master only for a moment
+		return nil
+	case last.unowned > 0:
+		return errUnowned
+	case last.half > 0:
+		return errHalfMoved
 	}
-	return stuck
+	return nil
 }
 
 // pass scans all masters once. It returns errMoved if one of them is no longer a master.
@@ -285,6 +286,9 @@ func (w *Walk[C]) pass(ctx context.Context, at layout) error {
 
 // withRemedy adds the remedy to the error of a command that the server does not offer to the user.
 func withRemedy(err error) error {
+	if code := rediserr.Code(err); code == "MOVED" || code == "ASK" { // go-redis and Retry have followed it
+		return fmt.Errorf("rediswalk: Redis redirects a command in a circle: %w (allow ASKING in the ACL of the Redis user)", err)
+	}
 	if !rediserr.NotOffered(err) || errors.Is(err, ErrNoInfo) {
 		return err
 	}
