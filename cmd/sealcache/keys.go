@@ -264,7 +264,7 @@ func readKeysetWithTimes(ctx context.Context, source aead.Source, path string, k
 	}
 	switch times, err := readKeyTimes(path, handle); {
 	case err != nil:
-		read.times = timesRefused
+		read.times, view.timesRefused = timesRefused, true
 	case len(times) > 0:
 		read.times = timesAuthenticated
 		withTimes(view.keys, times)
@@ -292,8 +292,17 @@ type keysReport struct {
 	Added *uint32 `json:"added_key_id,omitempty"` // the id of a new key
 }
 
+// sayTimesRefused says why the ages of keys are unknown. A keyset from a backup lacks the latest keys, and with them the
+// key of the file.
+func (p *program) sayTimesRefused(f *flags, view *keysetView, place keysetPlace) {
+	if view.timesRefused {
+		fmt.Fprintf(p.stderr, "%s: the ages of the keys in %s do not belong to this keyset (is it an older copy?)\n", f.cmd.CommandPath(), timesFile(place.File))
+	}
+}
+
 // writeKeyset prints a keyset, as text or as JSON.
 func (p *program) writeKeyset(f *flags, asJSON bool, view *keysetView, place keysetPlace, added *uint32) error {
+	p.sayTimesRefused(f, view, place)
 	if !asJSON {
 		_, err := fmt.Fprintf(p.stdout, "keyset %s\n%s", place, view)
 		return err

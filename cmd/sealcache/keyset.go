@@ -166,7 +166,9 @@ func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyse
 	if err != nil {
 		return nil, refusedKeyset(k.path, err)
 	}
-	if times, err := readKeyTimes(k.path, handle); err == nil {
+	if times, err := readKeyTimes(k.path, handle); err != nil {
+		view.timesRefused = true
+	} else {
 		view.stored = times
 		withTimes(view.keys, times.observe(view, view, time.Now()))
 	}
@@ -190,6 +192,7 @@ func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyse
 	if viewOf(changed, view.prf).states() != written.states() {
 		return nil, errors.New("keyset unchanged: in a test, the KEK did not decrypt what it had encrypted (check the KEK)")
 	}
+	written.timesRefused = view.timesRefused
 	return &keysetChange{oldHandle: handle, newHandle: changed, before: view, after: written, data: after}, nil
 }
 
@@ -317,6 +320,7 @@ type keysetView struct {
 	fileDigest     string   // of the bytes
 	associatedData []byte   // that binds the keyset to its name
 	stored         keyTimes // as their file has them, before a change
+	timesRefused   bool     // their file does not belong to the keyset, or cannot be read
 }
 
 // digestOf returns the SHA-256 of bytes in hexadecimal digits. It differs for every sealed keyset, and after every change: each

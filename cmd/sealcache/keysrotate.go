@@ -109,6 +109,9 @@ func (k *keysRotate) run(ctx context.Context, p *program, f *flags) (int, error)
 	}
 	r := &rotationReport{header: newHeader(f), Actions: []rotationAction{}}
 	view, err := k.step(ctx, r)
+	if view != nil {
+		p.sayTimesRefused(f, view, r.keysetPlace)
+	}
 	if errors.Is(err, errTimesNotSaved) { // the keyset was changed
 		return 0, errors.Join(err, k.write(p, r, view))
 	}
