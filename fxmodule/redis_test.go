@@ -125,8 +125,8 @@ func TestStartNamesTheStoreThatHangs(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
-// A client for Sentinel does not close while it waits for a Sentinel that hangs. The error of the start comes
-// in time nevertheless.
+// A client for Sentinel does not close while it waits for a Sentinel that hangs. The error of the start is
+// in time, and names the cache.
 func TestStartNamesTheSentinelThatHangs(t *testing.T) {
 	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts connections, and nothing reads from them

@@ -112,6 +112,9 @@ func (s *Store) KeysDiffer() error {
 // compareKeys compares keys, and reports the result.
 func (s *Store) compareKeys(ctx context.Context) {
 	outcome, err := s.keyCheck(ctx)
+	if outcome == "failed" && ping(ctx, s.backing, s.can.pinger, s.traits, s.prefix) != nil {
+		outcome = "unavailable" // the store was closed, or its connection broke, after the ping of Check
+	}
 	s.tel.keyChecks.Add(ctx, 1, outcome)
 	switch outcome {
 	case "unavailable":

@@ -360,10 +360,30 @@ func TestCheckWithoutAnAnswer(t *testing.T) {
 	require.NoError(t, s.KeysDiffer())
 	require.Equal(t, map[string]int64{"unavailable": 1}, s.outcomes(t))
 
+	// A store that closes after the ping has not refused the entry.
+	closed := &closedAfterPing{Store: memory(t)}
+	s = checkedStore(t, closed, k)
+	require.NoError(t, s.Check(t.Context()))
+	require.NoError(t, s.KeysDiffer())
+	require.Equal(t, map[string]int64{"unavailable": 1}, s.outcomes(t))
+	require.NotContains(t, s.log.String(), "level=ERROR")
+
 	s = checkedStore(t, newPlain("memcache"), k)
 	require.NoError(t, s.Check(t.Context()))
 	require.NoError(t, s.KeysDiffer())
 	require.Equal(t, map[string]int64{"unsupported": 1}, s.outcomes(t))
+}
+
+// closedAfterPing closes after each ping that it answers.
+type closedAfterPing struct{ *memorystore.Store }
+
+func (c *closedAfterPing) Capabilities() (owner any, names []string) { return c, []string{"Pinger"} }
+
+func (c *closedAfterPing) Ping(ctx context.Context) error {
+	if err := c.Store.Ping(ctx); err != nil {
+		return err
+	}
+	return c.Close()
 }
 
 // If processes with different keys start together, one makes the entry and the others report that they differ.

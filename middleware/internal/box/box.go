@@ -158,7 +158,11 @@ func (b *Box) open(ctx context.Context, stored []byte, n int, owned bool, names 
 		plaintext, err = b.appender.OpenTo(ctx, nil, ct, *ad)
 		recycle(ad)
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case b.appender != nil && notAsked(err):
+		return nil, &outageError{cause: err, unasked: true}
+	default:
 		return nil, explain(err)
 	}
 	return plaintext, nil

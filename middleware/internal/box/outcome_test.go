@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
 // An outage is reported as an outage, even if it lasted until the context ended. Other errors are for the caller to name.
@@ -24,5 +27,26 @@ func TestOutcome(t *testing.T) {
 		"":                        errors.New("another"),
 	} {
 		require.Equal(t, want, box.Outcome(err), "%v", err)
+	}
+}
+
+// If a context ended before an Envelope asked its key, the outcome is not an outage. To callers, the error still means that
+// a later try may succeed.
+func TestOutcomeOfAnEndedContext(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, sealtest.Envelope(t), "")
+	sealed, err := b.Seal(t.Context(), nil, wire.Header{Type: wire.Bytes}, []byte("v"), "k")
+	require.NoError(t, err)
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancel := context.WithDeadline(t.Context(), time.Unix(0, 0))
+	defer cancel()
+	for _, ctx := range []context.Context{canceled, late} {
+		_, err = b.Seal(ctx, nil, wire.Header{Type: wire.Bytes}, []byte("v"), "k")
+		require.Equal(t, "canceled", box.Outcome(err), "%v", err)
+		_, err = b.Open(ctx, sealed, wire.HeaderSize, false, "k")
+		require.Equal(t, "canceled", box.Outcome(err), "%v", err)
+		require.ErrorIs(t, err, ctx.Err())
+		require.ErrorIs(t, err, aead.ErrKeyServiceUnavailable)
 	}
 }

@@ -41,6 +41,8 @@ func Outcome(err error) string {
 		return "ok"
 	case errors.Is(err, aead.ErrTooManyDataKeys):
 		return "too_many_data_keys"
+	case unasked(err):
+		return "canceled"
 	case errors.Is(err, aead.ErrKeyServiceUnavailable):
 		return "key_service_unavailable"
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -91,7 +93,24 @@ func Undecided(err error) bool {
 // interrupted reports whether a call failed on the network or with its context. Not even a marked error is then a refusal.
 func interrupted(err error) bool {
 	var network net.Error
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network)
+	return ended(err) || errors.As(err, &network)
+}
+
+// ended reports whether a context has ended.
+func ended(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// notAsked reports whether the context of a call ended before an AEAD of package aead asked a key. The error then has no
+// other meaning.
+func notAsked(err error) bool {
+	return ended(err) && !errors.Is(err, aead.ErrKeyServiceUnavailable) && !errors.Is(err, aead.ErrUnauthentic) && !errors.Is(err, aead.ErrUnknownKey)
+}
+
+// unasked reports whether the error says that no key was asked.
+func unasked(err error) bool {
+	var o *outageError
+	return errors.As(err, &o) && o.unasked
 }
 
 // explain gives an AEAD's error one of the meanings of package aead.
@@ -101,19 +120,22 @@ func explain(err error) error {
 	case errors.Is(err, aead.ErrTooManyDataKeys), errors.Is(err, aead.ErrKeyServiceUnavailable), errors.Is(err, aead.ErrClosed), errors.Is(err, aead.ErrKeyExhausted):
 		return err
 	case interrupted(err):
-		return &outageError{err}
+		return &outageError{cause: err}
 	case errors.Is(err, aead.ErrUnauthentic), errors.Is(err, aead.ErrUnknownKey):
 		return err
 	case errors.As(err, &http), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return &outageError{err}
+		return &outageError{cause: err}
 	default:
-		return &unmarkedError{outageError{err}}
+		return &unmarkedError{outageError{cause: err}}
 	}
 }
 
 // outageError is the failure of an AEAD whose key could not be asked. It is never a refusal to errors.Is, even if its
 // cause claims to be one.
-type outageError struct{ cause error }
+type outageError struct {
+	cause   error
+	unasked bool // the context ended before the AEAD asked a key
+}
 
 func (e *outageError) Error() string {
 	return aead.ErrKeyServiceUnavailable.Error() + ": " + e.reason()
