@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"testing"
@@ -42,8 +43,34 @@ func TestNewRefusesUnusableClients(t *testing.T) {
 	require.ErrorContains(t, err, "the expiration is negative")
 	_, err = redisstore.New(shared.Single.Client(t), store.WithTagsTTL(-time.Second))
 	require.ErrorContains(t, err, "WithTagsTTL: the duration is negative")
-	_, err = redisstore.New(shared.Single.Client(t), store.WithExpiration(math.MaxInt64))
-	require.ErrorContains(t, err, "too long to round up to milliseconds")
+}
+
+// The longest durations mean "forever". Redis holds them, rounded down to milliseconds.
+func TestLongestExpirations(t *testing.T) {
+	t.Parallel()
+	rdb := shared.Single.Client(t)
+	for _, longest := range []time.Duration{math.MaxInt64, math.MaxInt64 - time.Millisecond, 1 << 62} {
+		s := newStore(t, rdb, store.WithExpiration(longest))
+		key := t.Name()
+		check := func(err error) {
+			t.Helper()
+			require.NoError(t, err)
+			value, left, err := s.GetWithTTL(t.Context(), key)
+			require.NoError(t, err)
+			require.Equal(t, []byte("v"), value)
+			require.Greater(t, left, longest-time.Hour)
+		}
+		check(s.Set(t.Context(), key, "v"))
+		check(s.Set(t.Context(), key, "v", store.WithTags([]string{key})))
+		check(errors.Join(s.SetBytesMany(t.Context(), []string{key}, [][]byte{[]byte("v")})...))
+		swapped, err := s.CompareAndExpire(t.Context(), key, []byte("v"), 0, longest)
+		require.True(t, swapped)
+		check(err)
+		require.NoError(t, s.Delete(t.Context(), key))
+		written, err := s.SetIfNotExists(t.Context(), key, "v")
+		require.True(t, written)
+		check(err)
+	}
 }
 
 func TestCloseLeavesTheCallersClientOpen(t *testing.T) {

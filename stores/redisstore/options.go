@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"time"
 
@@ -51,7 +52,8 @@ func (s *Store) settings(opts []store.Option) (settings, error) {
 // noExpiry is the TTL that go-redis reports for an entry without expiry. gocache's Chain passes it on as an expiration.
 const noExpiry time.Duration = -1
 
-// wholeMilliseconds rounds up, so that no positive duration becomes 0, which would mean no expiry.
+// wholeMilliseconds rounds up, so that no positive duration becomes 0, which would mean no expiry. The longest durations, such as
+// math.MaxInt64 for "forever", have no next millisecond, and are rounded down.
 func wholeMilliseconds(d time.Duration) (time.Duration, error) {
 	switch {
 	case d == 0 || d == noExpiry:
@@ -59,13 +61,7 @@ func wholeMilliseconds(d time.Duration) (time.Duration, error) {
 	case d < 0:
 		return 0, errors.New("the expiration is negative (use 0 for no expiration)")
 	}
-	if rest := d % time.Millisecond; rest != 0 {
-		d += time.Millisecond - rest
-		if d < 0 { // past the last duration there is
-			return 0, errors.New("the expiration is too long to round up to milliseconds (use a shorter one)")
-		}
-	}
-	return d, nil
+	return (min(d, math.MaxInt64-time.Millisecond) + time.Millisecond - 1).Truncate(time.Millisecond), nil
 }
 
 // arguments returns the name and the value of an entry as go-redis can send them.

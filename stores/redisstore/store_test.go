@@ -183,7 +183,7 @@ func TestTTLs(t *testing.T) {
 				return errors.Is(err, &store.NotFound{})
 			}, 2*time.Minute, time.Millisecond)
 
-			for _, d := range []time.Duration{-2, -time.Millisecond, -time.Hour, math.MaxInt64} {
+			for _, d := range []time.Duration{-2, -time.Millisecond, -time.Hour, math.MinInt64} {
 				err := s.Set(ctx, p+"bad", "v", store.WithExpiration(d), tags)
 				require.Error(t, err, "%v", d)
 				_, err = s.SetIfNotExists(ctx, p+"bad", "v", store.WithExpiration(d), tags)
