@@ -145,7 +145,7 @@ func (r Remote) showsNothing(t *testing.T, what, text string) {
 
 var errStillRunning = errors.New("aeadtest: the call to the key-encryption key is still running after the deadline of its context")
 
-// answerOf waits for a call for as long as its context allows, and some more.
+// answerOf waits for a call until the deadline of its context, and some more.
 func answerOf(ctx context.Context, call func(context.Context) ([]byte, error)) ([]byte, error) {
 	type answer struct {
 		out []byte
@@ -156,15 +156,11 @@ func answerOf(ctx context.Context, call func(context.Context) ([]byte, error)) (
 		out, err := call(ctx)
 		answers <- answer{out, err}
 	}()
+	deadline, _ := ctx.Deadline()
 	select {
 	case a := <-answers:
 		return a.out, a.err
-	case <-ctx.Done():
-	}
-	select {
-	case a := <-answers:
-		return a.out, a.err
-	case <-time.After(patience):
+	case <-time.After(time.Until(deadline) + patience):
 		return nil, errStillRunning
 	}
 }

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -82,13 +82,13 @@ type opened struct {
 	aead    tink.AEADWithContext // an envelope, one of its tenants, or a keyring
 	ring    *aead.Keyring        // nil with a key service or a passphrase without a keyset
 	digest  string               // of the bytes of the sealed keyset
-	closers []io.Closer
+	closers []func()
 	alone   bool // only this process can open the values that aead seals
 }
 
 func (o *opened) close() {
-	for i := len(o.closers) - 1; i >= 0; i-- {
-		_ = o.closers[i].Close()
+	for _, closeOne := range slices.Backward(o.closers) {
+		closeOne()
 	}
 }
 
@@ -130,7 +130,7 @@ func (k *dataKeyFlags) open(ctx context.Context, p *program, to purpose) (*opene
 	if err != nil {
 		return nil, k.failed(err)
 	}
-	o.closers = append(o.closers, closer(done))
+	o.closers = append(o.closers, done)
 	o.ring, _ = kek.(*aead.Keyring)
 	if k.keyset != "" {
 		if err := o.openKeyset(ctx, p, k, kek); err != nil {
@@ -155,10 +155,6 @@ func (k *dataKeyFlags) failed(err error) error {
 	return keyError(fmt.Errorf("open the old keys (--old-kek): %w", err))
 }
 
-type closer func()
-
-func (c closer) Close() error { c(); return nil }
-
 // openKeyset opens the keyset under its key-encryption key.
 func (o *opened) openKeyset(ctx context.Context, p *program, k *dataKeyFlags, kek tink.AEADWithContext) error {
 	source, _, err := keysetSource(k.prefix+"keyset", k.keyset)
@@ -172,7 +168,7 @@ func (o *opened) openKeyset(ctx context.Context, p *program, k *dataKeyFlags, ke
 	if o.ring, err = aead.OpenKeyring(ctx, source, kek, opts...); err != nil {
 		return refusedKeyset(k.keyset, err)
 	}
-	o.closers = append(o.closers, o.ring)
+	o.closers = append(o.closers, func() { _ = o.ring.Close() })
 	return nil
 }
 
@@ -232,7 +228,7 @@ func (o *opened) openSealer(ctx context.Context, p *program, k *dataKeyFlags, ke
 	if err != nil {
 		return err
 	}
-	o.closers = append(o.closers, e)
+	o.closers = append(o.closers, func() { _ = e.Close() })
 	o.aead = e
 	if k.tenant != "" {
 		if o.aead, err = e.Tenant(k.tenant); err != nil {

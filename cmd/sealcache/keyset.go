@@ -19,6 +19,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset" //nolint:depguard // to rotate the keyset of a file:// KEK, which is plaintext
+	"github.com/sealcache/sealcache/internal/sleep"
 )
 
 // keysetFile is a keyset that a command may change: sealed under a key-encryption key, or, with a nil one, plaintext.
@@ -48,13 +49,8 @@ var errBusy = errors.New("another command is changing the keyset (try again)")
 func (k *keysetFile) change(ctx context.Context, edit func(m *keyset.Manager, now *keysetView) error) (*keysetView, error) {
 	for {
 		view, err := k.changeOnce(ctx, edit)
-		if !errors.Is(err, errBusy) {
+		if !errors.Is(err, errBusy) || sleep.For(ctx, 20*time.Millisecond) != nil {
 			return view, err
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, err
 		}
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 // program is the environment of a command.
@@ -220,12 +219,6 @@ func (p *program) cobra(e entry) *cobra.Command {
 	}
 	f := &flags{FlagSet: cmd.Flags(), cmd: cmd, fromEnv: map[string]string{}}
 	f.SortFlags = false
-	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
-		if name == "name" { // the keyset's, for short
-			name = "keyset-name"
-		}
-		return pflag.NormalizedName(name)
-	})
 	f.names = strings.Fields(e.use)[1:]
 	c.declare(f)
 	f.describe()

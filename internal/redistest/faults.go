@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -105,16 +105,13 @@ func (s *Server) DumpFiles(t testing.TB) map[string][]byte {
 	if err := rdb.Save(context.Background()).Err(); err != nil {
 		t.Fatalf("SAVE: %v", err)
 	}
-	files := make(map[string][]byte)
+	files, dir := make(map[string][]byte), os.DirFS(s.dir)
 	for _, pattern := range []string{"dump.rdb", "appendonlydir/*", "*.aof"} {
-		paths, err := filepath.Glob(filepath.Join(s.dir, pattern))
+		names, err := fs.Glob(dir, pattern)
 		noError(t, err)
-		for _, path := range paths {
-			b, err := os.ReadFile(path)
+		for _, name := range names {
+			files[name], err = fs.ReadFile(dir, name)
 			noError(t, err)
-			rel, err := filepath.Rel(s.dir, path)
-			noError(t, err)
-			files[rel] = b
 		}
 	}
 	return files
