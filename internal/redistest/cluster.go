@@ -72,13 +72,13 @@ func (c *Cluster) join(ctx context.Context) error {
 		}
 	}
 	for _, rdb := range clients {
-		if err := until(ctx, func() (bool, error) {
+		if err := until(ctx, "the Redis servers did not form a Cluster", func() (bool, error) {
 			info, err := rdb.ClusterInfo(ctx).Result()
 			return strings.Contains(info, "cluster_state:ok") &&
 				strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r\n", clusterSize)) &&
 				strings.Contains(info, fmt.Sprintf("cluster_size:%d\r\n", clusterSize)), err
 		}); err != nil {
-			return fmt.Errorf("redistest: the Redis servers did not form a Cluster: %w", err)
+			return err
 		}
 	}
 	return nil
@@ -92,8 +92,9 @@ func (s *Server) meet(ctx context.Context, node *redis.Client) error {
 	return nil
 }
 
-// until polls a condition until it holds or ctx ends. The error has the condition's last error and that of ctx.
-func until(ctx context.Context, holds func() (bool, error)) error {
+// until polls a condition until it holds or ctx ends. The error begins with failure, and has the condition's last error and that
+// of ctx.
+func until(ctx context.Context, failure string, holds func() (bool, error)) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -103,7 +104,7 @@ func until(ctx context.Context, holds func() (bool, error)) error {
 		}
 		select {
 		case <-ctx.Done():
-			return errors.Join(ctx.Err(), err)
+			return fmt.Errorf("redistest: %s: %w", failure, errors.Join(ctx.Err(), err))
 		case <-tick.C:
 		}
 	}
@@ -149,20 +150,20 @@ func (c *Cluster) attach(ctx context.Context, master, s *Server) error {
 	if err != nil {
 		return fmt.Errorf("redistest: call CLUSTER MYID: %w", err)
 	}
-	if err := until(ctx, func() (bool, error) { // it has to meet its master first
+	if err := until(ctx, "call CLUSTER REPLICATE", func() (bool, error) { // it has to meet its master first
 		err := to.ClusterReplicate(ctx, id).Err()
 		return err == nil, err
 	}); err != nil {
-		return fmt.Errorf("redistest: call CLUSTER REPLICATE: %w", err)
+		return err
 	}
 	for _, node := range c.nodes {
 		rdb := redis.NewClient(node.ClientOptions())
 		defer func() { _ = rdb.Close() }()
-		if err := until(ctx, func() (bool, error) {
+		if err := until(ctx, "the Cluster nodes do not list the new replica", func() (bool, error) {
 			slots, err := slotsOf(ctx, rdb)
 			return slices.ContainsFunc(slots, func(s redis.ClusterSlot) bool { return len(s.Nodes) == 2 }), err
 		}); err != nil {
-			return fmt.Errorf("redistest: the Cluster nodes do not list the new replica: %w", err)
+			return err
 		}
 	}
 	return caughtUp(ctx, master, s)

@@ -57,7 +57,7 @@ func (c *Cluster) agree(ctx context.Context) error {
 		defer func() { _ = node.Close() }()
 		nodes = append(nodes, node)
 	}
-	err := until(ctx, func() (bool, error) {
+	return until(ctx, "the Cluster masters do not agree on who owns the slots", func() (bool, error) {
 		says := make(map[string]string) // of itself, by its id
 		var others []map[string]string  // of others
 		for _, node := range nodes {
@@ -88,10 +88,6 @@ func (c *Cluster) agree(ctx context.Context) error {
 		}
 		return true, nil
 	})
-	if err != nil {
-		return fmt.Errorf("redistest: the Cluster masters do not agree on who owns the slots: %w", err)
-	}
-	return nil
 }
 
 // OpenSlot begins to move a slot to the master to, and returns the master that has it. It does nothing if the two are
@@ -181,7 +177,7 @@ func (c *Cluster) AddMaster(t testing.TB) *Server {
 			return err
 		}
 		for _, n := range node {
-			if err := until(ctx, func() (bool, error) {
+			if err := until(ctx, "the Cluster nodes do not know the new master", func() (bool, error) {
 				info, err := n.ClusterInfo(ctx).Result()
 				return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, known), err
 			}); err != nil {
@@ -207,14 +203,14 @@ func (c *Cluster) Promote(ctx context.Context, replica *Server) error {
 	}
 	return c.control(func(node map[*Server]*control) error {
 		for {
-			if err := until(ctx, func() (bool, error) {
+			if err := until(ctx, "call CLUSTER FAILOVER", func() (bool, error) {
 				info, err := rdb.Info(ctx, "replication").Result()
 				if err == nil && !strings.Contains(info, "role:master") {
 					err = rdb.ClusterFailover(ctx).Err() // refused while the link to the master is new
 				}
 				return err == nil, err
 			}); err != nil {
-				return fmt.Errorf("redistest: call CLUSTER FAILOVER: %w", err)
+				return err
 			}
 			// Redis gives up after 5 s, for instance on a machine that has stopped for some. It says so nowhere.
 			round, cancel := context.WithTimeout(ctx, startTimeout/2)
@@ -230,11 +226,11 @@ func (c *Cluster) Promote(ctx context.Context, replica *Server) error {
 // listMaster waits until all nodes list a master.
 func listMaster(ctx context.Context, nodes map[*Server]*control, id string) error {
 	for _, n := range nodes {
-		if err := until(ctx, func() (bool, error) {
+		if err := until(ctx, "the Cluster nodes do not list the new master", func() (bool, error) {
 			slots, err := slotsOf(ctx, n.Client)
 			return slices.ContainsFunc(slots, func(s redis.ClusterSlot) bool { return masterOf(s) == id }), err
 		}); err != nil {
-			return fmt.Errorf("redistest: the Cluster nodes do not list the new master: %w", err)
+			return err
 		}
 	}
 	return nil

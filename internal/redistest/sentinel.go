@@ -112,7 +112,7 @@ func (s *Sentinel) awaitReplica(ctx context.Context, replica *Server) error {
 	defer func() { _ = rdb.Close() }()
 	watch := redis.NewSentinelClient(s.sentinel.ClientOptions())
 	defer func() { _ = watch.Close() }()
-	err := until(ctx, func() (bool, error) {
+	return until(ctx, "the replica did not connect to its master", func() (bool, error) {
 		info, err := rdb.Info(ctx, "replication").Result()
 		if err != nil || !strings.Contains(info, "role:slave") || !strings.Contains(info, "master_link_status:up") {
 			return false, err
@@ -124,10 +124,6 @@ func (s *Sentinel) awaitReplica(ctx context.Context, replica *Server) error {
 		r := replicas[0]
 		return r["flags"] == "slave" && r["master-link-status"] == "ok", nil
 	})
-	if err != nil {
-		return fmt.Errorf("redistest: the replica did not connect to its master: %w", err)
-	}
-	return nil
 }
 
 // Addr returns the address of the sentinel.
@@ -210,12 +206,10 @@ func (s *Sentinel) Failover(t testing.TB) {
 	watch := redis.NewSentinelClient(s.sentinel.ClientOptions())
 	defer func() { _ = watch.Close() }()
 	// The sentinel refuses until it has exchanged a few messages with the replica.
-	if err := until(ctx, func() (bool, error) {
+	noError(t, until(ctx, "call SENTINEL FAILOVER", func() (bool, error) {
 		err := watch.Failover(ctx, MasterName).Err()
 		return err == nil, err
-	}); err != nil {
-		t.Fatalf("SENTINEL FAILOVER: %v", err)
-	}
+	}))
 	noError(t, s.awaitMaster(ctx, promoted))
 	noError(t, s.awaitReplica(ctx, old))
 }
@@ -232,16 +226,13 @@ func caughtUp(ctx context.Context, master, replica *Server) error {
 		return strconv.ParseInt(rediscmd.InfoField(info, "master_repl_offset"), 10, 64)
 	}
 	want, err := offset(from)
-	if err == nil {
-		err = until(ctx, func() (bool, error) {
-			have, err := offset(to)
-			return have >= want, err
-		})
-	}
 	if err != nil {
-		return fmt.Errorf("redistest: the replica did not receive all writes of its master: %w", err)
+		return fmt.Errorf("redistest: ask the master for its replication offset: %w", err)
 	}
-	return nil
+	return until(ctx, "the replica did not receive all writes of its master", func() (bool, error) {
+		have, err := offset(to)
+		return have >= want, err
+	})
 }
 
 // AwaitMaster waits until the sentinel and the server agree that the server is the master, after the former master was
@@ -261,7 +252,7 @@ func (s *Sentinel) AwaitMaster(t testing.TB, want *Server) {
 func (s *Sentinel) awaitMaster(ctx context.Context, want *Server) error {
 	rdb := redis.NewClient(want.ClientOptions())
 	defer func() { _ = rdb.Close() }()
-	err := until(ctx, func() (bool, error) {
+	return until(ctx, "the Sentinel did not make a replica the new master", func() (bool, error) {
 		m, err := s.master(ctx)
 		if err != nil || m != want {
 			return false, err
@@ -269,10 +260,6 @@ func (s *Sentinel) awaitMaster(ctx context.Context, want *Server) error {
 		info, err := rdb.Info(ctx, "replication").Result()
 		return strings.Contains(info, "role:master"), err
 	})
-	if err != nil {
-		return fmt.Errorf("redistest: the Sentinel did not make a replica the new master: %w", err)
-	}
-	return nil
 }
 
 // Close kills sentinel, replica and master.
