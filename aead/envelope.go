@@ -175,7 +175,7 @@ func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...Envelope
 		e.unsubscribe = k.onReload(e.kekChanged)
 	}
 	if err := e.start(ctx); err != nil {
-		return nil, errors.Join(err, e.Close())
+		return nil, errors.Join(err, e.Close()) //nolint:contextcheck // an ended context must not keep it open
 	}
 	e.background.Go(e.maintain)
 	return e, nil

@@ -155,7 +155,7 @@ func openAbandonably(ctx context.Context, o KEKOpener, uri string) (tink.AEADWit
 	}
 	closeLate := func(kek tink.AEADWithContext) {
 		if c, ok := kek.(io.Closer); ok && !nilcheck.IsNil(c) {
-			_ = c.Close() // no caller is left
+			_ = closeKEK(c) // no caller is left
 		}
 	}
 	a, ok := callAbandonably(ctx, "code of the KEKOpener", release, closeLate, func() (tink.AEADWithContext, error) {

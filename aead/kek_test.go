@@ -7,8 +7,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/tink"
@@ -171,5 +174,66 @@ func TestOpenKEKFile(t *testing.T) {
 	}
 	if _, err := kek.DecryptWithContext(t.Context(), sealed, nil); err != nil {
 		t.Errorf("two KEKs of one file: %v", err)
+	}
+}
+
+// closer is a KEK whose Close does not return normally.
+type closer struct {
+	tink.AEADWithContext
+	close func()
+}
+
+func (k closer) Close() error {
+	k.close()
+	return nil
+}
+
+// lateOpener is an opener that ignores its context.
+type lateOpener struct {
+	opener
+	takes time.Duration
+}
+
+func (o *lateOpener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error) {
+	time.Sleep(o.takes)
+	return o.opener.OpenKEK(ctx, uri)
+}
+
+// A KEK that an opener made is closed in a goroutine without a caller. A panic there does not end the process, and Close does not
+// wait without end.
+func TestKEKWhoseCloseFails(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]func(){
+		"panics":  func() { panic("secret") },
+		"exits":   runtime.Goexit,
+		"returns": func() {},
+		"hangs":   func() { time.Sleep(time.Hour) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				o := &lateOpener{opener: opener{schemes: []string{"fake"}, kek: closer{newKeyring(t), f}}}
+				e, err := aead.NewEnvelope(t.Context(), newKeyring(t), aead.WithTenantKEKs("fake:{tenant}", o))
+				if err != nil {
+					t.Fatal(err)
+				}
+				sealFor(t, newTenant(t, e, "a"), "value")
+				began := time.Now()
+				err = e.Close()
+				if took := time.Since(began); took > 11*time.Second || (err == nil) != (name == "returns") {
+					t.Errorf("Close returned %v after %v", err, took)
+				}
+				if err != nil && strings.Contains(err.Error(), "secret") {
+					t.Error(err)
+				}
+				o.takes = time.Minute
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if _, err := aead.OpenKEK(ctx, "fake:x", o); !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+				time.Sleep(2 * time.Hour) // the late KEK is closed
+			})
+		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 )
@@ -131,6 +132,20 @@ func callAbandonably[T any](ctx context.Context, callee string, release func(), 
 		close(abandoned)
 		return answer[T]{}, false
 	}
+}
+
+// closeKEK closes a KEK of the application, and does not wait for it longer than for a call. Its callers are goroutines without a
+// caller, where a panic would end the process.
+func closeKEK(c io.Closer) error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), kekTimeout, errNoAnswer)
+	defer cancel()
+	a, ok := callAbandonably(ctx, "Close method of the key-encryption key", func() {}, func(struct{}) {}, func() (struct{}, error) {
+		return struct{}{}, c.Close()
+	})
+	if !ok {
+		return fmt.Errorf("aead: close the key-encryption key: %w", ended(ctx))
+	}
+	return a.err
 }
 
 // answered returns the KEK's error without this package's deadline, and with the cause of the caller's context.

@@ -189,7 +189,7 @@ func (ts *tenants) close() error {
 	}
 	closed := make(chan error)
 	for _, c := range closes { // at once: each may wait for a file that hangs
-		go func() { closed <- c.Close() }()
+		go func() { closed <- closeKEK(c) }()
 	}
 	for range closes {
 		errs = append(errs, <-closed)
@@ -216,11 +216,14 @@ func (ts *tenants) keep(kek tink.AEADWithContext) error {
 		return nil
 	}
 	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	if ts.closed {
-		return errors.Join(ErrClosed, c.Close())
+	closed := ts.closed
+	if !closed {
+		ts.closes = append(ts.closes, c)
 	}
-	ts.closes = append(ts.closes, c)
+	ts.mu.Unlock()
+	if closed {
+		return errors.Join(ErrClosed, closeKEK(c))
+	}
 	return nil
 }
 
