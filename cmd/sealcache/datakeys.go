@@ -234,6 +234,12 @@ func (o *opened) openSealer(ctx context.Context, p *program, k *dataKeyFlags, ke
 		if o.aead, err = e.Tenant(k.tenant); err != nil {
 			return wrong("--%stenant: %w", k.prefix, err)
 		}
+		// The Envelope counts a key that does not exist as an outage, and a run would try again for half a minute.
+		_, done, err := openKEK(ctx, strings.ReplaceAll(k.tenantKEKs, "{tenant}", k.tenant))
+		if err != nil {
+			return fmt.Errorf("--%stenant: %w", k.prefix, err)
+		}
+		done()
 	}
 	return nil
 }
