@@ -54,7 +54,7 @@ func TestTenantFlags(t *testing.T) {
 	require.Equal(t, exitUsage, command("audit", "--open", "--tenant-keks", template))
 	require.Equal(t, exitUsage, command("audit", "--open", "--tenant-keks", "file:///one", "--tenant", tenant))
 	require.Equal(t, exitUsage, command("audit", "--open", "--tenant-keks", template, "--tenant", "../x"))
-	require.Equal(t, exitUsage, command("audit", "--open", "--tenant-keks", template, "--tenant", "mistyped"), "it is no outage")
+	require.Equal(t, exitUsage, command("audit", "--open", "--tenant-keks", template, "--tenant", "mistyped"), "a mistake, not an outage")
 	require.Equal(t, exitUsage, command("audit", with("--open", "--keys-as", "keyring")...))
 	require.Equal(t, exitUsage, command("reseal", with("--old-tenant", "other")...))
 
