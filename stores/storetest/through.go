@@ -110,10 +110,7 @@ func throughCache[T any](t *testing.T, s *subject, value T) {
 	if _, err := c.Get(ctx, key); err == nil {
 		t.Errorf("%s: Get of an absent key returned no error", key)
 	}
-	if err := c.Set(ctx, key, value, store.WithTags([]string{key})); err != nil {
-		t.Errorf("%s: Set failed: %v", key, err)
-		return
-	}
+	noError(t, key+": Set failed", c.Set(ctx, key, value, store.WithTags([]string{key})))
 	got, err := c.Get(ctx, key)
 	if err != nil || !reflect.DeepEqual(got, value) {
 		t.Errorf("%s: Get returned %#v, error %v, want %#v, which was set", key, got, err, value)
@@ -134,29 +131,21 @@ func throughCache[T any](t *testing.T, s *subject, value T) {
 	}
 	// gocache hashes keys that are not strings before the store sees them.
 	type structKey struct{ ID int }
-	if err := c.Set(ctx, structKey{1}, value); err != nil {
-		t.Errorf("%s: Set with a struct as key failed: %v", key, err)
-	}
+	noError(t, key+": Set with a struct as key failed", c.Set(ctx, structKey{1}, value))
 	if got, err := c.Get(ctx, structKey{1}); err != nil || !reflect.DeepEqual(got, value) {
 		t.Errorf("%s: Get with a struct as key returned %#v, error %v, want %#v, which was set", key, got, err, value)
 	}
 	if s.Can.Tags {
-		if err := c.Invalidate(ctx, store.WithInvalidateTags([]string{key})); err != nil {
-			t.Errorf("%s: Invalidate failed: %v", key, err)
-		}
+		noError(t, key+": Invalidate failed", c.Invalidate(ctx, store.WithInvalidateTags([]string{key})))
 		if _, err := c.Get(ctx, key); err == nil {
 			t.Errorf("%s: Invalidate did not remove the entry with the tag", key)
 		}
 	}
-	if err := c.Delete(ctx, structKey{1}); err != nil {
-		t.Errorf("%s: Delete failed: %v", key, err)
-	}
+	noError(t, key+": Delete failed", c.Delete(ctx, structKey{1}))
 	if _, err := c.Get(ctx, structKey{1}); err == nil {
 		t.Errorf("%s: Delete did not remove the entry", key)
 	}
-	if err := c.Clear(ctx); err != nil {
-		t.Errorf("%s: Clear failed: %v", key, err)
-	}
+	noError(t, key+": Clear failed", c.Clear(ctx))
 	if through, direct := c.GetCodec().GetStore().GetType(), s.Store.GetType(); through != direct {
 		t.Errorf("%s: GetType() returned %q, and %q through the cache, want the same text at each call", key, direct, through)
 	}
