@@ -14,6 +14,7 @@ import (
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/fxmodule/internal/early"
 	"github.com/sealcache/sealcache/internal/nilcheck"
+	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/stores/redisstore"
@@ -37,13 +38,15 @@ type connectionInputs struct {
 }
 
 var (
-	errNoRedis  = errors.New("jobs have no Redis (set \"jobs.redis\" to the URL of a Redis)")
-	errTwoRedis = errors.New("\"jobs.redis\" is set, but the application also provides an asynq.RedisConnOpt (remove one)")
+	errNoRedis     = errors.New("jobs have no Redis (set \"jobs.redis\" to the URL of a Redis)")
+	errOtherConfig = errors.New("fxjobs: \"jobs.namespace\" differs from that of the encryptor (give all modules the same Config)")
+	errSentinel    = errors.New("the server is a Sentinel and stores no jobs (use a URL that begins with redis+sentinel://)")
+	errTwoRedis    = errors.New("\"jobs.redis\" is set, but the application also provides an asynq.RedisConnOpt (remove one)")
 )
 
 // newConnection makes the client without connecting.
 func newConnection(in connectionInputs) (*connection, error) {
-	if err := in.Settings.Config.ValidateJobs(); err != nil {
+	if err := checkConfig(in.Settings); err != nil {
 		return nil, errors.Join(err, in.Settings.Caches.Close())
 	}
 	client, err := open(in)
@@ -58,7 +61,7 @@ func newConnection(in connectionInputs) (*connection, error) {
 		OnStart: func(ctx context.Context) error {
 			checking, cancel := early.WithDeadline(ctx)
 			defer cancel()
-			if err := c.check(checking); err != nil {
+			if err := c.ask(checking, c.checkAtStart); err != nil {
 				return early.Close(ctx, err, c.close) // fx stops only the hooks that have started
 			}
 			return nil
@@ -66,6 +69,17 @@ func newConnection(in connectionInputs) (*connection, error) {
 		OnStop: func(ctx context.Context) error { return early.Do(ctx, "fxjobs: close the connection", c.close) },
 	})
 	return c, nil
+}
+
+// checkConfig checks the Config that this module gets. If it is decorated for this module only, fxmodule has not seen it.
+func checkConfig(s settings) error {
+	if err := s.Config.Validate(); err != nil {
+		return err
+	}
+	if ns := s.Config.Jobs.Namespace; ns != "" && s.Encryptor != nil && ns != s.Encryptor.Namespace() {
+		return errOtherConfig
+	}
+	return s.Config.ValidateJobs()
 }
 
 func open(in connectionInputs) (redis.UniversalClient, error) {
@@ -98,20 +112,39 @@ func (c *connection) groupClient() asynqjobs.Option {
 	return asynqjobs.WithGroupClient(asynq.NewClientFromRedisClient(c.client))
 }
 
-// check pings Redis for no longer than a readiness request takes. The clients of an asynq.RedisConnOpt ignore the deadline
-// of a context.
+// check pings Redis.
 func (c *connection) check(ctx context.Context) error {
+	return c.ask(ctx, func(ctx context.Context) error { return c.client.Ping(ctx).Err() })
+}
+
+// checkAtStart pings Redis, and refuses a Sentinel, which answers a ping, too. A server that does not answer INFO is accepted.
+func (c *connection) checkAtStart(ctx context.Context) error {
+	if err := c.client.Ping(ctx).Err(); err != nil {
+		return err
+	}
+	if info, err := c.client.Info(ctx, "server").Result(); err == nil && rediscmd.Sentinel(info) {
+		return errSentinel
+	}
+	return nil
+}
+
+// ask calls Redis for no longer than a readiness request takes. The clients of an asynq.RedisConnOpt ignore the deadline
+// of a context.
+func (c *connection) ask(ctx context.Context, call func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, fxmodule.HealthTimeout)
 	defer cancel()
 	answer := make(chan error, 1)
-	go func() { answer <- c.client.Ping(ctx).Err() }()
+	go func() { answer <- call(ctx) }()
 	var err error
 	select {
 	case err = <-answer:
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errSentinel):
+		return &fxmodule.JobsError{Part: fxmodule.PartStore, Err: err}
+	case err != nil:
 		return &fxmodule.JobsError{Part: fxmodule.PartStore, Err: fmt.Errorf("the Redis of the jobs does not answer: %w", rediserr.Wrap(err))}
 	}
 	return nil

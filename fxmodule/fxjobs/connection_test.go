@@ -119,6 +119,38 @@ func TestConnectionThatDoesNotClose(t *testing.T) {
 	require.ErrorContains(t, app.Start(sealtest.EarlyDeadline(t, 4*time.Second)), "the Redis of the jobs does not answer")
 }
 
+// A Sentinel answers a ping, but has no queues.
+func TestSentinelInPlaceOfRedis(t *testing.T) {
+	t.Parallel()
+	sentinel := redistest.StartSentinel(t)
+	app := newApp(jobsConfig(t, "redis://"+sentinel.Addr()), fx.Invoke(func(*asynqjobs.Client) {}))
+	require.ErrorContains(t, app.Start(t.Context()), "fxmodule: jobs: store: the server is a Sentinel and stores no jobs")
+}
+
+// The jobs check a Config that is decorated for them only.
+func TestConfigForTheJobsOnly(t *testing.T) {
+	t.Parallel()
+	for want, change := range map[string]func(*fxmodule.Jobs){
+		"\"jobs.namespace\" differs":          func(j *fxmodule.Jobs) { j.Namespace = "other" },
+		"keys_of: cache \"nowhere\"":          func(j *fxmodule.Jobs) { j.KeysOf = "nowhere" },
+		"\"plaintext\" needs an end time":     func(j *fxmodule.Jobs) { j.Plaintext = jobs.WritePlaintext },
+		"queues: the weight of \"a\" is 5000": func(j *fxmodule.Jobs) { j.Queues = map[string]int{"a": 5000} },
+		"":                                    func(j *fxmodule.Jobs) { j.Concurrency = 7 },
+	} {
+		err := fx.New(fx.NopLogger, fx.Supply(jobsConfig(t, "redis://127.0.0.1:1")), quiet(), fxmodule.Module, fx.Module("jobs", fxjobs.Module,
+			fx.Decorate(func(c fxmodule.Config) fxmodule.Config {
+				change(&c.Jobs)
+				return c
+			}),
+			fx.Invoke(func(_ *asynqjobs.Client, c *fxmodule.Caches) error { return c.Close() }))).Err()
+		if want == "" {
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorContains(t, err, want)
+	}
+}
+
 // The error of a start and the log lines of a worker do not contain the values that an error of Redis quotes.
 func TestRedisErrorsQuoteNothing(t *testing.T) {
 	t.Parallel()

@@ -41,6 +41,11 @@ func InfoField(info, name string) string {
 	return ""
 }
 
+// Sentinel reports whether a server is a Sentinel, which answers PING and stores nothing. info is its reply of INFO.
+func Sentinel(info string) bool {
+	return InfoField(info, "redis_mode") == "sentinel" || InfoField(info, "server_mode") == "sentinel"
+}
+
 // ClusterNode reports whether a server is a node of a Cluster. info is its reply of INFO, or empty if the server refused INFO.
 // If info does not show the mode, ClusterNode asks CLUSTER INFO. A server that refuses this command too has no Cluster, or
 // hides it.

@@ -214,6 +214,15 @@ func TestOneNodeOfAClusterIsRefused(t *testing.T) {
 	require.ErrorContains(t, s.ClearPrefix(ctx, t.Name()+":"), "redis+cluster://")
 }
 
+// A Sentinel answers a ping, but stores nothing.
+func TestAdviceOnASentinel(t *testing.T) {
+	t.Parallel()
+	advice, err := open(t, "redis://"+redistest.StartSentinel(t).Addr()).Advice(t.Context())
+	require.NoError(t, err)
+	require.Len(t, advice, 1)
+	require.Contains(t, advice[0], "the server is a Sentinel, which stores nothing")
+}
+
 // Policies that evict tag sets are reported. Safe policies are not.
 func TestAdviceOnEviction(t *testing.T) {
 	t.Parallel()

@@ -59,6 +59,7 @@ var (
 	errStopped     = errors.New("redisstore: the caller stopped the enumeration")
 	errChanged     = errors.New("the server restarted or failed over during the scan (repeat the call)")
 	errReplica     = errors.New("a master became a replica during the scan (repeat the call)")
+	errSentinel    = errors.New("the server is a Sentinel, which stores nothing (use redis+sentinel:// or redis.NewFailoverClient)")
 	errClusterNode = errors.New("the server is a node of a Redis Cluster (use redis+cluster:// or redis.ClusterClient)")
 )
 
@@ -119,6 +120,9 @@ func (s *Store) inspect(ctx context.Context, node redis.Cmdable) (server, error)
 	info, err := node.Info(ctx).Result()
 	if err != nil && !rediserr.Unavailable(err) {
 		return server{}, err
+	}
+	if rediscmd.Sentinel(info) {
+		return server{}, errSentinel
 	}
 	if s.masters == nil && rediscmd.ClusterNode(ctx, node, info) {
 		return server{}, errClusterNode
