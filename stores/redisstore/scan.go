@@ -73,9 +73,6 @@ func (s *Store) nodes(ctx context.Context) ([]redis.Cmdable, error) {
 		nodes = append(nodes, node)
 		return nil
 	})
-	if err == nil && len(nodes) == 0 {
-		err = errors.New("the client found no master of the Redis Cluster (check the addresses of the nodes)")
-	}
 	return nodes, err
 }
 

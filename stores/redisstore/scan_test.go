@@ -203,3 +203,17 @@ func TestKeysReportsErrorsOnce(t *testing.T) {
 	}
 	require.Equal(t, 1, n)
 }
+
+// A client that asks a node which was removed from the Cluster finds no master.
+func TestNoMaster(t *testing.T) {
+	t.Parallel()
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) { return nil, nil }})
+	t.Cleanup(func() { require.NoError(t, rdb.Close()) })
+	s, ctx := newStore(t, rdb), t.Context()
+	for _, err := range s.Keys(ctx, "") {
+		require.ErrorContains(t, err, "the client found no master")
+	}
+	for what, err := range map[string]error{"Ping": s.Ping(ctx), "Clear": s.Clear(ctx), "ClearPrefix": s.ClearPrefix(ctx, "a:"), "PruneTags": s.PruneTags(ctx, "")} {
+		require.ErrorContains(t, err, "the client found no master", what)
+	}
+}

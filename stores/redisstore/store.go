@@ -186,14 +186,21 @@ func (s *Store) Ping(ctx context.Context) error {
 	}))
 }
 
-// eachMaster calls fn for every master at the same time, and for a single node with its client.
+// eachMaster calls fn for every master at the same time, and for a single node with its client. It returns an error if the client
+// finds no master.
 func (s *Store) eachMaster(ctx context.Context, fn func(ctx context.Context, node redis.Cmdable) error) error {
 	if s.masters == nil {
 		return fn(ctx, s.client)
 	}
-	return s.masters.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+	var found atomic.Bool
+	err := s.masters.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+		found.Store(true)
 		return fn(ctx, node)
 	})
+	if err == nil && !found.Load() { // a node that was removed from the Cluster lists no slots to the client
+		err = errors.New("the client found no master of the Redis Cluster (check the addresses of the nodes)")
+	}
+	return err
 }
 
 // Set writes a value. The value is a string, []byte, bool, integer, float, time.Time or time.Duration, or a pointer to one

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/internal/redistest"
@@ -92,6 +94,38 @@ func TestSlotWithoutMaster(t *testing.T) {
 
 	require.NoError(t, owner.ClusterAddSlots(ctx, slot).Err())
 	require.NoError(t, scan(time.Minute))
+}
+
+// The client may ask a node that was removed from the Cluster, and which lists no slots. Without masters, nothing is confirmed, and a
+// scan asks again.
+func TestNoMasterForAMoment(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	admin, ctx := cluster.Client(t), t.Context()
+	require.NoError(t, admin.Set(ctx, "k", "v", 0).Err())
+	node := cluster.Nodes()[0].Client(t)
+	var removed atomic.Int64 // how often the removed node answers
+	o := cluster.ClientOptions()
+	o.ClusterSlots = func(ctx context.Context) ([]redis.ClusterSlot, error) {
+		if removed.Add(-1) >= 0 {
+			return nil, nil
+		}
+		return node.ClusterSlots(ctx).Result() //nolint:staticcheck // the client reads these, not CLUSTER SHARDS
+	}
+	rdb := redis.NewClusterClient(o)
+	t.Cleanup(func() { require.NoError(t, rdb.Close()) })
+	s, err := New(rdb)
+	require.NoError(t, err)
+	removed.Store(1)
+	_, err = s.States(ctx)
+	require.ErrorIs(t, err, errNoMaster)
+	states, err := s.States(ctx)
+	require.NoError(t, err)
+	require.Len(t, states, 3)
+	removed.Store(2)
+	total := 0
+	require.NoError(t, count(ctx, s, time.Minute, &total))
+	require.Equal(t, 1, total)
 }
 
 // A user without ASKING is sent back and forth between the two masters of a slot.

@@ -123,6 +123,9 @@ type master struct {
 	runID string // empty if the server does not offer INFO
 }
 
+// errNoMaster is transient. A node that was removed from the Cluster, or that begins to be a master, lists no slots to the client.
+var errNoMaster = errors.New("the client found no master (check the addresses that the client has)")
+
 // masters returns all masters, each with the name of its present run, and their layout.
 func (s *Servers) masters(ctx context.Context) ([]master, layout, error) {
 	if s.cluster == nil {
@@ -150,7 +153,7 @@ func (s *Servers) masters(ctx context.Context) ([]master, layout, error) {
 		return nil
 	})
 	if err == nil && len(all) == 0 {
-		err = errors.New("the client found no master (check the addresses that the client has)")
+		err = errNoMaster
 	}
 	if err != nil {
 		return nil, layout{}, fmt.Errorf("rediswalk: cannot query the masters of the Redis Cluster: %w", rediserr.Wrap(err))
@@ -183,17 +186,23 @@ func (s *Servers) Check(ctx context.Context) error {
 // sentinelAddress is what go-redis calls the address of a client of Sentinel.
 const sentinelAddress = "FailoverClient"
 
-// EachMaster calls f for each master, one after the other.
+// EachMaster calls f for each master, one after the other. It returns an error if the client finds none.
 func (s *Servers) EachMaster(ctx context.Context, f func(ctx context.Context, node redis.Cmdable) error) error {
 	if s.cluster == nil {
 		return f(ctx, s.Client)
 	}
 	var mu sync.Mutex
-	return s.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+	found := false
+	err := s.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
 		mu.Lock()
 		defer mu.Unlock()
+		found = true
 		return f(ctx, c)
 	})
+	if err == nil && !found {
+		err = fmt.Errorf("rediswalk: cannot query the masters of the Redis Cluster: %w", errNoMaster)
+	}
+	return err
 }
 
 // Database returns the number of the selected database.

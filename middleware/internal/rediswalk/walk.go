@@ -98,7 +98,7 @@ var errHalfMoved = errors.New("rediswalk: a Cluster slot is half moved (finish t
 func (w *Walk[C]) Run(ctx context.Context, resume map[string]Position[C], since string) error {
 	for again := 0; ; {
 		masters, before, err := w.Servers.masters(ctx)
-		if err != nil && (again > 0 || errors.Is(err, ErrInfoRefused) || w.Servers.cluster != nil && errors.Is(err, errReplica)) {
+		if err != nil && (again > 0 || errors.Is(err, ErrInfoRefused) || w.Servers.cluster != nil && (errors.Is(err, errReplica) || errors.Is(err, errNoMaster))) {
 			masters, before, err = w.layout(ctx)
 		}
 		if err != nil {
