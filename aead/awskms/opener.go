@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"regexp"
-	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -62,28 +61,28 @@ func (Opener) Schemes() []string { return []string{"aws-kms"} }
 // KMS encrypts at most 4096 bytes per call, with at most about 4000 bytes of associated data. This is enough: a data key
 // has about 40 bytes, and a keyset (a set of Tink keys) with one key about 120 bytes.
 func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error) {
-	t, err := parseURI(uri)
+	key, region, err := parseURI(uri)
 	if err != nil {
 		return nil, err
 	}
-	c := &client{arn: t.arn}
+	c := &client{arn: key.Name}
 	var cfg aws.Config
 	if o.Config != nil {
 		cfg = o.Config.Copy()
 	} else {
-		if cfg, err = config.LoadDefaultConfig(ctx, config.WithRegion(t.region), config.WithHTTPClient(awshttp.NewBuildableClient())); err != nil {
+		if cfg, err = config.LoadDefaultConfig(ctx, config.WithRegion(region), config.WithHTTPClient(awshttp.NewBuildableClient())); err != nil {
 			return nil, errors.New("the AWS settings are not valid (check the AWS_... variables and the AWS configuration files)")
 		}
 		c.ownConnections(&cfg)
 	}
 	c.credentials = cfg.Credentials
-	cfg.Region = t.region
+	cfg.Region = region
 	c.kms = kms.NewFromConfig(cfg, func(opts *kms.Options) {
 		if o.Endpoint != "" {
 			opts.BaseEndpoint = aws.String(o.Endpoint)
 		}
 	})
-	return keyservice.Open(ctx, keyservice.Key{Module: "awskms", Name: t.arn, DecryptOnly: t.decryptOnly}, c)
+	return keyservice.Open(ctx, key, c)
 }
 
 // ownConnections takes the HTTP client out of the SDK's builder, whose connections cannot be closed. LoadDefaultConfig has
@@ -99,27 +98,14 @@ func (c *client) ownConnections(cfg *aws.Config) {
 	}
 }
 
-// target is a parsed URI.
-type target struct {
-	arn, region string
-	decryptOnly bool
-}
-
-// parseURI reads aws-kms://ARN. Its errors do not quote the URI, in which a user may have put a secret.
-func parseURI(uri string) (target, error) {
-	_, rest, _ := strings.Cut(uri, "://")
-	arn, query, _ := strings.Cut(rest, "?")
+// parseURI reads aws-kms://ARN and returns the key and the region.
+func parseURI(uri string) (key keyservice.Key, region string, err error) {
 	form := regexp.MustCompile(`^arn:aws[a-z-]*:kms:([a-z0-9-]+):[0-9]{12}:(key/[A-Za-z0-9-]+|alias/[A-Za-z0-9/_-]+)$`)
-	m := form.FindStringSubmatch(arn)
-	if m == nil {
-		return target{}, errors.New("the URI must be aws-kms://arn:aws:kms:REGION:ACCOUNT:NAME (NAME is key/ID or alias/ALIAS)")
+	arn, decryptOnly, err := keyservice.ParseURI(uri, form, "aws-kms://arn:aws:kms:REGION:ACCOUNT:NAME (NAME is key/ID or alias/ALIAS)")
+	if err != nil {
+		return keyservice.Key{}, "", err
 	}
-	t := target{arn: arn, region: m[1]}
-	var err error
-	if t.decryptOnly, err = keyservice.ParseQuery(query); err != nil {
-		return target{}, err
-	}
-	return t, nil
+	return keyservice.Key{Module: "awskms", Name: arn[0], DecryptOnly: decryptOnly}, arn[1], nil
 }
 
 // String shows no credential.

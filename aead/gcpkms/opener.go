@@ -2,14 +2,12 @@ package gcpkms
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	kms "cloud.google.com/go/kms/apiv1"
@@ -59,7 +57,7 @@ func (Opener) Schemes() []string { return []string{"gcp-kms"} }
 // authenticated data. KMS encrypts at most 65,536 bytes per call, with at most 65,536 bytes of associated data. With an HSM
 // key, both together have at most 8,192 bytes.
 func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error) {
-	t, err := parseURI(uri)
+	described, err := parseURI(uri)
 	if err != nil {
 		return nil, err
 	}
@@ -70,41 +68,25 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 		if os.Getenv("GOOGLE_APPLICATION_CREDENTIALS") != "" {
 			reason = "the file of GOOGLE_APPLICATION_CREDENTIALS is missing or not valid"
 		}
-		return nil, keyservice.OpenError(t.describe(), &keyservice.Failure{Reason: reason, Cause: err})
+		return nil, keyservice.OpenError(described, &keyservice.Failure{Reason: reason, Cause: err})
 	}
 	limit := gax.WithTimeout(callTimeout)
 	client.CallOptions.Encrypt = append(client.CallOptions.Encrypt, limit)
 	client.CallOptions.Decrypt = append(client.CallOptions.Decrypt, limit)
-	return keyservice.Open(ctx, t.describe(), &key{client: client, name: t.name})
+	return keyservice.Open(ctx, described, &key{client: client, name: described.Name})
 }
 
 // callTimeout bounds a call without a deadline, with its repetitions. Google's default is a minute.
 const callTimeout = 10 * time.Second
 
-// target is a parsed URI.
-type target struct {
-	name        string
-	decryptOnly bool
-}
-
-func (t target) describe() keyservice.Key {
-	return keyservice.Key{Module: "gcpkms", Name: t.name, DecryptOnly: t.decryptOnly}
-}
-
-// parseURI reads gcp-kms://projects/... Its errors do not quote the URI, in which a user may have put a secret.
-func parseURI(uri string) (target, error) {
-	_, rest, _ := strings.Cut(uri, "://")
-	name, query, _ := strings.Cut(rest, "?")
+// parseURI reads gcp-kms://projects/...
+func parseURI(uri string) (keyservice.Key, error) {
 	form := regexp.MustCompile(`^projects/[a-z0-9.:-]+/locations/[a-z0-9-]+/keyRings/[A-Za-z0-9_-]+/cryptoKeys/[A-Za-z0-9_-]+$`)
-	if !form.MatchString(name) {
-		return target{}, errors.New("the URI must be gcp-kms://projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY")
+	name, decryptOnly, err := keyservice.ParseURI(uri, form, "gcp-kms://projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY")
+	if err != nil {
+		return keyservice.Key{}, err
 	}
-	t := target{name: name}
-	var err error
-	if t.decryptOnly, err = keyservice.ParseQuery(query); err != nil {
-		return target{}, err
-	}
-	return t, nil
+	return keyservice.Key{Module: "gcpkms", Name: name[0], DecryptOnly: decryptOnly}, nil
 }
 
 // String shows no credential.

@@ -16,6 +16,8 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
+	"regexp"
+	"strings"
 	"sync"
 
 	"github.com/sealcache/sealcache/aead"
@@ -206,19 +208,25 @@ func (k *KEK) LogValue() slog.Value { return slog.StringValue(k.String()) }
 // Format writes String, for every verb, because a client holds credentials.
 func (k *KEK) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, k.String()) } // fmt.State reports no errors
 
-// ParseQuery reads the query of a key's URI, whose only parameter is decrypt-only. Its errors do not quote the query.
-func ParseQuery(query string) (decryptOnly bool, err error) {
+// ParseURI reads scheme://NAME[?decrypt-only=true], and returns the match of the name with form. want describes this form to
+// users. The errors do not quote the URI, in which a user may have put a secret.
+func ParseURI(uri string, form *regexp.Regexp, want string) (name []string, decryptOnly bool, err error) {
+	_, rest, _ := strings.Cut(uri, "://")
+	path, query, _ := strings.Cut(rest, "?")
+	if name = form.FindStringSubmatch(path); name == nil {
+		return nil, false, errors.New("the URI must be " + want)
+	}
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return false, errors.New("the parameters after '?' in the URI are malformed")
+		return nil, false, errors.New("the parameters after '?' in the URI are malformed")
 	}
-	for name, v := range values {
-		if name != "decrypt-only" || len(v) != 1 || v[0] != "true" && v[0] != "false" {
-			return false, errors.New("the URI has an unknown or repeated parameter (allowed: \"decrypt-only=true\", \"decrypt-only=false\")")
+	for parameter, v := range values {
+		if parameter != "decrypt-only" || len(v) != 1 || v[0] != "true" && v[0] != "false" {
+			return nil, false, errors.New("the URI has an unknown or repeated parameter (allowed: \"decrypt-only=true\", \"decrypt-only=false\")")
 		}
 		decryptOnly = v[0] == "true"
 	}
-	return decryptOnly, nil
+	return name, decryptOnly, nil
 }
 
 // ProbeUnwrap implements Client.Probe for a service that authenticates ciphertexts: it asks to decrypt random bytes.
