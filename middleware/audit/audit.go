@@ -74,39 +74,28 @@ func (a *auditor) run(ctx context.Context) error {
 		a.servers, a.untouched = other, true
 	}
 	selected := a.servers
-	moves := func() (n rediswalk.DatabaseMoves, err error) {
-		err = a.retry(ctx, func(ctx context.Context) (err error) {
-			n, err = selected.DatabaseMoves(ctx)
-			return err
-		})
-		return n, err
-	}
-	before, err := moves()
+	before, err := ask(ctx, a, selected.DatabaseMoves)
 	if err != nil {
 		return err
 	}
 	if err := a.examine(ctx); err != nil {
 		return err
 	}
-	now, err := moves()
+	now, err := ask(ctx, a, selected.DatabaseMoves)
 	a.moved = err == nil && now.Since(before)
 	a.unwatched = a.unwatched || !selected.Clustered() && (before.Run == "" || now.Run == "")
 	return err
 }
 
-// retry repeats a call of INFO after a transient failure.
-func (a *auditor) retry(ctx context.Context, do func(ctx context.Context) error) error {
-	return rediswalk.Retry(ctx, a.Logger, "INFO", do)
+// ask repeats a call of INFO after a transient failure.
+func ask[T any](ctx context.Context, a *auditor, do func(ctx context.Context) (T, error)) (T, error) {
+	return rediswalk.RetryValue(ctx, a.Logger, "INFO", do)
 }
 
 // examine examines one database after the other.
 func (a *auditor) examine(ctx context.Context) error {
 	selected := a.servers
-	var others []int
-	err := a.retry(ctx, func(ctx context.Context) (err error) {
-		others, err = selected.OtherDatabases(ctx)
-		return err
-	})
+	others, err := ask(ctx, a, selected.OtherDatabases)
 	if a.unwatched = errors.Is(err, rediswalk.ErrNoInfo); err != nil && !a.unwatched {
 		return err
 	}
@@ -140,11 +129,7 @@ func (a *auditor) examine(ctx context.Context) error {
 		return nil
 	}
 	// After a restart, the databases that were scanned first may hold other entries.
-	var now string
-	err = a.retry(ctx, func(ctx context.Context) (err error) {
-		now, err = selected.RunID(ctx, selected.Client)
-		return err
-	})
+	now, err := ask(ctx, a, func(ctx context.Context) (string, error) { return selected.RunID(ctx, selected.Client) })
 	if err == nil && now != a.scans[0].walk.Tracks[0].RunID {
 		err = errors.New("audit: the server restarted between the scans of two databases (run the audit again)")
 	}

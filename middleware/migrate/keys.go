@@ -15,6 +15,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
 	"github.com/sealcache/sealcache/middleware/internal/content"
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -243,10 +244,8 @@ func (m *migration) ask(ctx context.Context, do func(ctx context.Context) error)
 
 // get reads an entry. It is nil if there is none, and empty if it is not a string.
 func (m *migration) get(ctx context.Context, name string) ([]byte, error) {
-	var value []byte
-	err := m.walk.Retry(ctx, "GET", func(ctx context.Context) (err error) {
-		value, err = m.servers.Client.Get(ctx, name).Bytes()
-		return err
+	value, err := rediswalk.RetryValue(ctx, m.walk.Log, "GET", func(ctx context.Context) ([]byte, error) {
+		return m.servers.Client.Get(ctx, name).Bytes()
 	})
 	switch {
 	case errors.Is(err, redis.Nil):

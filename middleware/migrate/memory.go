@@ -40,12 +40,8 @@ func (m *migration) watched(ctx context.Context, work func(ctx context.Context) 
 }
 
 // states are the states of the masters. A run does not start without INFO, so a refusal is a disturbance.
-func (m *migration) states(ctx context.Context) (states []rediswalk.State, err error) {
-	err = m.walk.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
-		states, err = m.servers.States(ctx)
-		return err
-	})
-	return states, err
+func (m *migration) states(ctx context.Context) ([]rediswalk.State, error) {
+	return rediswalk.RetryValue(ctx, m.walk.Log, "INFO", m.servers.States)
 }
 
 // memoryGate ends a run that makes the servers evict, without asking them for each batch.

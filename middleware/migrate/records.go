@@ -115,10 +115,8 @@ func (m *migration) expectReplicas(ctx context.Context) error {
 	if m.DryRun {
 		return nil
 	}
-	var unconfirmed map[string]int
-	err = m.walk.Retry(ctx, accessRuns, func(ctx context.Context) (err error) {
-		unconfirmed, err = m.servers.Unconfirmed(ctx, m.before.Job, m.before.Run, masters)
-		return err
+	unconfirmed, err := rediswalk.RetryValue(ctx, m.walk.Log, accessRuns, func(ctx context.Context) (map[string]int, error) {
+		return m.servers.Unconfirmed(ctx, m.before.Job, m.before.Run, masters)
 	})
 	if err != nil && !errors.Is(err, rediswalk.ErrRunsRefused) { // see register
 		return fmt.Errorf("migrate: cannot read the records of runs (Redis key sealcache.runs): %w", err)
@@ -158,10 +156,8 @@ func (m *migration) checkRefusals(ctx context.Context) error {
 	if m.Operation == Unseal || m.IgnoreUnreadable || m.provenBy != "" {
 		return nil
 	}
-	var refused bool
-	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) (err error) {
-		refused, err = m.servers.WasRefused(ctx, m.record(m.before.Job), m.keysDigest())
-		return err
+	refused, err := rediswalk.RetryValue(ctx, m.walk.Log, accessRuns, func(ctx context.Context) (bool, error) {
+		return m.servers.WasRefused(ctx, m.record(m.before.Job), m.keysDigest())
 	})
 	switch {
 	case errors.Is(err, rediswalk.ErrRunsRefused):
@@ -184,10 +180,8 @@ func (m *migration) checkEnd(ctx context.Context) error {
 	if m.before.Run == "" {
 		return nil
 	}
-	var left bool
-	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) (err error) {
-		left, err = m.servers.CheckEnd(ctx, m.before.Run, m.before.Opposites)
-		return err
+	left, err := rediswalk.RetryValue(ctx, m.walk.Log, accessRuns, func(ctx context.Context) (bool, error) {
+		return m.servers.CheckEnd(ctx, m.before.Run, m.before.Opposites)
 	})
 	if left {
 		m.warn("an earlier opposite run on the same names did not end (run this again when it no longer runs)")

@@ -282,12 +282,8 @@ func (m *migration) phases(ctx context.Context) error {
 
 // changeEntries scans the database and changes the entries. It warns if entries may have come into the database unseen.
 func (m *migration) changeEntries(ctx context.Context) error {
-	moves := func() (n rediswalk.DatabaseMoves, err error) {
-		err = m.walk.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
-			n, err = m.servers.DatabaseMoves(ctx)
-			return err
-		})
-		return n, err
+	moves := func() (rediswalk.DatabaseMoves, error) {
+		return rediswalk.RetryValue(ctx, m.walk.Log, "INFO", m.servers.DatabaseMoves)
 	}
 	if m.before.Moves == (rediswalk.DatabaseMoves{}) && len(m.before.Positions) == 0 { // no run has scanned yet
 		before, err := moves()
@@ -319,11 +315,7 @@ func (m *migration) copyTags(ctx context.Context) (on []string, err error) {
 	if !m.tagged() {
 		return nil, nil
 	}
-	err = m.walk.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
-		on, err = m.servers.RunIDs(ctx)
-		return err
-	})
-	if err != nil {
+	if on, err = rediswalk.RetryValue(ctx, m.walk.Log, "INFO", m.servers.RunIDs); err != nil {
 		return nil, fmt.Errorf("migrate: cannot ask the Redis masters for their run ids: %w", err)
 	}
 	m.enter(phaseTags)

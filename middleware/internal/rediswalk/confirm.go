@@ -63,11 +63,7 @@ func (w *Walk[C]) confirm(ctx context.Context, before map[string]int, allowFewer
 	}
 	var targets map[string]int64
 	for {
-		var states []State
-		err := w.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
-			states, err = s.States(ctx)
-			return err
-		})
+		states, err := RetryValue(ctx, w.Log, "INFO", s.States)
 		if err != nil {
 			return false, err
 		}

@@ -37,6 +37,15 @@ func Retry(ctx context.Context, log *slog.Logger, what string, do func(ctx conte
 	}
 }
 
+// RetryValue is Retry for a call that returns a value.
+func RetryValue[T any](ctx context.Context, log *slog.Logger, what string, do func(ctx context.Context) (T, error)) (value T, err error) {
+	err = Retry(ctx, log, what, func(ctx context.Context) (err error) {
+		value, err = do(ctx)
+		return err
+	})
+	return value, err
+}
+
 // transient reports whether a repeated call may succeed after this error. A command that the server always refuses is not
 // repeated.
 func transient(err error) bool {

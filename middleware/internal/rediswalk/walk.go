@@ -301,10 +301,9 @@ func (w *Walk[C]) scan(ctx context.Context, t *Track[C], at layout, batches chan
 		if err := w.scanOnce(ctx, t, at, batches); err != nil {
 			return err
 		}
-		var now string
-		err := w.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
-			now, err = w.Servers.RunID(ctx, t.node)
-			return w.orMoved(ctx, at, err)
+		now, err := RetryValue(ctx, w.Log, "INFO", func(ctx context.Context) (string, error) {
+			now, err := w.Servers.RunID(ctx, t.node)
+			return now, w.orMoved(ctx, at, err)
 		})
 		if err != nil {
 			return err
