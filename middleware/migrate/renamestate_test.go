@@ -125,7 +125,7 @@ func TestUnfinishedCopies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := new(claims)
+			c := newClaims()
 			row.do(t, c)
 			var left []identity
 			for _, call := range c.unfinishedCopies() {
@@ -150,12 +150,12 @@ func TestPlaintextIsLeftUntilItIsDropped(t *testing.T) {
 	t.Parallel()
 	const never = -1
 	left := func(change func(c *claims)) bool {
-		var c claims
+		c := newClaims()
 		v := copiedAs("v1", []byte("plaintext"))
 		v.to = "new"
 		c.recordPlaintext(v)
 		require.True(t, c.hasPlaintext("old", []byte("plaintext"), v.until()))
-		change(&c)
+		change(c)
 		return c.hasPlaintext("old", []byte("plaintext"), v.until())
 	}
 	until := copiedAs("v1", nil).until()
@@ -179,7 +179,7 @@ func TestPlaintextIsLeftUntilItIsDropped(t *testing.T) {
 func TestReadingAGoneOriginal(t *testing.T) {
 	t.Parallel()
 	for state, calls := range map[copyState]int{ownCopy: 1, sharedCopy: 0} {
-		c := new(claims)
+		c := newClaims()
 		c.know(readAs("v1"), sealedBytes("copy"), -1, state)
 		require.Len(t, c.read([]entry{readAs("v1").entry}, nil, nil), calls)
 		require.Len(t, c.unfinishedCopies(), calls)
@@ -190,7 +190,7 @@ func TestReadingAGoneOriginal(t *testing.T) {
 func TestReadingAnOriginalOfAnotherType(t *testing.T) {
 	t.Parallel()
 	for _, state := range []copyState{ownCopy, sharedCopy} {
-		c := new(claims)
+		c := newClaims()
 		c.know(readAs("v1"), sealedBytes("copy"), -1, state)
 		original := []entry{readAs("v1").entry}
 		require.Len(t, c.read(original, nil, original), 1)
@@ -201,7 +201,7 @@ func TestReadingAnOriginalOfAnotherType(t *testing.T) {
 // Only one batch has a name at a time.
 func TestClaims(t *testing.T) {
 	t.Parallel()
-	c := new(claims)
+	c := newClaims()
 	a, b := entry{name: "a"}, entry{name: "b"}
 	own, release := c.claim([]entry{a, a})
 	require.Equal(t, []entry{a}, own)
