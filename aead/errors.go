@@ -15,12 +15,12 @@ var (
 	// ErrUnauthentic means that a ciphertext did not authenticate. It was altered or cut, belongs to other associated
 	// data, or was sealed under another key. The error hides on purpose which of these happened. The answer is
 	// definite: opening the same bytes again gives it again.
-	ErrUnauthentic = errors.New("aead: the ciphertext is not authentic")
+	ErrUnauthentic = errors.New("aead: not authentic")
 
 	// ErrUnknownKey means that a ciphertext was sealed under a key that is not available. Either it names a key that the
 	// keyset does not hold, or that is disabled or destroyed: a Keyring then returns a *KeyError. Or it has the format of
 	// another AEAD. If the keyset was changed, reload it: another process may have loaded the new one first.
-	ErrUnknownKey = errors.New("aead: the ciphertext was sealed under a key that this process does not have or may not use")
+	ErrUnknownKey = errors.New("aead: the key is unknown or may not be used")
 
 	// ErrKeyServiceUnavailable means that a data key could not be wrapped or unwrapped, although the key-encryption key did not
 	// refuse it. The cause may be an outage, a timeout, a missing permission, a wrong setting, or an answer that is not a data
@@ -34,7 +34,7 @@ var (
 
 	// ErrKeyExhausted means that a key has sealed as many messages as is safe with random 96-bit nonces (2^32, NIST SP
 	// 800-38D). Make a new primary key, or use an Envelope, which makes its own.
-	ErrKeyExhausted = errors.New("aead: seal: the key has sealed as many messages as is safe (rotate the key, or use an Envelope)")
+	ErrKeyExhausted = errors.New("aead: seal: the key has sealed as many messages as is safe")
 
 	// ErrUnknownTenant means that the function of WithTenants knows no tenant of this id. Nothing is sealed or opened for it.
 	ErrUnknownTenant = errors.New("aead: unknown tenant id: the function given to WithTenants returned no key-encryption key")
@@ -45,7 +45,7 @@ var (
 
 // errOtherForm is the refusal of a ciphertext that another AEAD may have written, such as an Envelope before a Keyring took
 // its place. It is allocated once, so that planted values cause no extra work.
-var errOtherForm = fmt.Errorf("%w: another kind of key sealed the value (compare KEK URI and keyset with the writer's)", ErrUnknownKey)
+var errOtherForm = fmt.Errorf("%w: another kind of key sealed it (compare KEK and keyset)", ErrUnknownKey)
 
 // errNotOpened is the refusal of an AEAD that did not open a ciphertext, and cannot tell why. It is allocated once, as
 // errOtherForm is.

@@ -37,7 +37,7 @@ func (c *messageCounter) reserve(keyID uint32, log *slog.Logger) error {
 	}
 	if n > maxRandomNonces {
 		c.n.Add(^uint64(0))
-		return fmt.Errorf("%w: this process sealed %[3]d messages under key %[2]d", ErrKeyExhausted, keyID, uint64(maxRandomNonces))
+		return fmt.Errorf("%w: %[3]d messages under key %[2]d (rotate the key)", ErrKeyExhausted, keyID, uint64(maxRandomNonces))
 	}
 	if c.warned.CompareAndSwap(false, true) {
 		log.Warn("sealcache: a key has sealed nearly as many messages as is safe (rotate the key, or use an Envelope)",

@@ -52,7 +52,7 @@ type argonParams struct {
 func passphraseParams() argonParams { return argonParams{time: 3, threads: 4, memory: 64 << 10} }
 
 // errOtherPassphrase is allocated once, so that planted values cause no extra work.
-var errOtherPassphrase = fmt.Errorf("%w: the ciphertext was sealed with another passphrase or salt", ErrUnknownKey)
+var errOtherPassphrase = fmt.Errorf("%w: it was made from another passphrase or salt", ErrUnknownKey)
 
 // passphraseKEK seals and opens under one key that is derived from a passphrase when it is opened. No ciphertext can
 // make it derive another key.

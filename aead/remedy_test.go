@@ -133,7 +133,7 @@ func TestErrorOfAnUnusableAnswerNamesTheSetting(t *testing.T) {
 	kek := newKeyring(t)
 	sealed := seal(t, newEnvelope(t, kek), "message")
 	_, err := newEnvelope(t, kek, aead.WithDataKeyTemplate(tinkaead.ChaCha20Poly1305KeyTemplate())).DecryptWithContext(t.Context(), sealed, nil)
-	const want = "aead: the key cannot be used now: the KEK did not return a data key of the expected type (set WithDataKeyTemplate as the writer did)"
+	const want = "aead: the key cannot be used now: the KEK returned no fitting data key (set WithDataKeyTemplate)"
 	if !errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrUnauthentic) || err.Error() != want {
 		t.Errorf("%v", err)
 	}

@@ -100,7 +100,7 @@ func checkWrapContext(context map[string]string) error {
 	}
 	for name := range context {
 		if reservedWrapName(name) {
-			return fmt.Errorf("the wrap context must not contain the name %q or names that begin with %q (choose other names)", nameOfTinkOnAWSKMS, reservedForAWS)
+			return fmt.Errorf("the wrap context must not have the name %q or a name that begins with %q", nameOfTinkOnAWSKMS, reservedForAWS)
 		}
 	}
 	for name, value := range context {

@@ -212,7 +212,7 @@ func TestTenantKEKIgnoresWrapContext(t *testing.T) {
 	e := newEnvelope(t, newKeyring(t), aead.WithWrapContext(shopContext()),
 		aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) { return forgetfulKEK{newKeyring(t)}, nil }))
 	_, err := newTenant(t, e, "acme").EncryptWithContext(t.Context(), nil, nil)
-	if !errors.Is(err, aead.ErrKeyServiceUnavailable) || !strings.Contains(err.Error(), "the key service ignores the context that binds a data key") {
+	if !errors.Is(err, aead.ErrKeyServiceUnavailable) || !strings.Contains(err.Error(), "the key service ignores the wrap context") {
 		t.Errorf("%v", err)
 	}
 }
@@ -286,7 +286,7 @@ func TestWrapContextOptions(t *testing.T) {
 		t.Error("17 others")
 	}
 	_, err := aead.NewEnvelope(t.Context(), forgetfulKEK{newKeyring(t)}, aead.WithWrapContext(shopContext()))
-	if err == nil || !strings.Contains(err.Error(), "the key service ignores the context that binds a data key") {
+	if err == nil || !strings.Contains(err.Error(), "the key service ignores the wrap context") {
 		t.Errorf("a KEK without associated data: %v", err)
 	}
 	context := shopContext()
@@ -430,7 +430,7 @@ func TestOutageHidesNoIgnoredWrapContext(t *testing.T) {
 	_, err := newTenant(t, e, "acme").EncryptWithContext(t.Context(), nil, nil)
 	_, newErr := aead.NewEnvelope(t.Context(), set, aead.WithLogger(silent()), aead.WithWrapContext(shopContext()))
 	for _, err := range []error{err, newErr} {
-		if err == nil || !strings.Contains(err.Error(), "the key service ignores the context that binds a data key") {
+		if err == nil || !strings.Contains(err.Error(), "the key service ignores the wrap context") {
 			t.Errorf("%v", err)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // ErrNoCache reports that the Config has no cache of that name or kind.
-var ErrNoCache = errors.New("fxmodule: no cache in the Config has the requested name and provides the requested type")
+var ErrNoCache = errors.New("fxmodule: no such cache")
 
 var (
 	errNoStore            = errors.New("the cache has no store (set \"store\" to the URL of a store)")

@@ -52,7 +52,7 @@ func (k *Keys) aead(cache, tenant string) (tink.AEADWithContext, error) {
 func (k *Keys) Keyring(cache string) (*aead.Keyring, error) {
 	r, ok := k.rings[cache]
 	if !ok {
-		return nil, fmt.Errorf("%w: cache %s is missing, is unsealed, or uses a key service or passphrase instead of a keyset", ErrNoCache, showName(cache))
+		return nil, fmt.Errorf("%w: cache %s is missing or unsealed, or has no keyset", ErrNoCache, showName(cache))
 	}
 	return r, nil
 }

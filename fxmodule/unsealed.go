@@ -116,7 +116,7 @@ func (s *unsealedStore) Invalidate(ctx context.Context, options ...store.Invalid
 // Clear deletes the namespace only. The backing store's own Clear would also empty the caches next to this one.
 func (s *unsealedStore) Clear(ctx context.Context) error {
 	if s.prefix == "" {
-		return fmt.Errorf("%w: without a namespace, Clear would empty the whole store (give the cache a namespace)", middleware.ErrUnsupported)
+		return fmt.Errorf("%w: Clear would empty the whole store (give the cache a namespace)", middleware.ErrUnsupported)
 	}
 	e, ok := s.backing.(middleware.Enumerator)
 	if !ok {

@@ -276,7 +276,7 @@ func (s *Store) swapLoop(ctx context.Context, key any, attempt func(a address) (
 			return err
 		}
 		if n == maxAttempts {
-			return fmt.Errorf("%w (%d attempts were made; try again)", ErrConflict, n)
+			return fmt.Errorf("%w (try again)", ErrConflict)
 		}
 		if n < promptAttempts {
 			continue

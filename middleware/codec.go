@@ -85,7 +85,7 @@ func Proto[T proto.Message]() Codec {
 		var zero T
 		m, ok := zero.ProtoReflect().New().Interface().(T)
 		if !ok {
-			return zero, fmt.Errorf("%w: the protobuf codec cannot create a message of type %T (use a pointer to a generated type)", ErrUnsupportedType, zero)
+			return zero, fmt.Errorf("%w: the protobuf codec cannot create a %T (use a pointer to a generated type)", ErrUnsupportedType, zero)
 		}
 		return m, proto.Unmarshal(b, m)
 	}}

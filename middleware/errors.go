@@ -53,7 +53,7 @@ var (
 
 	// ErrUnsupportedType means that the store does not accept the Go type of a value or a key. It also means that
 	// a stored value needs a codec that the store does not have. The text names the type. WithCodec adds a codec.
-	ErrUnsupportedType = errors.New("sealcache: the store does not support the type of the value or key")
+	ErrUnsupportedType = errors.New("sealcache: unsupported type")
 
 	// ErrUnsupported means that the backing store lacks the capability that the operation needs. It wraps gocache's
 	// store.ErrNotSupported. Over Redis, make a store with redisstore.New, and give it to New directly.
@@ -63,16 +63,16 @@ var (
 	ErrTooLarge = wire.ErrTooLarge
 
 	// ErrNotANumber means that Increment found a value that is not an integer. The value is unchanged.
-	ErrNotANumber = errors.New("sealcache: increment: the stored value is not an integer")
+	ErrNotANumber = errors.New("sealcache: increment: not an integer")
 
 	// ErrOverflow means that the result of Increment would not fit the type of the stored integer, or an int64. The
 	// value is unchanged.
-	ErrOverflow = errors.New("sealcache: increment: the result is outside the range of the integer type")
+	ErrOverflow = errors.New("sealcache: increment: integer overflow")
 
 	// ErrConflict means that an atomic operation gave up, because other clients changed the entry during each of its
 	// 100 attempts. The operation changed nothing. Fewer clients should write to one entry, or they should do so with
 	// Increment, which combines the calls of a process.
-	ErrConflict = errors.New("sealcache: the atomic operation changed nothing, because other clients kept changing the entry")
+	ErrConflict = errors.New("sealcache: nothing was changed, because other clients kept changing the entry")
 )
 
 var (

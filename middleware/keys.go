@@ -57,8 +57,8 @@ func (s *Store) storedKeys(ctx context.Context) iter.Seq2[string, error] {
 
 var (
 	errOneWay    = fmt.Errorf("%w: cache keys that WithOneWayKeys hides cannot be listed", ErrUnsupported)
-	errPlainName = fmt.Errorf("%w: not written with WithHiddenKeys: the name is not hidden, or the cache key is not in the value", ErrUnauthentic)
-	errOtherPRF  = fmt.Errorf("%w: the name of the entry was hidden with a PRF key that this process does not have", ErrUnknownKey)
+	errPlainName = fmt.Errorf("%w: the name is not hidden, or the cache key is not in the value", ErrUnauthentic)
+	errOtherPRF  = fmt.Errorf("%w: its name was hidden with a missing PRF key", ErrUnknownKey)
 )
 
 // namesAtOnce is how many values Keys reads at a time to get their names.

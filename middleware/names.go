@@ -113,7 +113,7 @@ func (s *Store) addressUnder(i int, key string) (address, error) {
 		return address{key: key, stored: stored}, s.checkNotTagList(stored)
 	}
 	if len(key) > pseudonym.MaxNameBytes {
-		return address{}, &nameError{fmt.Sprintf("%v: the cache key has %d bytes (WithHiddenKeys and WithOneWayKeys allow at most %d)", ErrTooLarge, len(key), pseudonym.MaxNameBytes), ErrTooLarge}
+		return address{}, &nameError{fmt.Sprintf("%v: the cache key has %d bytes (hidden keys allow at most %d)", ErrTooLarge, len(key), pseudonym.MaxNameBytes), ErrTooLarge}
 	}
 	var buf [wire.MaxNamespaceBytes + 1 + pseudonym.Size]byte
 	stored, err := s.names.AppendKey(append(buf[:0], s.prefix...), i, key)

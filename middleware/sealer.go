@@ -251,7 +251,7 @@ func (s *Sealer) bounded(n int) error {
 	if n <= s.maxBytes {
 		return nil
 	}
-	return fmt.Errorf("%w: the value has %d bytes, but at most %d are allowed (raise WithMaxValueBytes)", ErrTooLarge, n, s.maxBytes)
+	return fmt.Errorf("%w: %d bytes, but at most %d are allowed (raise WithMaxValueBytes)", ErrTooLarge, n, s.maxBytes)
 }
 
 // maxStored bounds the length of a sealed value. A value under an older key may

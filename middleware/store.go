@@ -124,7 +124,7 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 	}
 	s.reusedBuffers = s.can.bytes == nil && acceptsReusedBuffers(backing)
 	if cfg.plaintext == SealOnRead && s.can.swapper == nil {
-		return nil, fmt.Errorf("WithPlaintext(SealOnRead): %w", s.unsupported("replace a value atomically"))
+		return nil, fmt.Errorf("SealOnRead: %w", s.unsupported("replace a value atomically"))
 	}
 	if cfg.namespace != "" {
 		s.prefix = cfg.namespace + ":"

@@ -46,7 +46,7 @@ func (s *Store) findDefaultTags(o *store.Options) {
 // checkDefaultTags returns an error if a write has found tags among the options of the backing store.
 func (s *Store) checkDefaultTags() error {
 	if s.defaultTags.Load() {
-		return fmt.Errorf("%w: the store was made with the option WithTags (use WithDefaults of this module)", ErrUnsupported)
+		return fmt.Errorf("%w: the store has the option WithTags (use WithDefaults of this module)", ErrUnsupported)
 	}
 	return nil
 }
@@ -65,7 +65,7 @@ func (s *Store) checkTags(tags []string) error {
 	for _, tag := range tags {
 		name := t.tagLists + tag
 		if t.maxNameBytes > 0 && len(name) > t.maxNameBytes || t.graphicNames && strings.ContainsFunc(name, notGraphic) {
-			return fmt.Errorf("%w: a tag is too long or has a space or control byte (WithHiddenKeys avoids this)", ErrUnsupported)
+			return fmt.Errorf("%w: a tag is too long or has a space or control byte (use WithHiddenKeys)", ErrUnsupported)
 		}
 	}
 	return nil

@@ -161,7 +161,7 @@ func (s *Store) setIfNotExists(ctx context.Context, key, value any, options []st
 		// An entry that was refused has disappeared or changed. The result must be
 		// about the present entry.
 		if n == maxAttempts {
-			return false, fmt.Errorf("%w (%d attempts were made; try again)", ErrConflict, n)
+			return false, fmt.Errorf("%w (try again)", ErrConflict)
 		}
 	}
 }
@@ -337,7 +337,7 @@ const tailBytes = 16
 func (s *Store) swap(ctx context.Context, a address, old []byte, value any, plan writePlan) (bool, error) {
 	if len(plan.tags) > 0 {
 		// Without the tags, Invalidate would never find the entry.
-		return false, s.unsupported("replace a value and set its tags in one step")
+		return false, s.unsupported("replace a value and its tags in one step")
 	}
 	replacement, err := s.replacement(ctx, a, value, s.endOf(plan.ttl), nil)
 	if err != nil {

@@ -97,7 +97,7 @@ func TestUnsuitableServers(t *testing.T) {
 	}{
 		"no EVAL":   {redistest.Start(t, "--rename-command", "EVAL", "", "--rename-command", "EVALSHA", ""), exitFailed, "the run cannot change entries, because Redis refuses EVAL, EVALSHA or SET"},
 		"no INFO":   {redistest.StartWith(t, redistest.Options{User: "mover", Password: "secret", Rules: "~* +@all -info"}), exitFailed, "the server refused INFO"},
-		"a replica": {redistest.Start(t, "--replicaof", host+" "+port), exitUsage, "the server is a replica, which may lack entries (connect to its master or a Sentinel)"},
+		"a replica": {redistest.Start(t, "--replicaof", host+" "+port), exitUsage, "the server is a replica (connect to its master or a Sentinel)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -83,7 +83,7 @@ func (e *Encryptor) seal(ctx context.Context, dst []byte, m Meta, payload []byte
 		return nil, err
 	}
 	if len(payload) > e.cfg.maxBytes {
-		return nil, fmt.Errorf("%w: the payload has %d bytes, but at most %d are allowed (raise jobs.WithMaxPayloadBytes)", ErrTooLarge, len(payload), e.cfg.maxBytes)
+		return nil, fmt.Errorf("%w: %d bytes, but at most %d are allowed (raise jobs.WithMaxPayloadBytes)", ErrTooLarge, len(payload), e.cfg.maxBytes)
 	}
 	names := m.names()
 	h := header(k, names)
@@ -142,10 +142,10 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 	}
 	bound, given := Binding(h.Names), m.names()
 	if missing := bound &^ given; missing != 0 {
-		return nil, fmt.Errorf("%w: the jobs.Meta of the caller leaves fields empty that were set when the value was sealed: %s", ErrUnauthentic, missing)
+		return nil, fmt.Errorf("%w: the caller's jobs.Meta lacks fields that were sealed: %s", ErrUnauthentic, missing)
 	}
 	if unbound := given &^ bound &^ e.cfg.optional; unbound != 0 {
-		return nil, fmt.Errorf("%w: the jobs.Meta of the caller sets fields that were empty when the value was sealed: %s", ErrUnauthentic, unbound)
+		return nil, fmt.Errorf("%w: the caller's jobs.Meta has fields that were not sealed: %s", ErrUnauthentic, unbound)
 	}
 	inData := m.bound(bound)
 	payload, err := e.boxes[k].Open(ctx, sealed, n, false, inData[:]...)
@@ -158,7 +158,7 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 		}
 	}
 	if len(payload) > e.cfg.maxBytes {
-		return nil, fmt.Errorf("%w: the payload has %d bytes, but at most %d are allowed (raise jobs.WithMaxPayloadBytes)", ErrTooLarge, len(payload), e.cfg.maxBytes)
+		return nil, fmt.Errorf("%w: %d bytes, but at most %d are allowed (raise jobs.WithMaxPayloadBytes)", ErrTooLarge, len(payload), e.cfg.maxBytes)
 	}
 	return payload, nil
 }

@@ -45,7 +45,7 @@ var (
 
 	// ErrNoPRF means that tokens need a keyed pseudorandom function (PRF), and that the Encryptor
 	// has none. Give NewEncryptor the option WithPRF.
-	ErrNoPRF = errors.New("jobs: the Encryptor has no PRF keyset for unique jobs, schedules or hidden types (set jobs.WithPRF)")
+	ErrNoPRF = errors.New("jobs: the Encryptor has no PRF keyset (set jobs.WithPRF)")
 )
 
 // Permanent reports whether an error of Open is a definite answer about these bytes. Opening them

@@ -27,7 +27,7 @@ import (
 // It is out of date if it is older than a week, the data was flushed, or its run is complete. It is also out of date if a run
 // with other settings has changed the same names since. Give another file, or remove it to begin again. To begin again is
 // safe, and takes the time of a whole run.
-var ErrCheckpoint = errors.New("migrate: the checkpoint file cannot be used to resume this run (give a new file to begin again)")
+var ErrCheckpoint = errors.New("migrate: the checkpoint file cannot be used")
 
 // checkpoint is the state that a run saves for the next one. The file holds it sealed under Config.Keys, so that it
 // cannot be edited, and opens only under the keys of the job.
@@ -108,7 +108,7 @@ func (m *migration) readCheckpoint(ctx context.Context, job string) (*checkpoint
 	case err != nil:
 		return nil, fmt.Errorf("migrate: cannot read the checkpoint file: %w", err)
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%w: the checkpoint file is not a regular file", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: it is not a regular file", ErrCheckpoint)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxCheckpoint+1))
 	if err != nil {
@@ -129,11 +129,11 @@ func parseFile(data []byte) (sealed []byte, err error) {
 	var file checkpointFile
 	switch err := strictjson.Unmarshal(data, &file); {
 	case len(data) > maxCheckpoint:
-		return nil, fmt.Errorf("%w: the checkpoint file has more than %d bytes", ErrCheckpoint, maxCheckpoint)
+		return nil, fmt.Errorf("%w: it has more than %d bytes", ErrCheckpoint, maxCheckpoint)
 	case err != nil:
-		return nil, fmt.Errorf("%w: the checkpoint file does not contain the JSON that a run writes: %w", ErrCheckpoint, err)
+		return nil, fmt.Errorf("%w: it does not contain the JSON that a run writes: %w", ErrCheckpoint, err)
 	case file.Format != checkpointFormat:
-		return nil, fmt.Errorf("%w: the checkpoint file has format %d, but this release reads format %d", ErrCheckpoint, file.Format, checkpointFormat)
+		return nil, fmt.Errorf("%w: it has format %d, but this release reads format %d", ErrCheckpoint, file.Format, checkpointFormat)
 	}
 	return file.Sealed, nil
 }
@@ -143,9 +143,9 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	plaintext, n, err := m.openOwn(ctx, m.own, sealed)
 	switch {
 	case errors.Is(err, wire.ErrNotSealed), errors.Is(err, wire.ErrUnsupportedFormat):
-		return nil, fmt.Errorf("%w: the sealed part of the checkpoint file is damaged, or another release of sealcache wrote it", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: it is damaged, or another release wrote it", ErrCheckpoint)
 	case box.Refused(err):
-		return nil, fmt.Errorf("%w: the checkpoint file was altered, or was written with other encryption keys or another namespace", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: it was altered, or has other keys or another namespace", ErrCheckpoint)
 	case err != nil:
 		return nil, fmt.Errorf("migrate: cannot decrypt the checkpoint file: %w", err)
 	}
@@ -155,7 +155,7 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	}
 	// Vault shows the version of its key. Work under another version has to be repeated.
 	if was := wire.KeyOf(sealed[n:]); was.Version != m.present.Version {
-		return nil, fmt.Errorf("%w: the key service rotated the key after the checkpoint was written", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the key service has rotated the key since", ErrCheckpoint)
 	}
 	return c, nil
 }
@@ -180,10 +180,10 @@ func (m *migration) ownBox(a tink.AEADWithContext) (*box.Box, error) {
 // checkCheckpoint refuses a checkpoint of another job, and one that is out of date.
 func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job string) error {
 	if c.Job != job {
-		return fmt.Errorf("%w: the checkpoint file is from a run with another operation, setting, database or encryption key", ErrCheckpoint)
+		return fmt.Errorf("%w: its run had another operation, setting, database or key", ErrCheckpoint)
 	}
 	if age := time.Since(c.Updated); age > maxCheckpointAge || age < -time.Hour {
-		return fmt.Errorf("%w: the time in the checkpoint file is over %d days ago or in the future (is the clock right?)", ErrCheckpoint, maxCheckpointAge/(24*time.Hour))
+		return fmt.Errorf("%w: it is over %d days old or in the future (check the clock)", ErrCheckpoint, maxCheckpointAge/(24*time.Hour))
 	}
 	if len(c.OldKeys) > 0 && m.OldKeys != nil {
 		b, err := m.ownBox(m.OldKeys)
@@ -192,7 +192,7 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 		}
 		switch _, _, err := m.openOwn(ctx, b, c.OldKeys); {
 		case box.Refused(err):
-			return fmt.Errorf("%w: the run that wrote the checkpoint file had different old keys (check Config.OldKeys)", ErrCheckpoint)
+			return fmt.Errorf("%w: its run had different old keys (check Config.OldKeys)", ErrCheckpoint)
 		case err != nil:
 			return fmt.Errorf("migrate: cannot compare the old encryption keys with those of the run that wrote the checkpoint: %w", err)
 		}

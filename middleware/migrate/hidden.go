@@ -47,7 +47,7 @@ func (c *Config) checkHidden() (errs []error) {
 		bad("unseal cannot restore names that Config.OneWayKeys hides, because Redis does not hold them")
 	}
 	if c.filters() {
-		bad("one-way hidden names have no prefixes (remove Config.From.Prefix and Config.Exclude)")
+		bad("one-way names have no prefix (unset Config.From.Prefix, Config.Exclude)")
 	}
 	return errs
 }

@@ -174,7 +174,7 @@ func (m *migration) hideOneWay(ctx context.Context, sc *scratch, v *renamed, h w
 	return m.resealHidden(ctx, sc, v, h, n, o)
 }
 
-var errOneWayFilters = fmt.Errorf("%w: one-way hidden names have no prefixes (remove Config.From.Prefix and Config.Exclude)", ErrConfig)
+var errOneWayFilters = fmt.Errorf("%w: one-way names have no prefix (unset Config.From.Prefix, Config.Exclude)", ErrConfig)
 
 // resealHidden seals a value again under its name, if Reseal has to.
 func (m *migration) resealHidden(ctx context.Context, sc *scratch, v *renamed, h wire.Header, n int, o opened) (verdict, error) {

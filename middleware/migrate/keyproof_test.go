@@ -168,7 +168,7 @@ func TestUnprovenWithoutNames(t *testing.T) {
 			for _, from := range []migrate.Space{{Namespace: ns + "x"}, {Namespace: ns, Prefix: "none"}} {
 				_, err := migrate.Run(t.Context(), rdb, migrate.Config{Operation: o, From: from, Keys: sealtest.Keyring(t)})
 				require.ErrorIs(t, err, migrate.ErrUnproven)
-				require.ErrorContains(t, err, "no name in Redis starts with \""+from.Namespace+":"+from.Prefix+"\"")
+				require.ErrorContains(t, err, "no name starts with \""+from.Namespace+":"+from.Prefix+"\"")
 				require.NotContains(t, err.Error(), "key-check")
 			}
 		}
@@ -206,7 +206,7 @@ func TestUnprovenWithoutSearch(t *testing.T) {
 		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t),
 	})
 	require.ErrorIs(t, err, migrate.ErrUnproven)
-	require.ErrorContains(t, err, "there is no entry sealcache.key-check, and Redis refused to list the names of the namespace: NOPERM")
+	require.ErrorContains(t, err, "no entry sealcache.key-check, and Redis refused to list names: NOPERM")
 }
 
 // A search for names that is interrupted, or that an outage ends, says nothing about the proof.

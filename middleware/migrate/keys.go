@@ -29,14 +29,14 @@ import (
 //
 // Report.Written says how many entries were written before. They are sealed under the wrong keys. Delete the key check
 // of the namespace, and unseal the entries with the same keys and Config.AllowUnproven. Or delete the entries.
-var ErrWrongKeys = errors.New("migrate: the given encryption or PRF keys are not those of the application")
+var ErrWrongKeys = errors.New("migrate: the keys are not those of the application")
 
 // ErrUnproven reports that nothing proves Config.Keys, or that nothing proves the PRF keys by which Seal hides names.
 //
 // Keys are proven by the key check of the namespace, which Store.Check of the application makes. PRF keys are proven by an
 // entry whose hidden name one of them gives. A one-way name proves nothing without its key. Without these, give
 // Config.Proof, or set Config.AllowUnproven.
-var ErrUnproven = errors.New("migrate: nothing proves that the given keys are the application's")
+var ErrUnproven = errors.New("migrate: nothing proves the keys")
 
 // The proofs of Config.Keys that a Report names.
 const (
@@ -72,16 +72,16 @@ func (m *migration) proveKeys(ctx context.Context) error {
 	}
 	if m.provenBy == "" && !m.AllowUnproven {
 		if underOld {
-			return fmt.Errorf("%w: only Config.OldKeys opens the entry %s (set Config.AllowUnproven for new keys)", ErrUnproven, keycheck.Name)
+			return fmt.Errorf("%w: the key check needs Config.OldKeys (set Config.AllowUnproven)", ErrUnproven)
 		}
 		if empty, err := m.foundNoName(ctx); rediserr.RefusedForGood(err) {
-			return fmt.Errorf("%w: there is no entry %s, and Redis refused to list the names of the namespace: %w", ErrUnproven, keycheck.Name, err)
+			return fmt.Errorf("%w: no entry %s, and Redis refused to list names: %w", ErrUnproven, keycheck.Name, err)
 		} else if err != nil { // a repeated run may find the names
 			return fmt.Errorf("migrate: cannot list the names of the namespace: %w", err)
 		} else if empty && m.From.stored() != "" {
-			return fmt.Errorf("%w: no name in Redis starts with %q (check Config.From.Namespace, Config.From.Prefix and the URL)", ErrUnproven, m.From.stored())
+			return fmt.Errorf("%w: no name starts with %q (check Config.From.Prefix or the namespace)", ErrUnproven, m.From.stored())
 		}
-		return fmt.Errorf("%w: there is no entry %s (call Store.Check in the application, or name an entry in Config.Proof)", ErrUnproven, keycheck.Name)
+		return fmt.Errorf("%w: no %s (call Store.Check or set Config.Proof)", ErrUnproven, keycheck.Name)
 	}
 	return nil
 }
@@ -120,14 +120,14 @@ func (m *migration) proveNames(c *first) error {
 	case m.names == nil || m.Operation != Seal || m.namesProven.Load():
 		return nil
 	case wrong && m.DryRun:
-		m.warn("the real run would refuse to start: none of the hidden names was made with the given PRF keys")
+		m.warn("the real run would refuse to start: no hidden name was made with these PRF keys")
 		return nil
 	case wrong && !m.IgnoreUnreadable:
-		return fmt.Errorf("%w: none of the hidden names was made with the given PRF keys", ErrWrongKeys)
+		return fmt.Errorf("%w: no hidden name was made with these PRF keys", ErrWrongKeys)
 	case m.AllowUnproven:
 		return nil
 	default:
-		return fmt.Errorf("%w: found no name that was hidden with these PRF keys (set Config.Proof or Config.AllowUnproven)", ErrUnproven)
+		return fmt.Errorf("%w: no hidden name fits (set Config.Proof or Config.AllowUnproven)", ErrUnproven)
 	}
 }
 
@@ -142,7 +142,7 @@ func (m *migration) openKeyCheck(ctx context.Context, namespace string) (by int,
 		return box.Refused(err) || errors.Is(err, wire.ErrNotSealed) || errors.Is(err, wire.ErrUnsupportedFormat)
 	})
 	if err == nil && by < 0 {
-		err = fmt.Errorf("%w: the given encryption keys do not open the entry %s of the namespace: %w", ErrWrongKeys, keycheck.Name, refusal)
+		err = fmt.Errorf("%w: they do not open the entry %s: %w", ErrWrongKeys, keycheck.Name, refusal)
 	}
 	return by, err
 }
@@ -204,7 +204,7 @@ func (m *migration) openProof(ctx context.Context) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%w: the entry that Config.Proof names does not exist or is not sealed (name a sealed entry)", ErrConfig)
+	return fmt.Errorf("%w: the entry of Config.Proof is missing or not sealed (name a sealed one)", ErrConfig)
 }
 
 // openUnderKeys opens the value of the entry of Config.Proof.
@@ -219,7 +219,7 @@ func (m *migration) openUnderKeys(ctx context.Context, namespace, key string, st
 	})
 	switch {
 	case box.Refused(err):
-		return fmt.Errorf("%w: the given encryption keys do not open the entry that Config.Proof names: %w", ErrWrongKeys, err)
+		return fmt.Errorf("%w: they do not open the entry of Config.Proof: %w", ErrWrongKeys, err)
 	case err != nil:
 		return fmt.Errorf("migrate: cannot open the entry that Config.Proof names: %w", err)
 	}

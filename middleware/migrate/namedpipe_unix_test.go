@@ -30,7 +30,7 @@ func TestCheckpointIsANamedPipe(t *testing.T) {
 	select {
 	case err := <-ended:
 		require.ErrorIs(t, err, migrate.ErrCheckpoint)
-		require.ErrorContains(t, err, "the checkpoint file is not a regular file")
+		require.ErrorContains(t, err, "it is not a regular file")
 	case <-time.After(time.Minute):
 		t.Fatal("the run waits for a writer")
 	}

@@ -168,7 +168,7 @@ func (m *migration) checkRefusals(ctx context.Context) error {
 		m.warn("the real run would refuse to start: the given keys opened no value in an earlier run")
 		return nil
 	case refused:
-		return fmt.Errorf("%w: the keys opened no value in an earlier run (if they are right, name an entry in Config.Proof)", ErrWrongKeys)
+		return fmt.Errorf("%w: an earlier run opened none (set Config.Proof)", ErrWrongKeys)
 	}
 	return nil
 }

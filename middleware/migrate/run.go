@@ -148,7 +148,7 @@ func (m *migration) prepareRun(ctx context.Context) error {
 			m.resume(old)
 		}
 		if m.before.Refused && !m.IgnoreUnreadable && m.provenBy == "" {
-			return fmt.Errorf("%w: the keys opened no value in an earlier run (if they are right, name an entry in Config.Proof)", ErrWrongKeys)
+			return fmt.Errorf("%w: an earlier run opened none (set Config.Proof)", ErrWrongKeys)
 		}
 		m.before.Refused = false
 	}

@@ -64,7 +64,7 @@ func newStore(sealed *middleware.Store, opts []Option) (*Store, error) {
 		return nil, err
 	}
 	if s.idle != 0 && !s.sealed.CanTouch() {
-		return nil, fmt.Errorf("WithIdleTimeout: %w: it cannot move the end of a session (use a store of package redisstore)", middleware.ErrUnsupported)
+		return nil, fmt.Errorf("WithIdleTimeout: %w: it cannot move the end of a session (use redisstore)", middleware.ErrUnsupported)
 	}
 	return s, s.checkTags()
 }
@@ -144,7 +144,7 @@ func sessionIn(b []byte, err error) (r record, found bool, _ error) {
 	}
 	switch r, found = decode(b); {
 	case !found && perhapsNewer(b):
-		return record{}, false, fmt.Errorf("%w: the stored session has the format version %d (use a newer release of sealcache)", middleware.ErrUnsupportedFormat, b[0])
+		return record{}, false, fmt.Errorf("%w: the stored session has the format version %d (use a newer release)", middleware.ErrUnsupportedFormat, b[0])
 	case !found || !time.Now().Before(r.absolute):
 		return record{}, false, nil
 	default:

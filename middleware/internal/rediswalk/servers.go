@@ -18,11 +18,11 @@ import (
 )
 
 // ErrUnsuitable marks a client that a scan cannot use. Nothing was read.
-var ErrUnsuitable = errors.New("rediswalk: this Redis client cannot be used")
+var ErrUnsuitable = errors.New("unusable Redis client")
 
 // ErrClusterNode reports that a client for a single node is connected to one node of a Cluster. SCAN would see only the
 // entries of this node, and every answer about the whole would be wrong. It is an ErrUnsuitable.
-var ErrClusterNode = fmt.Errorf("%w: the server is a node of a Cluster (use redis+cluster:// in a URL, or a Cluster client)", ErrUnsuitable)
+var ErrClusterNode = fmt.Errorf("%w: the server is in a Cluster (use redis+cluster://)", ErrUnsuitable)
 
 // Servers are the servers behind a client.
 type Servers struct {
@@ -50,7 +50,7 @@ func New(client redis.UniversalClient) (*Servers, error) {
 	}
 	if c, ok := client.(interface{ Options() *redis.ClusterOptions }); ok {
 		if o := c.Options(); o != nil && (o.ReadOnly || o.RouteByLatency || o.RouteRandomly) {
-			return nil, fmt.Errorf("%w: the client reads from replicas (unset its options ReadOnly, RouteByLatency and RouteRandomly)", ErrUnsuitable)
+			return nil, fmt.Errorf("%w: it reads from replicas (unset ReadOnly, RouteByLatency and RouteRandomly)", ErrUnsuitable)
 		}
 	}
 	s := &Servers{Client: client, shown: new(sync.Map)}
@@ -64,7 +64,7 @@ func New(client redis.UniversalClient) (*Servers, error) {
 	if _, shards := client.(interface {
 		ForEachShard(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
 	}); shards {
-		return nil, fmt.Errorf("%w: clients of type %T are not supported (use a client of a single node, Sentinel or Cluster)", ErrUnsuitable, client)
+		return nil, fmt.Errorf("%w: its type is %T (use a client of a single node, Sentinel or Cluster)", ErrUnsuitable, client)
 	}
 	return s, nil
 }
@@ -162,7 +162,7 @@ func (s *Servers) masters(ctx context.Context) ([]master, layout, error) {
 }
 
 // errSingleReplica reports that a client for a single node is connected to a replica.
-var errSingleReplica = fmt.Errorf("%w: the server is a replica, which may lack entries (connect to its master or a Sentinel)", ErrUnsuitable)
+var errSingleReplica = fmt.Errorf("%w: the server is a replica (connect to its master or a Sentinel)", ErrUnsuitable)
 
 // errNoCluster reports that a Cluster client is connected to servers without a Cluster, as redis.NewFailoverClusterClient is.
 var errNoCluster = fmt.Errorf("%w: the server is not in a Cluster (use a client of a single node or Sentinel)", ErrUnsuitable)

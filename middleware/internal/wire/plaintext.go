@@ -53,7 +53,7 @@ func AppendLabels(dst []byte, f Flags, l Labels) []byte {
 	return dst
 }
 
-var errLabels = fmt.Errorf("%w: the cache key or tags within the decrypted value are incomplete or malformed (delete the value)", ErrUnsupportedFormat)
+var errLabels = fmt.Errorf("%w: the sealed cache key or tags are malformed (delete the value)", ErrUnsupportedFormat)
 
 // CutLabels returns the labels that a plaintext starts with, and the rest, which shares its memory.
 func CutLabels(plaintext []byte, f Flags) (l Labels, rest []byte, err error) {

@@ -218,7 +218,7 @@ const (
 // a configured bound. Packages middleware and middleware/jobs export them.
 var (
 	ErrNotSealed         = errors.New("sealcache: the value is not sealed")
-	ErrUnsupportedFormat = errors.New("sealcache: malformed or unsupported value format")
+	ErrUnsupportedFormat = errors.New("sealcache: unsupported format")
 	ErrTooLarge          = errors.New("sealcache: the value is too large")
 )
 
@@ -290,7 +290,7 @@ func Parse(b []byte) (Header, int, error) {
 		return Header{}, 0, fmt.Errorf("%w: the value was cut off after %d bytes, within its header", ErrUnsupportedFormat, len(b))
 	}
 	if b[2] == Tag {
-		return Header{}, 0, fmt.Errorf("%w: the bytes are the lock token of a unique asynq job, not a sealed value", ErrUnsupportedFormat)
+		return Header{}, 0, fmt.Errorf("%w: the bytes are the lock token of a unique asynq job", ErrUnsupportedFormat)
 	}
 	if b[2] != Version {
 		return Header{}, 0, fmt.Errorf("%w: the format version is %d (this release reads version %d)", ErrUnsupportedFormat, b[2], Version)
@@ -300,10 +300,10 @@ func Parse(b []byte) (Header, int, error) {
 	}
 	h := Header{Kind: Kind(b[3]), Type: Type(b[4]), Flags: Flags(b[5])}
 	if h.Kind < CacheValue || h.Kind > KeyCheck || h.Kind == KeyName {
-		return Header{}, 0, fmt.Errorf("%w: the header has the unknown kind %d (use a newer release of sealcache)", ErrUnsupportedFormat, b[3])
+		return Header{}, 0, fmt.Errorf("%w: the header has the unknown kind %d (use a newer release)", ErrUnsupportedFormat, b[3])
 	}
 	if !h.Type.valid() {
-		return Header{}, 0, fmt.Errorf("%w: the header has the unknown value type %#02x (use a newer release of sealcache)", ErrUnsupportedFormat, b[4])
+		return Header{}, 0, fmt.Errorf("%w: the header has the unknown value type %#02x (use a newer release)", ErrUnsupportedFormat, b[4])
 	}
 	if err := h.checkFlags(); err != nil {
 		return Header{}, 0, err
@@ -324,7 +324,7 @@ func Parse(b []byte) (Header, int, error) {
 // checkFlags returns an error for flags that this release does not know, or that the kind and type do not have.
 func (h Header) checkFlags() error {
 	if unknown := h.Flags &^ known; unknown != 0 {
-		return fmt.Errorf("%w: the header has the unknown flags %#02x (use a newer release of sealcache)", ErrUnsupportedFormat, byte(unknown))
+		return fmt.Errorf("%w: the header has the unknown flags %#02x (use a newer release)", ErrUnsupportedFormat, byte(unknown))
 	}
 	var has Flags
 	switch {
@@ -334,13 +334,13 @@ func (h Header) checkFlags() error {
 		has = ofJobs
 	}
 	if extra := h.Flags &^ has; extra != 0 {
-		return fmt.Errorf("%w: the header of a %s has the unknown flags %#02x (use a newer release of sealcache)", ErrUnsupportedFormat, h.Kind, byte(extra))
+		return fmt.Errorf("%w: the header of a %s has the unknown flags %#02x (use a newer release)", ErrUnsupportedFormat, h.Kind, byte(extra))
 	}
 	if h.Flags&Compressed != 0 && !h.Type.Compressible() {
-		return fmt.Errorf("%w: the value is marked as compressed, but values of type %s never are (delete the value)", ErrUnsupportedFormat, h.Type)
+		return fmt.Errorf("%w: the value is marked as compressed, but its type is %s (delete it)", ErrUnsupportedFormat, h.Type)
 	}
 	if h.Flags&Named != 0 && h.Flags&Hidden == 0 {
-		return fmt.Errorf("%w: the header has the flag \"cache key in the value\" without the flag \"hidden name\"", ErrUnsupportedFormat)
+		return fmt.Errorf("%w: the flag \"cache key in the value\" needs the flag \"hidden name\"", ErrUnsupportedFormat)
 	}
 	return nil
 }
@@ -356,10 +356,10 @@ func (h *Header) readFields(b []byte) error {
 	if h.Flags&Bound != 0 {
 		h.Names = Names(b[0])
 		if unknown := h.Names &^ knownNames; unknown != 0 {
-			return fmt.Errorf("%w: the header has the unknown binding flags %#02x (use a newer release of sealcache)", ErrUnsupportedFormat, byte(unknown))
+			return fmt.Errorf("%w: the header has the unknown binding flags %#02x (use a newer release)", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 {
-			return fmt.Errorf("%w: the header says that the job is bound, but names none of type, queue and id", ErrUnsupportedFormat)
+			return fmt.Errorf("%w: the job is bound, but to no type, queue or id", ErrUnsupportedFormat)
 		}
 		b = b[1:]
 	}

@@ -18,7 +18,7 @@ type Codec[T any] interface {
 }
 
 // ErrCodec is the error of a Codec that failed. For a job's arguments it archives the task.
-var ErrCodec = errors.New("asynqjobs: the codec cannot encode or decode the arguments or the result")
+var ErrCodec = errors.New("asynqjobs: the codec failed")
 
 // JSON returns the codec that encoding/json implements. It is the default of Define.
 func JSON[T any]() Codec[T] { return jsonCodec[T]{} }

@@ -98,7 +98,7 @@ func TestNilArguments(t *testing.T) {
 		"monitor.New, no client":   {newMonitor(madeNil{}, e), "monitor: New: the asynq.RedisConnOpt asynqjobs_test.madeNil makes no redis.UniversalClient"},
 		"monitor.New, encryptor":   {newMonitor(asynq.RedisClientOpt{}, nil), "monitor: New: the encryptor is nil"},
 		"monitor.WithAuthorizer":   {newMonitor(asynq.RedisClientOpt{}, e, monitor.WithAuthorizer(nil)), "WithAuthorizer: the function is nil"},
-		"DefineWith":               {delay(asynqjobs.DefineWith[int]("t", (*nilCodec)(nil))), "asynqjobs: the codec cannot encode or decode the arguments or the result: the codec holds a nil pointer"},
+		"DefineWith":               {delay(asynqjobs.DefineWith[int]("t", (*nilCodec)(nil))), "asynqjobs: the codec failed: the codec holds a nil pointer"},
 		"DefineResult":             {write(asynqjobs.DefineResult[int]((*nilCodec)(nil))), "the codec holds a nil pointer"},
 		"NewEncryptor":             {func() error { _, err := jobs.NewEncryptor((*aead.Keyring)(nil)); return err }(), "the AEAD is nil"},
 		"WithPRF":                  {encryptor(jobs.WithPRF(nil)), "WithPRF: the set of PRF keys is nil"},

@@ -107,7 +107,7 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 	}
 	switch {
 	case f.unique && !l.tagged:
-		return nil, fmt.Errorf("%w: the task was sealed as unique (asynq.Unique), but its payload is that of an ordinary task", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the task was sealed as unique (asynq.Unique), but its payload was not", jobs.ErrUnauthentic)
 	case l.tagged && !f.unique:
 		return nil, fmt.Errorf("%w: the payload is that of a unique task (asynq.Unique), but was not sealed as one", jobs.ErrUnauthentic)
 	}

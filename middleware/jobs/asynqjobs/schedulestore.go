@@ -69,7 +69,7 @@ func (s *scheduleStore) open(ctx context.Context, field, raw string) entry {
 func unmarshal(b []byte) (*definition, error) {
 	d := new(definition)
 	if err := strictjson.Unmarshal(b, d); err != nil {
-		return nil, fmt.Errorf("%w: a stored schedule has unknown JSON (use a newer release of sealcache)", jobs.ErrUnsupportedFormat)
+		return nil, fmt.Errorf("%w: a stored schedule has unknown JSON (use a newer release)", jobs.ErrUnsupportedFormat)
 	}
 	if err := d.parse(); err != nil {
 		return nil, err

@@ -37,7 +37,7 @@ const maxPooledBytes = 1 << 20
 // without a frame and without a copy.
 func (s *sealer) sealAt(ctx context.Context, typename string, at identity, f *frame) ([]byte, error) {
 	if at.claimSize() > maxClaimBytes {
-		return nil, fmt.Errorf("asynqjobs: %w: the queue, the task id and the group have more than %d bytes together", jobs.ErrTooLarge, maxClaimBytes)
+		return nil, fmt.Errorf("asynqjobs: %w: queue, id and group have more than %d bytes together", jobs.ErrTooLarge, maxClaimBytes)
 	}
 	var dst []byte
 	if reused, ok := s.values.Get().(*[]byte); ok {
