@@ -9,6 +9,8 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/internal/errtext"
 )
 
 var (
@@ -152,9 +154,8 @@ func within(action string, err error) error {
 }
 
 // withoutPrefix removes the prefix of this package from the text of an error that becomes a part of another error.
-// fmt.Sprint recovers a panic of the method Error, as of a nil pointer.
 func withoutPrefix(err error) error {
-	return &shortError{strings.TrimPrefix(fmt.Sprint(err), "aead: "), err}
+	return &shortError{strings.TrimPrefix(errtext.Text(err), "aead: "), err}
 }
 
 // shortError is an error with another text.
@@ -177,7 +178,7 @@ func withoutRefusal(err error) error {
 // outageError is the error of a KEK that was not asked or did not answer. errors.Is finds all of it but a refusal.
 type outageError struct{ err error }
 
-func (e *outageError) Error() string { return fmt.Sprint(e.err) }
+func (e *outageError) Error() string { return errtext.Text(e.err) }
 
 func (e *outageError) Is(target error) bool {
 	return target != ErrUnauthentic && target != ErrUnknownKey && errors.Is(e.err, target)

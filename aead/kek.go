@@ -16,6 +16,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
+	"github.com/sealcache/sealcache/internal/abandon"
 	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
@@ -158,13 +159,13 @@ func openAbandonably(ctx context.Context, o KEKOpener, uri string) (tink.AEADWit
 			_ = closeKEK(c) // no caller is left
 		}
 	}
-	a, ok := callAbandonably(ctx, "code of the KEKOpener", release, closeLate, func() (tink.AEADWithContext, error) {
+	a, ok := abandon.Call(ctx, "aead: the code of the KEKOpener", release, closeLate, func() (tink.AEADWithContext, error) {
 		return o.OpenKEK(ctx, uri)
 	})
 	if !ok {
 		return nil, fmt.Errorf("the KEKOpener did not answer in time: %w", ended(ctx))
 	}
-	return a.out, a.err
+	return a.Out, a.Err
 }
 
 func validScheme(s string) bool {

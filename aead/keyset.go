@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
@@ -54,7 +55,7 @@ func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t 
 		err = io.ErrShortWrite
 	}
 	if err != nil {
-		return fmt.Errorf("aead: write keyset: %w", err)
+		return fmt.Errorf("aead: write keyset: %w", errtext.Guard(err))
 	}
 	return nil
 }

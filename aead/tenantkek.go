@@ -11,6 +11,7 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
@@ -227,7 +228,7 @@ func (k *tenantKEK) tryOpen(ctx context.Context) {
 		}
 	}()
 	kek, err = k.tenants.open(ctx, k.id)
-	err = answered(ctx, err)
+	err = answered(ctx, errtext.Guard(err))
 	switch {
 	case err == nil && nilcheck.IsNil(kek):
 		err = &shortError{"aead: unknown tenant id: the function given to WithTenants returned neither a key nor an error", ErrUnknownTenant}

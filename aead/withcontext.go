@@ -7,6 +7,7 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
@@ -44,7 +45,7 @@ func (l localAEAD) EncryptWithContext(ctx context.Context, plaintext, associated
 	}
 	sealed, err := l.aead.Encrypt(plaintext, associatedData)
 	if err != nil {
-		return nil, fmt.Errorf("aead: seal: %w", err)
+		return nil, fmt.Errorf("aead: seal: %w", errtext.Guard(err))
 	}
 	return sealed, nil
 }
@@ -57,7 +58,7 @@ func (l localAEAD) DecryptWithContext(ctx context.Context, ciphertext, associate
 		return nil, errNilAEAD
 	}
 	opened, err := l.aead.Decrypt(ciphertext, associatedData)
-	if err != nil {
+	if err = errtext.Guard(err); err != nil {
 		if errors.Is(err, ErrUnauthentic) || errors.Is(err, ErrUnknownKey) || errors.Is(err, ErrKeyServiceUnavailable) {
 			return nil, err
 		}

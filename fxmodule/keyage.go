@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
@@ -28,7 +29,7 @@ func (k *Keys) measureAges(meters metric.MeterProvider) error {
 	meter := meters.Meter(meterName)
 	gauge, err := meter.Float64ObservableGauge("sealcache.key.age", metric.WithUnit("s"), metric.WithDescription("Age of the keys of keysets."))
 	if err != nil {
-		return fmt.Errorf("fxmodule: register the metric sealcache.key.age: %w", err)
+		return fmt.Errorf("fxmodule: register the metric sealcache.key.age: %w", errtext.Guard(err))
 	}
 	rings := k.all
 	registration, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
@@ -39,7 +40,7 @@ func (k *Keys) measureAges(meters metric.MeterProvider) error {
 		return nil
 	}, gauge)
 	if err != nil {
-		return fmt.Errorf("fxmodule: register the metric sealcache.key.age: %w", err)
+		return fmt.Errorf("fxmodule: register the metric sealcache.key.age: %w", errtext.Guard(err))
 	}
 	k.closers = append(k.closers, unregister{registration})
 	return nil

@@ -1,13 +1,16 @@
 package fxmodule_test
 
 import (
+	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
@@ -180,4 +183,8 @@ func TestRemediesNameTheVariable(t *testing.T) {
 	_, err = fxmodule.ConfigFromYAML(strings.NewReader(text))
 	require.ErrorContains(t, err, `(set "kek", or`)
 	require.NotContains(t, err.Error(), "SEALCACHE_")
+
+	_, err = fxmodule.ConfigFromYAML(iotest.ErrReader(sealtest.PanickingError{Cause: io.EOF}))
+	require.ErrorIs(t, err, io.EOF)
+	require.NotContains(t, err.Error(), sealtest.PanicSecret)
 }

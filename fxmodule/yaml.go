@@ -15,6 +15,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/middleware"
 )
 
@@ -26,7 +27,7 @@ const maxYAMLBytes = 1 << 20
 func ConfigFromYAML(r io.Reader) (Config, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxYAMLBytes+1))
 	if err != nil {
-		return Config{}, fmt.Errorf("fxmodule: YAML: cannot read: %w", err)
+		return Config{}, fmt.Errorf("fxmodule: YAML: cannot read: %w", errtext.Guard(err))
 	}
 	if len(data) > maxYAMLBytes {
 		return Config{}, fmt.Errorf("fxmodule: YAML: the text has more than %d bytes", maxYAMLBytes)

@@ -9,6 +9,7 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
@@ -190,7 +191,7 @@ func (t traits) backingError(backing store.StoreInterface, err error) error {
 		return nil
 	case isMiss(err):
 		return miss(err)
-	case t.missText != "" && fmt.Sprint(err) == t.missText:
+	case t.missText != "" && errtext.Text(err) == t.missText:
 		return store.NotFoundWithCause(err)
 	case t.needsExpiry && rediserr.InvalidExpire(err):
 		return &withheld{fmt.Sprintf("middleware: the %s store needs an expiration (WithDefaults sets one)", backing.GetType()), err}
@@ -210,7 +211,7 @@ func isTooLarge(err error) bool {
 // causeOf names the cause of an error whose text may quote a key or a value.
 func causeOf(err error) string {
 	var network net.Error
-	text := fmt.Sprint(err)
+	text := errtext.Text(err)
 	for _, c := range [...]struct{ end, cause string }{
 		{"malformed: key is too long or contains invalid characters", "the key is too long or contains invalid characters"},
 		{"The key is larger than 65535", "the key is too long"},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
@@ -102,7 +103,7 @@ func (s *Store) checkTagList(ctx context.Context, name string) error {
 	switch {
 	case s.traits.setsOfTags && err == nil:
 		return errors.New("middleware: the name of a tag's list is taken by another entry (delete it in Redis)")
-	case s.traits.setsOfTags && (rediserr.Code(err) == "WRONGTYPE" || strings.HasPrefix(fmt.Sprint(err), "WRONGTYPE ")):
+	case s.traits.setsOfTags && (rediserr.Code(err) == "WRONGTYPE" || strings.HasPrefix(errtext.Text(err), "WRONGTYPE ")):
 		return nil // the set exists
 	}
 	if err = s.backingError(err); isMiss(err) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/stores/memorystore"
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
@@ -32,7 +33,7 @@ const schemes = "memory, redis, rediss, redis+unix, unix, redis+sentinel, rediss
 // does not answer.
 func Open(ctx context.Context, url string) (Store, error) {
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("stores: open: %w", context.Cause(ctx))
+		return nil, fmt.Errorf("stores: open: %w", errtext.Guard(context.Cause(ctx)))
 	}
 	if url == "" {
 		return nil, errors.New("stores: open: the URL is empty (is the environment variable set?)")

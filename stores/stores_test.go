@@ -3,6 +3,7 @@ package stores_test
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -12,7 +13,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/stores"
+	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -44,6 +47,21 @@ func TestOpenByScheme(t *testing.T) {
 			require.NoError(t, s.Close())
 		})
 	}
+}
+
+// The value of a panic in the cause of a context is not shown.
+func TestOpenAfterACauseThatPanics(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(sealtest.PanickingError{Cause: io.EOF})
+	for _, url := range []string{"memory://", "redis://localhost"} {
+		_, err := stores.Open(ctx, url)
+		require.ErrorIs(t, err, io.EOF)
+		require.NotContains(t, err.Error(), sealtest.PanicSecret)
+	}
+	_, err := redisstore.Open(ctx, "redis://localhost")
+	require.ErrorIs(t, err, io.EOF)
+	require.NotContains(t, err.Error(), sealtest.PanicSecret)
 }
 
 // Every documented scheme reaches a driver.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/internal/keyservice"
+	"github.com/sealcache/sealcache/internal/errtext"
 )
 
 // Limits of KMS, in bytes.
@@ -123,7 +124,7 @@ func classify(err error, needs string) *keyservice.Failure {
 		answer *smithyhttp.ResponseError
 	)
 	if !errors.As(err, &api) {
-		if strings.Contains(err.Error(), "get identity: ") {
+		if strings.Contains(errtext.Text(err), "get identity: ") {
 			return &keyservice.Failure{Reason: reasonCredentials, Cause: err}
 		}
 		return keyservice.Unreached(err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/internal/keyservice"
+	"github.com/sealcache/sealcache/internal/abandon"
 	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
@@ -30,43 +31,22 @@ type login struct {
 // run calls get, and does not wait for it much longer than ctx lasts: it may read a file on a mount that hangs, or a named pipe.
 // busy holds a token during a call, also after it was abandoned, so that one is under way at most.
 func (l login) run(ctx context.Context, busy chan struct{}) (*api.Secret, error) {
-	type answer struct {
-		secret *api.Secret
-		err    error
-	}
 	select {
 	case busy <- struct{}{}:
 	case <-ctx.Done():
 		return nil, keyservice.Unreached(ctx.Err())
 	}
-	answers := make(chan answer, 1)
-	go func() {
-		a := answer{err: &keyservice.Failure{Reason: "login: the code of the login method panicked"}}
-		defer func() {
-			_ = recover() // its value may hold a secret
-			<-busy
-			answers <- a
-		}()
-		secret, err := l.get(ctx)
-		a = answer{secret, err}
-	}()
-	select {
-	case a := <-answers:
-		return a.secret, a.err
-	case <-ctx.Done():
-	}
-	grace := time.NewTimer(loginGrace)
-	defer grace.Stop()
-	select {
-	case a := <-answers:
-		return a.secret, a.err
-	case <-grace.C:
+	a, ok := abandon.Call(ctx, "login: the code of the login method", func() { <-busy }, func(*api.Secret) {}, func() (*api.Secret, error) {
+		return l.get(ctx)
+	})
+	if !ok {
 		return nil, &keyservice.Failure{Reason: "login: the file or login method does not answer", Cause: ctx.Err()}
 	}
+	if broken := (*abandon.Broken)(nil); errors.As(a.Err, &broken) {
+		return nil, &keyservice.Failure{Reason: broken.Error()}
+	}
+	return a.Out, a.Err
 }
-
-// loginGrace is how long a login may continue after its context has ended, to say why it had not succeeded.
-const loginGrace = 100 * time.Millisecond
 
 // login returns the login that the opener or the URI asks for.
 func (o Opener) login(t target, client *api.Client) (login, error) {

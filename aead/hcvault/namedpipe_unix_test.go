@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/abandon"
 )
 
 // fileLogins returns URIs whose logins read a file. Each has its own key, as tenants have.
@@ -145,7 +146,7 @@ func TestHungLoginInTheBackground(t *testing.T) {
 		}
 		s.done, s.cancel = context.WithCancel(t.Context())
 		s.wait.Go(func() { s.loginUntilDone() })
-		time.Sleep(loginTimeout + loginGrace + minRetry/2)
+		time.Sleep(loginTimeout + abandon.Grace + minRetry/2)
 		synctest.Wait()
 		if len(s.turn) != 0 {
 			t.Error("the login still has the turn")

@@ -29,6 +29,8 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
+	"github.com/sealcache/sealcache/internal/abandon"
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
@@ -76,29 +78,15 @@ const loadTimeout = 10 * time.Second
 
 // load reads a source and waits no longer than ctx and loadTimeout allow. A source that ignores its context is abandoned.
 func load(ctx context.Context, src aead.Source) ([]byte, error) {
-	type answer struct {
-		data []byte
-		err  error
-	}
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	answers := make(chan answer, 1)
-	go func() {
-		a := answer{err: errors.New("insecurecleartextkeyset: read keyset: the source called runtime.Goexit")}
-		defer func() {
-			if p := recover(); p != nil {
-				a = answer{err: fmt.Errorf("insecurecleartextkeyset: read keyset: the source panicked with a value of type %T", p)}
-			}
-			answers <- a
-		}()
-		a.data, a.err = src.Load(ctx)
-	}()
-	select {
-	case a := <-answers:
-		return a.data, a.err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("insecurecleartextkeyset: read keyset: the source did not answer: %w", context.Cause(ctx))
+	a, ok := abandon.Call(ctx, "insecurecleartextkeyset: read keyset: the source", func() {}, func(late []byte) { clear(late) }, func() ([]byte, error) {
+		return src.Load(ctx)
+	})
+	if !ok {
+		return nil, fmt.Errorf("insecurecleartextkeyset: read keyset: the source did not answer: %w", errtext.Guard(context.Cause(ctx)))
 	}
+	return a.Out, a.Err
 }
 
 // Handle reads a keyset in plaintext, as JSON or binary, to be changed with Tink's keyset.Manager. A source that ignores ctx is
@@ -136,7 +124,7 @@ func Write(w io.Writer, handle *keyset.Handle) error {
 		err = io.ErrShortWrite
 	}
 	if err != nil {
-		return fmt.Errorf("insecurecleartextkeyset: write keyset: %w", err)
+		return fmt.Errorf("insecurecleartextkeyset: write keyset: %w", errtext.Guard(err))
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package rediserr
 import (
 	"slices"
 	"strings"
+
+	"github.com/sealcache/sealcache/internal/errtext"
 )
 
 // The functions of this file classify the error of the first command on a connection. Clients wrap some of these replies
@@ -13,7 +15,7 @@ import (
 func LoginRefused(err error) bool {
 	switch Code(err) {
 	case "":
-		return err != nil && (strings.Contains(textOf(err), "NOAUTH ") || strings.Contains(textOf(err), "WRONGPASS ")) ||
+		return err != nil && (strings.Contains(errtext.Text(err), "NOAUTH ") || strings.Contains(errtext.Text(err), "WRONGPASS ")) ||
 			says(err, "auth failed", "unauthenticated", "without any password configured", "invalid password", "but no password is set")
 	case "NOAUTH", "WRONGPASS":
 		return true
@@ -52,6 +54,6 @@ func says(err error, parts ...string) bool {
 	if err == nil {
 		return false
 	}
-	text := strings.ToLower(textOf(err))
+	text := strings.ToLower(errtext.Text(err))
 	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
+
+	"github.com/sealcache/sealcache/internal/errtext"
 )
 
 // reply returns the text of a server's error reply. go-redis also marks a missing key, "redis: nil", and a transaction
@@ -13,10 +15,13 @@ func reply(err error) (text string, ok bool) {
 		error
 		RedisError()
 	}
-	if !errors.As(err, &r) || strings.HasPrefix(r.Error(), "redis: ") {
+	if !errors.As(err, &r) {
 		return "", false
 	}
-	return r.Error(), true
+	if text = errtext.Text(r); strings.HasPrefix(text, "redis: ") {
+		return "", false
+	}
+	return text, true
 }
 
 // IsReply reports whether the server answered with an error. If not, err is nil, a missing key, or an error of the network,

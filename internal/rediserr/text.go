@@ -1,9 +1,10 @@
 package rediserr
 
 import (
-	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/sealcache/sealcache/internal/errtext"
 )
 
 // cut marks the end of a shortened text.
@@ -35,6 +36,7 @@ func marks() []string {
 		"exec reply",
 		"value=",
 		"panic:",
+		"(panic=", // package fmt, of a method of an error
 		// go-redis, options of a URL, which may hold a password
 		"invalid url",
 		"invalid database number",
@@ -55,12 +57,8 @@ func Text(err error) string {
 	if err == nil {
 		return ""
 	}
-	return CutText(textOf(err))
+	return CutText(errtext.Text(err))
 }
-
-// textOf returns the text of an error. fmt.Sprint recovers a panic of its method Error, as of a nil pointer. The struct hides a
-// method Format, which may write more.
-func textOf(err error) string { return fmt.Sprint(struct{ error }{err}) }
 
 // CutText is Text for an error of which only the text is left.
 func CutText(text string) string { return cutAfter("", text) }
@@ -196,12 +194,13 @@ func scriptPosition(text string) int {
 type wrapped struct{ cause error }
 
 // Wrap returns an error with the same causes whose text is [Text]. It returns nil for nil, and err itself if nothing in its
-// text has to be cut.
+// text has to be cut and none of its methods panics.
 func Wrap(err error) error {
-	if err == nil || Text(err) == textOf(err) {
-		return err
+	guarded := errtext.Guard(err)
+	if text := errtext.Text(guarded); CutText(text) != text {
+		return &wrapped{guarded}
 	}
-	return &wrapped{err}
+	return guarded
 }
 
 func (e *wrapped) Error() string { return Text(e.cause) }

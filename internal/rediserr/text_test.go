@@ -248,11 +248,22 @@ func FuzzTextOnlyShortens(f *testing.F) {
 // panicking is an error whose text panics, as that of a nil pointer does.
 type panicking struct{}
 
-func (panicking) Error() string { panic("no text") }
+func (panicking) Error() string { panic("hunter2") }
+
+// panickingReply is an error reply of the server whose text panics.
+type panickingReply struct{ panicking }
+
+func (panickingReply) RedisError() {}
 
 func TestTextOfAnErrorThatPanics(t *testing.T) {
 	t.Parallel()
-	require.Contains(t, rediserr.Text(panicking{}), "PANIC")
-	require.Equal(t, panicking{}, rediserr.Wrap(panicking{}))
-	require.False(t, rediserr.LoginRefused(panicking{}) || rediserr.InvalidExpire(panicking{}))
+	for _, err := range []error{panicking{}, panickingReply{}, fmt.Errorf("dial: %w", panicking{})} {
+		require.Contains(t, rediserr.Text(err), "panicked")
+		for _, text := range []string{rediserr.Text(err), rediserr.Wrap(err).Error(), fmt.Errorf("%w", rediserr.Wrap(err)).Error()} {
+			require.NotContains(t, text, "hunter2")
+		}
+		require.ErrorIs(t, rediserr.Wrap(err), err)
+		require.False(t, rediserr.LoginRefused(err) || rediserr.InvalidExpire(err) || rediserr.Temporary(err))
+	}
+	require.NotContains(t, rediserr.CutText(fmt.Sprintf("asynq: cannot retry: %v", panicking{})), "hunter2", "a text that asynq made")
 }

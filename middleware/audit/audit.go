@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
 	"github.com/sealcache/sealcache/middleware/internal/pseudonym"
@@ -56,7 +57,7 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 	}
 	started := time.Now()
 	end := rediswalk.Guard{MaxLatency: a.MaxLatency}.Start(ctx, a.servers, a.throttle, a.tuning.ProgressEvery, a.reporter(started))
-	err = a.run(ctx)
+	err = errtext.Guard(a.run(ctx)) // it may hold the cause of ctx, which the caller made
 	end()
 	if errors.Is(err, rediswalk.ErrUnsuitable) {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/internal/names"
 	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
@@ -222,7 +223,7 @@ func (p *planner) run(ctx context.Context) (*Inventory, error) {
 			r.Obstacles = append(r.Obstacles, "the server refused OBJECT ENCODING, so the plan does not know which values APPEND or SETBIT changed")
 		}
 	}
-	return r, suitable(err)
+	return r, suitable(errtext.Guard(err)) // it may hold the cause of ctx
 }
 
 // obstacles are what would stop a run.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
 
@@ -47,6 +48,7 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 	if err = m.run(ctx); err == nil {
 		err = m.checkEnd(ctx)
 	}
+	err = errtext.Guard(err)                      // it may hold the cause of ctx, which the caller made
 	if err == nil || errors.Is(err, ErrOpposed) { // nothing is left to resume
 		removed := error(nil)
 		if m.keepsCheckpoint() {

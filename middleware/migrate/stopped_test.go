@@ -44,3 +44,16 @@ func TestCallerStopsARun(t *testing.T) {
 		require.EqualError(t, err, "migrate: the run was stopped: "+text)
 	}
 }
+
+// A cause whose text panics does not end the process, and the value of the panic is not shown.
+func TestCallerStopsARunWithACauseThatPanics(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	errCause := errors.New("the shift ends")
+	ctx, stop := context.WithCancelCause(t.Context())
+	rdb := server.Client(t)
+	rdb.AddHook(atFirstCommand{func() { stop(sealtest.PanickingError{Cause: errCause}) }})
+	report, err := migrate.Run(ctx, rdb, migrate.Config{Operation: migrate.Seal, Keys: sealtest.Keyring(t), AllowUnproven: true})
+	require.ErrorIs(t, err, errCause)
+	require.NotContains(t, err.Error()+report.Error, sealtest.PanicSecret)
+}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/internal/names"
 	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware"
@@ -228,7 +229,7 @@ func (s *Store) lifeOf(ctx context.Context, token string, encoded []byte, left t
 	user, err := s.user(ctx, encoded)
 	switch {
 	case err != nil:
-		return 0, nil, fmt.Errorf("the function given to WithUser failed: %w", err)
+		return 0, nil, fmt.Errorf("the function given to WithUser failed: %w", errtext.Guard(err))
 	case len(user) > maxUserBytes:
 		return 0, nil, fmt.Errorf("the function given to WithUser returned a user name of more than %d bytes", maxUserBytes)
 	case user != "":

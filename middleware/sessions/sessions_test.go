@@ -296,6 +296,10 @@ func TestErrorsAndRefusals(t *testing.T) {
 	}
 	userErr = failing
 	require.ErrorIs(t, s.Commit("token", nil, time.Now().Add(time.Hour)), failing)
+	userErr = sealtest.PanickingError{Cause: failing}
+	err := s.Commit("token", nil, time.Now().Add(time.Hour))
+	require.ErrorIs(t, err, failing)
+	require.NotContains(t, err.Error(), sealtest.PanicSecret)
 	require.Zero(t, client.DBSize(t.Context()).Val(), "nothing is written")
 	userErr = nil
 	require.Error(t, s.EndAll(t.Context(), ""))

@@ -16,6 +16,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
@@ -407,6 +408,6 @@ func (c *combiner) logPanic(value any) {
 type unknownOutcome struct{ cause error }
 
 func (e *unknownOutcome) Error() string {
-	return e.cause.Error() + " (the command was sent, but the result is unknown)"
+	return errtext.Text(e.cause) + " (the command was sent, but the result is unknown)"
 }
 func (e *unknownOutcome) Unwrap() error { return e.cause }

@@ -28,6 +28,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
@@ -103,11 +104,11 @@ func (b *Box) encrypt(ctx context.Context, out, plaintext []byte, ad *[]byte) (_
 		if out, err = b.appender.SealTo(ctx, out, plaintext, *ad); err == nil {
 			recycle(ad)
 		}
-		return out, err
+		return out, errtext.Guard(err)
 	}
 	ct, err := b.aead.EncryptWithContext(ctx, plaintext, *ad)
 	if err != nil {
-		return nil, explain(err)
+		return nil, explain(errtext.Guard(err))
 	}
 	return append(out, ct...), nil
 }
@@ -158,6 +159,7 @@ func (b *Box) open(ctx context.Context, stored []byte, n int, owned bool, names 
 		plaintext, err = b.appender.OpenTo(ctx, nil, ct, *ad)
 		recycle(ad)
 	}
+	err = errtext.Guard(err)
 	switch {
 	case err == nil:
 	case b.appender != nil && notAsked(err):

@@ -119,6 +119,16 @@ func TestRefusedOrNotAsked(t *testing.T) {
 		_, err := b.Open(t.Context(), []byte("0123456789"), wire.HeaderSize, false)
 		require.Equal(t, 1, strings.Count(err.Error(), "aead: "), err)
 	}
+	for _, cause := range []error{aead.ErrUnknownKey, aead.ErrTooManyDataKeys, context.Canceled, errors.New("no mark")} {
+		b := newBox(t, &service{AEAD: local(t), err: sealtest.PanickingError{Cause: cause}}, "")
+		_, err := b.Open(t.Context(), []byte("0123456789"), wire.HeaderSize, false)
+		require.ErrorIs(t, err, cause)
+		require.NotContains(t, fmt.Sprint(err), sealtest.PanicSecret)
+		require.NotPanics(t, func() { _ = err.Error() })
+		_, err = b.Seal(t.Context(), nil, wire.Header{Type: wire.Bytes}, []byte("v"), "k")
+		require.ErrorIs(t, err, cause)
+		require.NotContains(t, fmt.Sprint(err), sealtest.PanicSecret)
+	}
 	var network net.Error
 	b := newBox(t, &service{AEAD: local(t), err: disconnected}, "")
 	_, err := b.Open(t.Context(), []byte("0123456789"), wire.HeaderSize, false)

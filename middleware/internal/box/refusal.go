@@ -3,7 +3,6 @@ package box
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -142,8 +142,7 @@ func (e *outageError) Error() string {
 }
 
 // reason is the text of the cause without the prefix of package aead, because the text of ErrKeyServiceUnavailable has it.
-// fmt.Sprint recovers a panic of the method Error, as of a nil pointer.
-func (e *outageError) reason() string { return strings.TrimPrefix(fmt.Sprint(e.cause), "aead: ") }
+func (e *outageError) reason() string { return strings.TrimPrefix(errtext.Text(e.cause), "aead: ") }
 
 // Is makes the causes visible, except refusals.
 func (e *outageError) Is(target error) bool {

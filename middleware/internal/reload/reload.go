@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/internal/abandon"
 )
 
 const (
@@ -23,8 +25,6 @@ const (
 	interval = 10 * time.Second
 	// timeout bounds one reload, whose caller may have no deadline.
 	timeout = 10 * time.Second
-	// grace lets a function that respects its context report why it did not end before.
-	grace = 100 * time.Millisecond
 )
 
 // ErrNil is the error of an option that was given a nil function.
@@ -123,40 +123,21 @@ func (r *Reloader) run(ctx context.Context, done chan<- struct{}) {
 }
 
 var (
-	errGoexit  = errors.New("reload: the function given to WithReload called runtime.Goexit")
 	errHangs   = fmt.Errorf("reload: the function given to WithReload did not return within %v", timeout)
 	errRunning = errors.New("reload: an earlier call of the function given to WithReload has not returned")
 )
 
-// call calls the function, and does not wait longer than timeout and a moment for it: it may ignore its context. It is not called
-// again while an abandoned call runs. A panic becomes an error, because no caller could recover from it.
+// call calls the function by abandon.Call, because it may ignore its context. It is not called again while an abandoned call runs.
 func (r *Reloader) call(ctx context.Context) error {
 	if !r.running.CompareAndSwap(false, true) {
 		return errRunning
 	}
-	ended := make(chan error, 1)
-	go func() {
-		err := errGoexit
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("reload: the function given to WithReload panicked (the panic value has the type %T)", p)
-			}
-			r.running.Store(false)
-			ended <- err
-		}()
-		if err = r.reload(ctx); err != nil { // the methods of a nil pointer panic
-			_ = err.Error()
-			_ = errors.Is(err, errors.ErrUnsupported)
-		}
-	}()
-	late := time.NewTimer(timeout + grace)
-	defer late.Stop()
-	select {
-	case err := <-ended:
-		return err
-	case <-late.C:
+	a, ok := abandon.Call(ctx, "reload: the function given to WithReload", func() { r.running.Store(false) }, func(struct{}) {},
+		func() (none struct{}, err error) { return none, r.reload(ctx) })
+	if !ok {
 		return errHangs
 	}
+	return a.Err
 }
 
 // result returns the answer of Run. A Keyring without a source has nothing to reload.

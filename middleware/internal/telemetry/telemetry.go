@@ -23,6 +23,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
@@ -97,7 +98,7 @@ type Meter struct {
 // Err returns the errors of all instruments that were made.
 func (m *Meter) Err() error {
 	if err := errors.Join(m.errs...); err != nil {
-		return fmt.Errorf("cannot create the metrics: %w", err)
+		return fmt.Errorf("cannot create the metrics: %w", errtext.Guard(err))
 	}
 	return nil
 }

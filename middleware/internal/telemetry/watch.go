@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/sealcache/sealcache/internal/errtext"
 )
 
 // watched is an instrument that is read when metrics are collected.
@@ -54,7 +56,7 @@ func (m *Meter) Watch(read func() map[string]int64) (stop func() error, err erro
 		return nil
 	}, instruments...)
 	if err != nil {
-		return nil, fmt.Errorf("cannot create the metrics: %w", err)
+		return nil, fmt.Errorf("cannot create the metrics: %w", errtext.Guard(err))
 	}
 	return registration.Unregister, nil
 }

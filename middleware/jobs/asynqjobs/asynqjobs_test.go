@@ -13,6 +13,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
@@ -289,6 +290,33 @@ func TestErrorsAreSealedAndStillThemselves(t *testing.T) {
 		return errors.Is(err, asynq.ErrTaskNotFound)
 	})
 	seen.requireOriginals(t)
+}
+
+// An error whose text panics fails its task as any other. The application's functions still find its causes.
+func TestHandlerErrorThatPanics(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []jobs.PlaintextPolicy{jobs.RejectPlaintext, jobs.WritePlaintext} {
+		b := newBench(t, nil, asynqjobs.WithPlaintext(policy))
+		var mine atomic.Bool
+		cfg := asynq.Config{
+			RetryDelayFunc: func(int, error, *asynq.Task) time.Duration { return time.Hour },
+			IsFailure: func(err error) bool {
+				mine.Store(errors.Is(err, errMine))
+				return true
+			},
+		}
+		serve(t, b.conn, b.e, cfg, asynq.HandlerFunc(func(context.Context, *asynq.Task) error {
+			return sealtest.PanickingError{Cause: errMine}
+		}), asynqjobs.WithPlaintext(policy))
+		info, err := b.client.Enqueue(asynq.NewTask("fail", nil))
+		require.NoError(t, err)
+		info = b.awaitState(t, "default", info.ID, asynq.TaskStateRetry)
+		require.True(t, mine.Load())
+		text, err := asynqjobs.OpenFailure(t.Context(), b.e, info)
+		require.NoError(t, err)
+		require.Equal(t, "error of type sealtest.PanickingError: its method Error panicked", text)
+		require.Equal(t, policy == jobs.WritePlaintext, text == info.LastErr)
+	}
 }
 
 // seenError is an error as a function of asynq.Config sees it.

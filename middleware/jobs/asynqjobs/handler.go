@@ -8,6 +8,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/internal/sleep"
 	"github.com/sealcache/sealcache/middleware/jobs"
@@ -148,7 +149,7 @@ func (h *handler) run(ctx context.Context, stored *asynq.Task, o *opened, at ide
 		tick: o.tick,
 	})
 	if plaintext {
-		return h.next.ProcessTask(ctx, o.task)
+		return errtext.Guard(h.next.ProcessTask(ctx, o.task))
 	}
 	defer func() {
 		// panic(nil) has not been nil since Go 1.21, and runtime.Goexit recovers nothing.
@@ -160,5 +161,5 @@ func (h *handler) run(ctx context.Context, stored *asynq.Task, o *opened, at ide
 	if err == nil {
 		return nil
 	}
-	return &failure{text: sealFailure(ctx, h.e, stored.Type(), at, err.Error()), cause: err, task: o.task}
+	return &failure{text: sealFailure(ctx, h.e, stored.Type(), at, errtext.Text(err)), cause: err, task: o.task}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gorilla/sessions"
 
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware"
 	sealed "github.com/sealcache/sealcache/middleware/sessions"
@@ -203,7 +204,7 @@ func encode(name string, values map[any]any) ([]byte, error) {
 	var b bytes.Buffer
 	e := gob.NewEncoder(&b)
 	if err := errors.Join(e.Encode(name), e.Encode(values)); err != nil {
-		return nil, fmt.Errorf("gorillasessions: encode the session: %w", err)
+		return nil, fmt.Errorf("gorillasessions: encode the session: %w", errtext.Guard(err))
 	}
 	return b.Bytes(), nil
 }
@@ -214,7 +215,7 @@ func decode(encoded []byte) (name string, values map[any]any, err error) {
 		err = d.Decode(&values)
 	}
 	if err != nil {
-		return "", nil, fmt.Errorf("gorillasessions: decode the stored session: %w", err)
+		return "", nil, fmt.Errorf("gorillasessions: decode the stored session: %w", errtext.Guard(err))
 	}
 	return name, values, nil
 }

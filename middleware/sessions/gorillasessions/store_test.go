@@ -1,6 +1,7 @@
 package gorillasessions_test
 
 import (
+	"encoding/gob"
 	"errors"
 	"io"
 	"math"
@@ -310,4 +311,24 @@ func TestALogoutAndANewSessionInOneRequest(t *testing.T) {
 	}
 	require.True(t, find(ended).IsNew)
 	require.Equal(t, map[any]any{"message": "goodbye"}, find(session.ID).Values)
+}
+
+// panickingValue is a value of a session whose encoding fails with an error that panics.
+type panickingValue struct{}
+
+func (panickingValue) GobEncode() ([]byte, error) { return nil, sealtest.PanickingError{Cause: io.EOF} }
+func (*panickingValue) GobDecode([]byte) error    { return nil }
+
+// The value of a panic in the error of a value's encoding is not shown.
+func TestEncodingWithAnErrorThatPanics(t *testing.T) {
+	t.Parallel()
+	c, _ := open(t, redistest.Start(t))
+	gob.Register(panickingValue{})
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+	session, err := c.New(r, "session")
+	require.NoError(t, err)
+	session.Values["user"] = panickingValue{}
+	err = c.Save(r, httptest.NewRecorder(), session)
+	require.ErrorContains(t, err, "encode the session")
+	require.NotContains(t, err.Error(), sealtest.PanicSecret)
 }

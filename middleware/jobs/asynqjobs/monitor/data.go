@@ -14,6 +14,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 )
@@ -298,7 +299,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, rt *route, rec 
 }
 
 func (h *Handler) auditFailed(w http.ResponseWriter, r *http.Request, err error) {
-	h.cfg.logger.ErrorContext(r.Context(), "sealcache: job monitor: the audit function failed, so nothing was shown or done", "error", err)
+	h.cfg.logger.ErrorContext(r.Context(), "sealcache: job monitor: the audit function failed, so nothing was shown or done", "error", errtext.Guard(err))
 	fail(w, http.StatusInternalServerError)
 }
 

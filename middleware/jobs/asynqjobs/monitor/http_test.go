@@ -1,6 +1,7 @@
 package monitor_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -283,6 +284,19 @@ func TestCanceledRequestWaitsForNothing(t *testing.T) {
 	for range 4 {
 		<-done
 	}
+}
+
+// The value of a panic in the error of the audit function is not logged.
+func TestAuditErrorThatPanics(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	var log bytes.Buffer
+	h := s.monitor(t, as(monitor.Viewer{Access: monitor.AccessPayloads}), monitor.WithLogger(slog.New(slog.NewJSONHandler(&log, nil))),
+		monitor.WithAudit(func(context.Context, monitor.Record) error { return sealtest.PanickingError{} }))
+	target := "/api/queues/default/tasks/" + s.enqueue(t, s.client, openType, "x").ID
+	assert.Equal(t, http.StatusInternalServerError, ask(h, http.MethodGet, target, "").Code)
+	assert.Contains(t, log.String(), "the audit function failed")
+	assert.NotContains(t, log.String(), sealtest.PanicSecret)
 }
 
 // An audit that hangs does not block other viewers, and its context ends.
