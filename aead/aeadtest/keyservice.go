@@ -13,6 +13,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/sleep"
 )
 
 // ErrOutage is a convenient argument to KeyService.Fail.
@@ -186,14 +187,8 @@ func (s *KeyService) answer(ctx context.Context, count *int) (a tink.AEAD, refus
 		<-ctx.Done()
 		return nil, false, fmt.Errorf("aeadtest: the simulated key service never answers: %w", ctx.Err())
 	}
-	if delay > 0 {
-		timer := time.NewTimer(delay)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return nil, false, fmt.Errorf("aeadtest: the context ended before the simulated key service answered: %w", ctx.Err())
-		}
+	if delay > 0 && sleep.For(ctx, delay) != nil {
+		return nil, false, fmt.Errorf("aeadtest: the context ended before the simulated key service answered: %w", ctx.Err())
 	}
 	if err == nil {
 		err = ctx.Err()
