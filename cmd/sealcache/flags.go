@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -91,6 +92,9 @@ func (f *flags) resolve(args, environ []string) error {
 			if err := f.Lookup(name).Value.Set(v); err != nil {
 				return wrong("%s: %w", variable, valueError(f.Lookup(name), err))
 			}
+			if name == "keyset" && !isKeysetOfVariable(v) {
+				return wrong("%s: the value must be env:NAME, file:///path, or a path that starts with \"/\" or \".\"", variable)
+			}
 		}
 	}
 	if err := checkEnvironment(environ, args, f); err != nil {
@@ -101,6 +105,11 @@ func (f *flags) resolve(args, environ []string) error {
 		return tooManyArguments(f.names)
 	}
 	return f.missing()
+}
+
+// isKeysetOfVariable reports whether fxmodule takes the value of SEALCACHE_KEYSET, too. A flag may also be a path such as keyset.json.
+func isKeysetOfVariable(v string) bool {
+	return filepath.IsAbs(v) || strings.HasPrefix(v, "/") || strings.HasPrefix(v, ".") || strings.HasPrefix(v, "env:") || strings.HasPrefix(v, "file:")
 }
 
 // missing names the required flags and arguments that were not given.
