@@ -133,14 +133,7 @@ func (c *connection) checkAtStart(ctx context.Context) error {
 func (c *connection) ask(ctx context.Context, call func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, fxmodule.HealthTimeout)
 	defer cancel()
-	answer := make(chan error, 1)
-	go func() { answer <- call(ctx) }()
-	var err error
-	select {
-	case err = <-answer:
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
+	err := early.Wait(ctx, func() error { return call(ctx) })
 	switch {
 	case errors.Is(err, errSentinel):
 		return &fxmodule.JobsError{Part: fxmodule.PartStore, Err: err}

@@ -6,7 +6,7 @@
 //
 // [WithDeadline] returns a context that ends shortly before the timeout. A hook passes this context to the functions that it
 // calls. [Do] calls a function that takes no context. If the function still runs shortly before the timeout, Do returns an
-// error. [Close] closes what a failed hook has opened.
+// error. [Wait] does the same at the end of any context. [Close] closes what a failed hook has opened.
 package early
 
 import (
@@ -44,12 +44,28 @@ var errLate = errors.New("the step took longer than fx.StopTimeout allows")
 func Do(ctx context.Context, action string, f func() error) error {
 	ctx, cancel := WithDeadline(ctx)
 	defer cancel()
+	late, err := wait(ctx, f)
+	if late {
+		return fmt.Errorf("%s: %w: %w", action, errLate, err)
+	}
+	return err
+}
+
+// Wait calls f and returns its error, or the error of ctx if f has not returned before ctx ends. In the second case f continues
+// in its goroutine.
+func Wait(ctx context.Context, f func() error) error {
+	_, err := wait(ctx, f)
+	return err
+}
+
+// wait is Wait, and reports whether f has not returned in time.
+func wait(ctx context.Context, f func() error) (late bool, err error) {
 	done := make(chan error, 1)
 	go func() { done <- f() }()
 	select {
 	case err := <-done:
-		return err
+		return false, err
 	case <-ctx.Done():
-		return fmt.Errorf("%s: %w: %w", action, errLate, ctx.Err())
+		return true, ctx.Err()
 	}
 }

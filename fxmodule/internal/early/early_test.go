@@ -62,3 +62,20 @@ func TestClose(t *testing.T) {
 		close(release)
 	})
 }
+
+// Wait returns at the end of a context that f ignores.
+func TestWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.Equal(t, context.DeadlineExceeded, early.Wait(ctx, func() error {
+			<-release
+			return nil
+		}))
+		close(release)
+		want := errors.New("its own")
+		require.Equal(t, want, early.Wait(t.Context(), func() error { return want }))
+	})
+}
