@@ -13,8 +13,8 @@ const Default = "default"
 const (
 	// DefaultKeyTimeout bounds the opening of all keys if Config.KeyTimeout is 0.
 	DefaultKeyTimeout = 15 * time.Second
-	// DefaultKeysetReload is the interval at which keysets are read again if Cache.KeysetReload is 0.
-	DefaultKeysetReload = time.Minute
+	// defaultKeysetReload is the interval at which keysets are read again if Cache.KeysetReload is 0.
+	defaultKeysetReload = time.Minute
 )
 
 // Config describes the caches, their keys and the jobs of an application. ConfigFromEnv and ConfigFromYAML read it. The
@@ -60,7 +60,7 @@ type Cache struct {
 	// KeysetName is the name to which Keyset is bound: aead.WithKeysetName. A keyset of another name is refused.
 	KeysetName string `yaml:"keyset_name" env:"KEYSET_NAME" show:"name"`
 	// KeysetReload is the interval at which Keyset is read again. A changed file is also noticed at once. 0 is
-	// DefaultKeysetReload. Negative is an error.
+	// one minute. Negative is an error.
 	KeysetReload time.Duration `yaml:"keyset_reload" env:"KEYSET_RELOAD"`
 	// Cryptoperiod is how long a key of Keyset may be the primary key before a warning is logged: aead.WithCryptoperiod. Keyset
 	// must be a file. 0 is never. Negative is an error.

@@ -262,7 +262,7 @@ func (o *keyOpener) openKeyring(ctx context.Context, id keyringID, c Cache, kek 
 	if err != nil {
 		return nil, err
 	}
-	reload := cmp.Or(c.KeysetReload, DefaultKeysetReload)
+	reload := cmp.Or(c.KeysetReload, defaultKeysetReload)
 	opts := append(keysetName(c.KeysetName), aead.WithReload(reload), aead.WithLogger(o.log))
 	opts = options.Given(opts, c.Cryptoperiod, aead.WithCryptoperiod)
 	ring, err := aead.OpenKeyring(ctx, source, kek, opts...)

@@ -44,15 +44,15 @@ type Scheduler struct {
 }
 
 const (
-	// DefaultCatchUp is the default of WithCatchUp.
-	DefaultCatchUp = time.Minute
+	// defaultCatchUp is the default of WithCatchUp.
+	defaultCatchUp = time.Minute
 
 	// pollInterval is the time between two questions of a running scheduler to Redis for changes. A
 	// new schedule may go unnoticed for that time. Ticks of known schedules are on time.
 	pollInterval = time.Second
 	// tickRetention keeps a tick's task in Redis after it has run. It is longer than a
 	// scheduler may take from reading the last tick to enqueueing (mostHeldUp and
-	// enqueueTimeout). It is also longer than DefaultCatchUp, with room for clocks
+	// enqueueTimeout). It is also longer than defaultCatchUp, with room for clocks
 	// that differ.
 	tickRetention  = 2 * time.Minute
 	mostHeldUp     = 20 * time.Second
@@ -71,11 +71,11 @@ type SchedulerOption func(*Scheduler) error
 
 // WithCatchUp sets which ticks are enqueued late if no scheduler could enqueue them in time. These
 // are all ticks of the last d, and if there are none, the latest tick before. Zero means only the
-// latest tick. d is at most 1 minute, the default (DefaultCatchUp).
+// latest tick. d is at most 1 minute, the default.
 func WithCatchUp(d time.Duration) SchedulerOption {
 	return func(s *Scheduler) error {
-		if d < 0 || d > DefaultCatchUp {
-			return fmt.Errorf("WithCatchUp: %v is not between 0 and %v", d, DefaultCatchUp)
+		if d < 0 || d > defaultCatchUp {
+			return fmt.Errorf("WithCatchUp: %v is not between 0 and %v", d, defaultCatchUp)
 		}
 		s.catchUp = max(d, time.Nanosecond)
 		return nil
@@ -98,7 +98,7 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 	}
 	s := &Scheduler{
 		c: c, store: newScheduleStore(rdb, c.e), cache: newScheduleCache(), latest: newLatestCalls(),
-		mutex: make(chan struct{}, 1), poll: pollInterval, catchUp: DefaultCatchUp, heldUp: mostHeldUp, scanFor: scanTimeout, listFor: listTimeout,
+		mutex: make(chan struct{}, 1), poll: pollInterval, catchUp: defaultCatchUp, heldUp: mostHeldUp, scanFor: scanTimeout, listFor: listTimeout,
 	}
 	if err := options.Apply("", opts, func(o SchedulerOption) error { return o(s) }); err != nil {
 		return nil, fmt.Errorf("asynqjobs: NewScheduler: %w", err)

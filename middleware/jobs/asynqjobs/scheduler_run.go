@@ -195,7 +195,7 @@ func (r *run) tick(ctx context.Context, en entry, now, last time.Time, unsure bo
 		// The server's clock was set back, or an attacker wrote this time. It must not stop the
 		// job. The ids of recent ticks prevent that they run twice.
 		if last.IsZero() || last.After(future) {
-			last, catchUp = now.Add(-DefaultCatchUp), DefaultCatchUp
+			last, catchUp = now.Add(-defaultCatchUp), defaultCatchUp
 		}
 		anchor = last
 	}

@@ -20,9 +20,9 @@ import (
 	sealed "github.com/sealcache/sealcache/middleware/sessions"
 )
 
-// DefaultMaxAge is how long a session lives if its Options have MaxAge 0, which makes
+// defaultMaxAge is how long a session lives if its Options have MaxAge 0, which makes
 // a cookie that ends with the browser.
-const DefaultMaxAge = 24 * time.Hour
+const defaultMaxAge = 24 * time.Hour
 
 // maxMaxAge is the longest lifetime in seconds that a time.Duration holds: 292 years.
 const maxMaxAge = int64(math.MaxInt64 / time.Second)
@@ -43,7 +43,8 @@ type Option func(*Store) error
 
 // WithOptions sets the attributes of cookies. MaxAge in seconds is also the lifetime
 // of a session on the server: its absolute end. The default is path "/", 30 days,
-// HttpOnly, Secure and SameSite Lax. MaxAge is at most 9223372036.
+// HttpOnly, Secure and SameSite Lax. With MaxAge 0 the cookie ends with
+// the browser, and the session after 24 hours. MaxAge is at most 9223372036.
 func WithOptions(o sessions.Options) Option {
 	return func(s *Store) error {
 		if err := checkMaxAge(&o); err != nil {
@@ -137,7 +138,7 @@ func (c *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.S
 	}
 	life := time.Duration(session.Options.MaxAge) * time.Second
 	if life == 0 {
-		life = DefaultMaxAge
+		life = defaultMaxAge
 	}
 	token, err := c.store(r.Context(), session.ID, encoded, time.Now().Add(life))
 	if err != nil {

@@ -87,7 +87,7 @@ func (h *Handler) compose(w http.ResponseWriter, r *http.Request, rt *route, vie
 			fail(w, http.StatusNotFound)
 			return nil, nil, false
 		}
-		l.limit = MaxShownBytes
+		l.limit = maxShownBytes
 		l.reveal(doc, taskFields)
 	case isTaskList(rt.view):
 		l.revealAll(doc["tasks"], taskFields)

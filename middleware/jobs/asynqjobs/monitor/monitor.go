@@ -49,7 +49,7 @@ const (
 //
 // # Limits
 //
-//   - A list shows at most 100 tasks per page, and 4 KiB of each field. The page of one task shows MaxShownBytes of each
+//   - A list shows at most 100 tasks per page, and 4 KiB of each field. The page of one task shows 64 KiB of each
 //     field.
 //   - The page does not decrypt tasks of more than 4 MiB. asynq still reads each task of a list completely into memory.
 //   - At most 4 requests decrypt tasks at the same time, each for at most 10 seconds. Further requests wait.

@@ -13,9 +13,9 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/telemetry"
 )
 
-// MaxShownBytes bounds the payload, the result and the error text on a task's own
+// maxShownBytes bounds the payload, the result and the error text on a task's own
 // page, each. Longer texts are cut.
-const MaxShownBytes = 64 << 10
+const maxShownBytes = 64 << 10
 
 // An Option configures a Handler. New checks all options and reports all mistakes at
 // once.
