@@ -169,9 +169,6 @@ func (s *Store) keyCheck(ctx context.Context) (outcome string, err error) {
 	return "same", nil
 }
 
-// maxKeyCheckBytes bounds the size of a key check that is read. The wrapped data key is its largest part.
-const maxKeyCheckBytes = 64 << 10
-
 // fetchKeyCheck reads the key check. If the backing store is a BoundedReader, the read is bounded, because an attacker
 // may have planted a huge entry.
 func (s *Store) fetchKeyCheck(ctx context.Context) (stored, error) {
@@ -179,9 +176,9 @@ func (s *Store) fetchKeyCheck(ctx context.Context) (stored, error) {
 	if s.can.bounded == nil {
 		return s.fetch(ctx, name, false)
 	}
-	raw, err := s.can.bounded.GetBytesMax(ctx, name, maxKeyCheckBytes)
+	raw, err := s.can.bounded.GetBytesMax(ctx, name, keycheck.MaxBytes)
 	if isTooLarge(err) {
-		return stored{}, fmt.Errorf("%w: the entry has more than %d bytes (delete it)", ErrTooLarge, maxKeyCheckBytes)
+		return stored{}, fmt.Errorf("%w: the entry has more than %d bytes (delete it)", ErrTooLarge, keycheck.MaxBytes)
 	}
 	return stored{raw: raw, owned: true}, s.backingError(err)
 }

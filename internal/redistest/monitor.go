@@ -8,12 +8,15 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/rediscmd"
 )
 
 // Monitor collects the output of MONITOR: every command that the server runs, with its arguments, those of scripts too.
@@ -105,4 +108,15 @@ func (m *Monitor) Close() {
 	_ = m.conn.Close()
 	_ = m.rdb.Close()
 	<-m.done
+}
+
+// Sent returns how many bytes the server has sent to clients and replicas.
+func (s *Server) Sent(t testing.TB) int64 {
+	t.Helper()
+	info := s.Client(t).Info(t.Context(), "stats").Val()
+	n, err := strconv.ParseInt(rediscmd.InfoField(info, "total_net_output_bytes"), 10, 64)
+	if err != nil {
+		t.Fatalf("INFO stats: %v", err)
+	}
+	return n
 }

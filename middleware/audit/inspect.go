@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -67,26 +68,25 @@ func Inspect(ctx context.Context, client redis.UniversalClient, name string) (*E
 	if e.Type == "none" {
 		return nil, ErrNoEntry
 	}
-	if e.TTL, err = ttl(ctx, s, name); err != nil {
+	var b []byte
+	if e.Type == "string" {
+		if b, err = peek(ctx, s, e, name); err != nil {
+			return nil, err
+		}
+	}
+	if e.TTL, err = ttl(ctx, s, name); err != nil { // it may be gone by now
 		return nil, err
 	}
 	if e.Type != "string" {
 		return e, nil
 	}
-	b, err := client.Get(ctx, name).Bytes()
-	if errors.Is(err, redis.Nil) {
-		return nil, ErrNoEntry
-	}
-	if err != nil {
-		return nil, readError(s, err)
-	}
-	e.Bytes = int64(len(b))
 	info, err := middleware.Inspect(b)
 	_, n, cached := cachevalue.Header(b)
 	switch {
-	case cached && !cachevalue.Plausible(b[n:], int64(len(b)-n)): // plaintext behind a planted header
+	case cached && !cachevalue.Plausible(b[n:], e.Bytes-int64(n)): // plaintext behind a planted header
 		e.Form = "unknown format"
 	case err == nil:
+		info.StoredBytes, info.CiphertextBytes = int(e.Bytes), int(e.Bytes)-info.HeaderBytes
 		e.Form, e.Info = "sealed", &info
 		e.Key = wire.KeyOf(b[info.HeaderBytes:]).String()
 	case errors.Is(err, wire.ErrUnsupportedFormat):
@@ -97,6 +97,21 @@ func Inspect(ctx context.Context, client redis.UniversalClient, name string) (*E
 		e.Form = "plaintext"
 	}
 	return e, nil
+}
+
+// peek returns the start of a string, with its header and its key. It sets the size of the entry. An attacker may have planted a huge
+// entry, so the rest is not read.
+func peek(ctx context.Context, s *rediswalk.Servers, e *Entry, name string) ([]byte, error) {
+	var size *redis.IntCmd
+	var start *redis.StringCmd
+	err := s.Pipelined(ctx, func(p redis.Pipeliner) {
+		size, start = p.StrLen(ctx, name), p.GetRange(ctx, name, 0, maxPeeked-1)
+	})
+	if err = cmp.Or(err, size.Err(), start.Err()); err != nil {
+		return nil, readError(s, err)
+	}
+	e.Bytes = max(size.Val(), int64(len(start.Val()))) // it may grow between the two
+	return []byte(start.Val()), nil
 }
 
 // readError is the error of reading an entry. One node of a Cluster refuses the entries of other nodes. A client of the Cluster

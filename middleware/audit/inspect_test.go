@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -153,4 +154,22 @@ func TestInspectAndOpen(t *testing.T) {
 		_, err = audit.Open(ctx, rdb, ns, "absent", a)
 		require.ErrorIs(t, err, audit.ErrNoEntry)
 	})
+}
+
+// An attacker plants a huge entry. Only its header is read, and the report has its size.
+func TestInspectDoesNotReadAHugeEntry(t *testing.T) {
+	t.Parallel()
+	ctx, server := t.Context(), redistest.Start(t)
+	rdb, a := server.Client(t), sealtest.Keyring(t)
+	app := migratetest.SealedStore(t, rdb, a, "ns")
+	require.NoError(t, app.Set(ctx, "k", strings.Repeat("x", 8<<20)))
+	sent := server.Sent(t)
+	e, err := audit.Inspect(ctx, rdb, "ns:k")
+	require.NoError(t, err)
+	require.Less(t, server.Sent(t)-sent, int64(1<<20))
+	size := rdb.StrLen(ctx, "ns:k").Val()
+	require.Equal(t, "sealed", e.Form)
+	require.Equal(t, size, e.Bytes)
+	require.EqualValues(t, size, e.Info.StoredBytes)
+	require.EqualValues(t, size, e.Info.HeaderBytes+e.Info.CiphertextBytes)
 }

@@ -22,6 +22,8 @@ const (
 	// to some 290 bytes and the start of the payload. Most key services wrap to less. Longer ones are read
 	// again.
 	window = 320
+	// maxPeeked is how much of a value covers any header with any key.
+	maxPeeked = wire.MaxHeaderSize + wire.MaxKeyBytes
 
 	tagPrefix   = names.TagSets
 	hyperLogLog = "HyperLogLog"
@@ -236,7 +238,6 @@ func (a *auditor) countSealed(v peeked, n int, as sealedAs, f *findings) {
 
 // extend reads more of the values whose wrapped data key does not fit into the window.
 func (a *auditor) extend(ctx context.Context, values []peeked) error {
-	const most = wire.MaxHeaderSize + wire.MaxKeyBytes
 	var long []*peeked
 	for i := range values {
 		v := &values[i]
@@ -251,7 +252,7 @@ func (a *auditor) extend(ctx context.Context, values []peeked) error {
 	cmds := make([]*redis.StringCmd, len(long))
 	err := a.servers.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i, v := range long {
-			cmds[i] = p.GetRange(ctx, v.name, 0, most-1)
+			cmds[i] = p.GetRange(ctx, v.name, 0, maxPeeked-1)
 		}
 	})
 	if err != nil {

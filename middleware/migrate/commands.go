@@ -23,7 +23,9 @@ const (
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 `
 	probeSource = `redis.call('SET', KEYS[1], '', 'XX', 'KEEPTTL')`
-	// probeCompareSource has the commands that compare a sealed value. Plaintext is compared with GET, which proveKeys has called.
+	// probeReadSource has the command that compares plaintext and the key check.
+	probeReadSource = `redis.call('GET', KEYS[1])`
+	// probeCompareSource has the commands that compare a sealed value.
 	probeCompareSource = `
 redis.call('STRLEN', KEYS[1])
 redis.call('GETRANGE', KEYS[1], -1, -1)`
@@ -52,6 +54,9 @@ const probeName = "sealcache.dry-run"
 func (m *migration) proveCommands(ctx context.Context) error {
 	name := m.target().stored() + probeName
 	if err := m.prove(ctx, name, probeSource, "EVAL, EVALSHA or SET"); err != nil {
+		return err
+	}
+	if err := m.prove(ctx, name, probeReadSource, "GET"); err != nil {
 		return err
 	}
 	renames := m.DeleteOld || m.hides()
@@ -132,7 +137,10 @@ func (m *migration) proveRecords(ctx context.Context) error {
 func (m *migration) renewKeyCheck(ctx context.Context) error {
 	namespace := m.target().Namespace
 	name := keycheck.StoredName(namespace)
-	stored, err := m.get(ctx, name)
+	stored, err := m.get(ctx, name, keycheck.MaxBytes)
+	if errors.Is(err, errTooLarge) { // it has changed since the run began
+		return nil
+	}
 	if err != nil || len(stored) == 0 || m.DryRun {
 		return err
 	}

@@ -134,7 +134,10 @@ func (m *migration) proveNames(c *first) error {
 // openKeyCheck returns which keys open the key check of a namespace, as openedBy does. It is negative if there is none. A
 // key check that neither Keys nor OldKeys open is an error.
 func (m *migration) openKeyCheck(ctx context.Context, namespace string) (by int, err error) {
-	stored, err := m.get(ctx, keycheck.StoredName(namespace))
+	stored, err := m.get(ctx, keycheck.StoredName(namespace), keycheck.MaxBytes)
+	if errors.Is(err, errTooLarge) {
+		return -1, fmt.Errorf("migrate: the entry %s has more than %d bytes (delete it)", keycheck.Name, keycheck.MaxBytes)
+	}
 	if err != nil || stored == nil {
 		return -1, err
 	}
@@ -188,7 +191,10 @@ func (m *migration) openProof(ctx context.Context) error {
 		}
 	}
 	for i, key := range append(hidden, key) {
-		stored, err := m.get(ctx, space.namespace()+key)
+		stored, err := m.get(ctx, space.namespace()+key, m.MaxValueBytes)
+		if errors.Is(err, errTooLarge) {
+			return fmt.Errorf("%w: the entry of Config.Proof is larger than Config.MaxValueBytes (name a smaller entry)", ErrConfig)
+		}
 		if err != nil {
 			return err
 		}
@@ -242,22 +248,34 @@ func (m *migration) ask(ctx context.Context, do func(ctx context.Context) error)
 	return answer
 }
 
-// get reads an entry. It is nil if there is none, and empty if it is not a string.
-func (m *migration) get(ctx context.Context, name string) ([]byte, error) {
-	value, err := rediswalk.RetryValue(ctx, m.walk.Log, "GET", func(ctx context.Context) ([]byte, error) {
-		return m.servers.Client.Get(ctx, name).Bytes()
+// get reads an entry of at most limit bytes. It is nil if there is none, and empty if it is not a string. At most one byte more is
+// read, because an attacker may have planted a huge entry. Such an entry is an error, which wraps errTooLarge.
+func (m *migration) get(ctx context.Context, name string, limit int) ([]byte, error) {
+	var exists *redis.IntCmd
+	value, err := rediswalk.RetryValue(ctx, m.walk.Log, "GETRANGE", func(ctx context.Context) ([]byte, error) {
+		var part *redis.StringCmd
+		err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
+			part, exists = p.GetRange(ctx, name, 0, int64(limit)), p.Exists(ctx, name)
+		})
+		return rediswalk.BytesOf(part.Val()), cmp.Or(err, part.Err(), exists.Err())
 	})
 	switch {
-	case errors.Is(err, redis.Nil):
-		return nil, nil
 	case rediserr.Code(err) == "WRONGTYPE":
 		return []byte{}, nil
 	case err != nil:
 		return nil, fmt.Errorf("migrate: cannot read an entry: %w", rediserr.Wrap(err))
+	case len(value) > limit:
+		return nil, fmt.Errorf("%w of %d bytes", errTooLarge, limit)
+	case exists.Val() == 0:
+		return nil, nil
+	case len(value) == 0:
+		return []byte{}, nil
 	default:
 		return value, nil
 	}
 }
+
+var errTooLarge = errors.New("the entry is larger than the limit")
 
 const (
 	// firstScans, firstNames, firstValues and firstBytes bound how much of each master is tried before the first

@@ -152,7 +152,7 @@ func TestDryRunTestsTheCommands(t *testing.T) {
 	}
 	for command, c := range map[string]migrate.Config{
 		"unlink": moved, "time": unseal, "pttl": unseal, "pexpireat": unseal,
-		"hset": recorded, "hincrby": recorded, "expire": recorded, "hdel": recorded, "hget": recorded, "hgetall": recorded,
+		"hset": recorded, "hincrby": recorded, "expire": recorded, "hdel": recorded, "hget": recorded, "hlen": recorded, "hkeys": recorded, "hstrlen": recorded,
 		"sadd": seal, "persist": renamed, "srem": moved,
 	} {
 		names := scanned(t, admin, "*")
@@ -167,7 +167,7 @@ func TestDryRunTestsTheCommands(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, strings.Join(r.Warnings, "\n"), "could not invalidate older checkpoint files")
 	seal.DryRun = false
-	_, err = migrate.Run(ctx, without("hgetall"), seal)
+	_, err = migrate.Run(ctx, without("hkeys"), seal)
 	require.NoError(t, err, "without a checkpoint, the record is not needed")
 
 	// A real run without the right leaves the entry sealed: as plaintext it would never expire.
@@ -204,7 +204,7 @@ func TestRefusedComparison(t *testing.T) {
 		command, names string
 		config         migrate.Config
 	}{
-		{"get", "'get'", config(migrate.Seal, "plain")},
+		{"get", "Redis refuses GET", config(migrate.Seal, "plain")},
 		{"strlen", "Redis refuses STRLEN", config(migrate.Unseal, "sealed")},
 		{"strlen", "Redis refuses STRLEN", rename},
 		{"strlen", "Redis refuses STRLEN", rebind},

@@ -26,6 +26,9 @@ import (
 // Name is the name of the entry in its namespace. It is never hidden. Applications cannot use it as a key.
 const Name = names.KeyCheck
 
+// MaxBytes bounds an entry that is read, because an attacker may have planted a huge one. The wrapped data key is its largest part.
+const MaxBytes = 64 << 10
+
 // content is the plaintext: the version of the entry.
 const content = "\x01"
 

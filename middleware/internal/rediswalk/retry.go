@@ -53,7 +53,7 @@ func transient(err error) bool {
 		return true
 	}
 	if errors.Is(err, redis.Nil) || errors.Is(err, errMoved) || errors.Is(err, ErrUnsuitable) || errors.Is(err, ErrNoInfo) || errors.Is(err, errNoClusterNodes) ||
-		errors.Is(err, ErrRunUndone) || errors.Is(err, ErrRunsRefused) || errors.Is(err, ErrOpposed) || errors.Is(err, ErrUnconfirmed) || errors.Is(err, context.Canceled) || errors.Is(err, aead.ErrClosed) || errors.Is(err, aead.ErrKeyExhausted) {
+		errors.Is(err, ErrRunUndone) || errors.Is(err, errTooManyRuns) || errors.Is(err, ErrRunsRefused) || errors.Is(err, ErrOpposed) || errors.Is(err, ErrUnconfirmed) || errors.Is(err, context.Canceled) || errors.Is(err, aead.ErrClosed) || errors.Is(err, aead.ErrKeyExhausted) {
 		return false
 	}
 	return !rediserr.RefusedForGood(err)

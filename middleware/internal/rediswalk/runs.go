@@ -17,6 +17,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
@@ -29,7 +30,28 @@ const (
 	runsKeptFor   = 30 * 24 * time.Hour
 	maxRuns       = 200
 	refusedSize   = 16 // hexadecimal digits of Run.Refused
+
+	maxRunBytes   = 64 << 10 // of a record: a thousand masters
+	maxRunID      = 32
+	maxRunsFields = 100 * maxRuns
+	maxRunsBytes  = 32 << 20 // more than maxRuns of the largest records
 )
+
+// readRunsSource returns the records as pairs, or nil if there are too many. An attacker may have planted huge fields, so those
+// that cannot be records are left out. KEYS: the hash. ARGV: bounds of fields, of an id, of a record, and of all records.
+const readRunsSource = `
+if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[1]) then return false end
+local records, size = {}, 0
+for _, id in ipairs(redis.call('HKEYS', KEYS[1])) do
+	local n = #id <= tonumber(ARGV[2]) and redis.call('HSTRLEN', KEYS[1], id)
+	if n and n <= tonumber(ARGV[3]) then
+		size = size + n
+		if size > tonumber(ARGV[4]) then return false end
+		records[#records+1] = id
+		records[#records+1] = redis.call('HGET', KEYS[1], id)
+	end
+end
+return records`
 
 // Run is the record of a writing run.
 type Run struct {
@@ -65,6 +87,9 @@ var ErrOpposed = errors.New("a sealing run and an unsealing run changed the same
 // ErrRunsRefused reports that the user may not write the records.
 var ErrRunsRefused = errors.New("rediswalk: the Redis user may not write the key " + RunsName + " (allow the key in the user's ACL)")
 
+// errTooManyRuns reports that the hash holds more than the project writes.
+var errTooManyRuns = errors.New("rediswalk: the list of runs in Redis is too large (delete the key " + RunsName + ")")
+
 // RegisterRun records a run and returns its id.
 func (s *Servers) RegisterRun(ctx context.Context, r Run) (id string, err error) {
 	var b [8]byte
@@ -86,7 +111,9 @@ func (s *Servers) ProveRuns(ctx context.Context) error {
 	var cmds []redis.Cmder
 	err := s.Pipelined(ctx, func(p redis.Pipeliner) {
 		for _, args := range [][]any{
-			{"hgetall", RunsName},
+			{"hlen", RunsName},
+			{"hkeys", RunsName},
+			{"hstrlen", RunsName, none},
 			{"hget", RunsName, none},
 			{"hdel", RunsName, none},
 			{"hset", RunsName, none, "", none},         // a field without a value
@@ -206,16 +233,10 @@ func (s *Servers) WasRefused(ctx context.Context, r Run, keys string) (bool, err
 
 // changeRun reports whether there was a record to change.
 func (s *Servers) changeRun(ctx context.Context, id string, change func(r *Run)) (changed bool, err error) {
-	text, err := s.Client.HGet(ctx, RunsName, id).Result()
-	switch {
-	case errors.Is(err, redis.Nil):
-		return false, nil
-	case err != nil:
-		return false, runsError(err)
-	}
-	r, ok := parseRun(text)
-	if !ok {
-		return false, nil
+	all, err := s.runs(ctx)
+	r, ok := all[id]
+	if err != nil || !ok {
+		return false, err
 	}
 	change(&r)
 	return true, s.writeRun(ctx, id, r)
@@ -244,17 +265,23 @@ func runsError(err error) error {
 }
 
 func (s *Servers) runs(ctx context.Context) (map[string]Run, error) {
-	fields, err := s.Client.HGetAll(ctx, RunsName).Result()
-	if err != nil {
+	call := &Call{Keys: []string{RunsName}, Args: []any{maxRunsFields, maxRunID, maxRunBytes, maxRunsBytes}}
+	if err := s.Run(ctx, rediscmd.NewScript(readRunsSource), []*Call{call}); err != nil {
 		return nil, runsError(err)
 	}
-	all := make(map[string]Run, len(fields))
-	for id, text := range fields {
-		if id == sequenceField {
-			continue
-		}
-		if r, ok := parseRun(text); ok {
-			all[id] = r
+	fields, err := call.Cmd.StringSlice()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return nil, errTooManyRuns
+	case err != nil:
+		return nil, runsError(err)
+	}
+	all := make(map[string]Run, len(fields)/2)
+	for i := 0; i+1 < len(fields); i += 2 {
+		if id := fields[i]; id != sequenceField {
+			if r, ok := parseRun(fields[i+1]); ok {
+				all[id] = r
+			}
 		}
 	}
 	return all, nil
@@ -262,9 +289,8 @@ func (s *Servers) runs(ctx context.Context) (map[string]Run, error) {
 
 // parseRun accepts only what writeRun writes, so that nothing can hide in a record.
 func parseRun(text string) (Run, bool) {
-	const most = 64 << 10 // a thousand masters
 	var r Run
-	if len(text) > most || json.Unmarshal([]byte(text), &r) != nil {
+	if len(text) > maxRunBytes || json.Unmarshal([]byte(text), &r) != nil {
 		return r, false
 	}
 	again, err := json.Marshal(r)
