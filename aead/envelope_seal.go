@@ -192,7 +192,7 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 	case isRefusal(err):
 		return fmt.Errorf("the key-encryption key refuses to decrypt the data key that it has just encrypted: %w", withoutPrefix(err))
 	case err == nil && !unwrapped.same(key):
-		return errors.New("a new data key is different after the key service encrypted and decrypted it (check the service)")
+		return errors.New("the key service encrypted a new data key and decrypted it to a different one (check the service)")
 	}
 	return err
 }

@@ -21,7 +21,7 @@
 //   - It skips the case if bench.wants returns false.
 //   - It measures with interleave, which runs the slices.
 //   - It passes each result to bench.report.
-//   - It passes each error to bench.Check, which ends the row if there is one.
+//   - It passes the error of each call to bench.Check, which ends the row if the error is not nil.
 //
 // Outside the measured time, the function checks that it measures the right thing. For example, the store must hold sealed
 // bytes. TestEveryRow runs each row with few repetitions.

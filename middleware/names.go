@@ -64,7 +64,7 @@ func hiddenNames(option string, set *prf.Set, oneWay bool) Option {
 	return func(c *config) error {
 		c.forStore(option)
 		if c.hidden != nil {
-			return fmt.Errorf("%s: an earlier option hides the cache keys (keep only one WithHiddenKeys or WithOneWayKeys)", option)
+			return fmt.Errorf("%s: an earlier option hides the cache keys already (keep one of WithHiddenKeys, WithOneWayKeys)", option)
 		}
 		if _, err := pseudonym.New("", set); err != nil {
 			return fmt.Errorf("%s: %w", option, err)

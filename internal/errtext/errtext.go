@@ -79,3 +79,6 @@ func (p *formatProbe) Format(s fmt.State, verb rune) {
 	defer func() { p.panicked = recover() != nil }()
 	p.next.Format(s, verb)
 }
+
+// GoString shows no part of the error.
+func (p *formatProbe) GoString() string { return "errtext.formatProbe" }

@@ -1,4 +1,6 @@
-// Package options applies the options that a caller gave to a constructor. Constructors call [Apply]. [Given] makes options of settings.
+// Package options handles the options of constructors, such as middleware.WithNamespace. A constructor calls [Apply] with
+// the options that its caller gave: Apply refuses nil options and applies all others. A caller with a configuration calls
+// [Given], which turns a field of the configuration into an option. If the field has the zero value, Given omits the option.
 package options
 
 import (

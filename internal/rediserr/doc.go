@@ -4,13 +4,13 @@
 // Call [Wrap] before you return an error. Wrap removes the parts of the text that may contain a value, a key name or a
 // password.
 //
-// If the server replied with an error, either [Temporary] or [RefusedForGood] returns true, and never both:
+// If the server replied with an error, exactly one of [Temporary] and [RefusedForGood] returns true:
 //
 //   - Temporary: the same command may succeed later. Example: "LOADING Redis is loading the dataset in memory".
 //   - RefusedForGood: the server will probably give the same reply to the same command again. Example: "WRONGTYPE Operation
 //     against a key holding the wrong kind of value". Replies that this package does not know count too, such as "ERR 42".
 //
-// [Denied], [NotOffered] and [Unavailable] return true only for replies for which RefusedForGood also returns true:
+// Three functions give the reason of a reply for which RefusedForGood returns true:
 //
 //   - [NotOffered]: the command fails for all keys. The server does not have the command, or the
 //     user has no permission for the command. Example: "ERR unknown command 'INFO'".
@@ -18,10 +18,11 @@
 //   - [Denied]: the same replies as NotOffered, and also replies that say that the user has no permission for one of the
 //     keys. Example: "NOPERM No permissions to access a key".
 //
-//   - [Unavailable]: the same replies as NotOffered, and also replies that this package does not know. If the command is
-//     optional, the caller goes on without it this time, and tries it again the next time.
+//   - [Unavailable]: the same replies as NotOffered, and also replies that this package does not know. A caller uses it for
+//     an optional command, to continue without the command. The meaning of an unknown reply is uncertain, so the caller does
+//     not remember it.
 //
-// If there is no reply, as after a broken connection, all five return false.
+// If there is no reply, as after a broken connection, all five functions above return false.
 //
 // [LoginRefused], [DatabaseRefused], [NoCluster], [Protected] and [NotRedis] explain why the first command on a connection
 // failed.

@@ -1,4 +1,5 @@
-// Package strictjson decodes stored JSON that a newer release may have written.
+// Package strictjson decodes stored JSON, and returns an error if the JSON has a field that the Go type lacks: call
+// [Unmarshal]. A newer release may have written such a field, and it could be wrong to ignore it.
 package strictjson
 
 import (

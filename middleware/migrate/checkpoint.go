@@ -202,7 +202,7 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 	case errors.Is(err, rediswalk.ErrRunUndone):
 		return fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	case err != nil:
-		return fmt.Errorf("migrate: cannot read the record in Redis of the run that wrote the checkpoint file: %w", err)
+		return fmt.Errorf("migrate: a run wrote the checkpoint file, but the record of that run in Redis cannot be read: %w", err)
 	}
 	return nil
 }

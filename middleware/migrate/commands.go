@@ -112,12 +112,15 @@ func (m *migration) prove(ctx context.Context, name, source, commands string) er
 		return call.Cmd.Err()
 	})
 	switch {
-	case err != nil && m.DryRun:
+	case err == nil:
+		return nil
+	case !rediserr.RefusedForGood(err):
+		return fmt.Errorf("cannot test whether Redis allows %s: %w", commands, rediserr.Wrap(err))
+	case m.DryRun:
 		return fmt.Errorf("a real run would fail, because Redis refuses %s: %w", commands, rediserr.Wrap(err))
-	case err != nil:
+	default:
 		return fmt.Errorf("the run cannot change entries, because Redis refuses %s: %w", commands, rediserr.Wrap(err))
 	}
-	return nil
 }
 
 // proveRecords tests whether a real run could write its record. Without a checkpoint it would only warn: see register.

@@ -130,4 +130,14 @@ func TestDryRunProvesTheCommands(t *testing.T) {
 		require.ErrorContains(t, err, "a real run would fail, because Redis refuses EVAL, EVALSHA or SET", rules)
 		require.Zero(t, server.Client(t).DBSize(t.Context()).Val())
 	}
+
+	// A server that cannot answer now has refused nothing.
+	server := redistest.Start(t)
+	o := server.ClientOptions()
+	o.Addr = redistest.Refusing(t, server.Addr(), map[string]string{"evalsha": "LOADING Redis is loading the dataset in memory"})
+	busy := redis.NewClient(o)
+	t.Cleanup(func() { _ = busy.Close() })
+	_, err := migratetest.Unproven(t.Context(), busy, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t), DryRun: true})
+	require.ErrorContains(t, err, "cannot test whether Redis allows EVAL, EVALSHA or SET: ")
+	require.NotContains(t, err.Error(), "refuses")
 }

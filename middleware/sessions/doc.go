@@ -22,8 +22,9 @@
 // in Redis or restored a dump.
 //
 //   - The absolute expiry is the time that scs passes to [Store.CommitCtx]. Loading a session or calling Touch never extends it.
-//   - The idle expiry exists only with [WithIdleTimeout]. When scs loads a session, the store extends this expiry to the
-//     full timeout from now. It does so if a sixteenth of the timeout has passed since the last extension. An application without scs can call [Store.Touch].
+//   - The idle expiry exists only with [WithIdleTimeout]. When scs loads a session, and a sixteenth of the
+//     timeout has passed since the last extension, the store extends this expiry to the full timeout from now. An application
+//     without scs can call [Store.Touch].
 //
 // If an attacker restores a dump, a session can work again after logout, until it expires. So use short expiry times.
 // SECURITY.md describes a remedy.

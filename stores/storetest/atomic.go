@@ -175,7 +175,11 @@ func compareAndSet(t *testing.T, s *subject) {
 		}
 		s.holds(t, "k", want)
 		if _, ttl, err := s.Store.GetWithTTL(t.Context(), "k"); s.Can.TTL.Reported && (err != nil || (ttl > 0) != c.want || ttl > time.Hour) {
-			t.Errorf("after CompareAndSet(old %q), GetWithTTL returned TTL %v, error %v, want no error, and a TTL: %v", c.old, ttl, err, c.want)
+			ttlWanted := "no TTL, because the value was not replaced"
+			if c.want {
+				ttlWanted = "the TTL of the call, an hour"
+			}
+			t.Errorf("after CompareAndSet(old %q, tail %d), GetWithTTL returned TTL %v and error %v, want %s", c.old, c.tail, ttl, err, ttlWanted)
 		}
 		if !s.Can.Tags {
 			continue

@@ -47,7 +47,7 @@ func enumerationCases() []testCase {
 	return []testCase{
 		{
 			name: "enumerate",
-			rule: "Keys names every entry that starts with the literal prefix once, and no tag set",
+			rule: "Keys returns each key that starts with the prefix once, takes the prefix literally, and returns no tag set",
 			why:  func(c Capabilities) string { return unless(c.Enumerate, "the store cannot enumerate") },
 			run:  enumerate,
 		},
@@ -97,7 +97,7 @@ func reportCases() []testCase {
 	return []testCase{
 		{
 			name: "declarations",
-			rule: "a store offers the declared methods in addition to gocache's interface, and no others",
+			rule: "in addition to gocache's interface, a store has every method that it declares, and declares every method that it has",
 			run:  declarations,
 		},
 		{

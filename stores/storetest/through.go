@@ -24,7 +24,7 @@ func throughCases() []testCase {
 	return []testCase{
 		{
 			name: "through cache.Cache",
-			rule: "a cache made with cache.New[T] works for each T that the store takes: all its methods, and GetType",
+			rule: "for each type T that the store accepts as a value, every method of a cache made with cache.New[T] works",
 			run: func(t *testing.T, s *subject) {
 				ran := false
 				if s.Can.Bytes.taken() {

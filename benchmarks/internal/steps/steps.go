@@ -1,4 +1,7 @@
-// Package steps runs a function whose steps end it at their first error, as the steps of a test do: see [Run].
+// Package steps runs a function that ends at its first error, as a test ends at t.Fatal. Begin with [Run].
+//
+// The function passes each error to [Steps.Check], which ends the function if the error is not nil. So the function returns
+// nothing. Run returns the error that ended the function.
 package steps
 
 import (

@@ -6,7 +6,7 @@
 //
 // [WithDeadline] returns a context that ends shortly before the timeout. A hook passes this context to the functions that it
 // calls. [Do] calls a function that takes no context. If the function still runs shortly before the timeout, Do returns an
-// error. [Wait] does the same at the end of any context. [Close] closes what a failed hook has opened.
+// error, and the function continues in its goroutine. [Wait] does the same at the end of any context. [Close] closes what a failed hook has opened.
 package early
 
 import (

@@ -10,8 +10,8 @@
 // returns [aead.ErrUnauthentic] or [aead.ErrUnknownKey]. Any unknown error becomes [aead.ErrKeyServiceUnavailable], so that
 // the caller tries again and does not drop a valid value.
 //
-// [Refused] reports whether an error is aead.ErrUnauthentic or aead.ErrUnknownKey. [Final] reports whether such a refusal
-// stays: a key that the keyset does not list may still be loaded, so its refusal is not final.
+// [Refused] reports whether an error is aead.ErrUnauthentic or aead.ErrUnknownKey. [Final] reports whether a later
+// attempt must fail, too. Final is false if the keyset does not list the key, because the process may load that key later.
 //
 // A Box is safe for concurrent use.
 package box

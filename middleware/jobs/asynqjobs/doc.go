@@ -43,7 +43,7 @@
 //   - restore a schedule that was canceled or replaced
 //   - read the names of queues and groups
 //   - read the ids, times and sizes of tasks, and see which tasks with the option asynq.Unique have equal contents
-//   - put a false error text on a task
+//   - put a false error text on a task, because asynq also writes error texts, in plaintext, and the package accepts them
 //
 // [ReasonOf] and [OpenFailure] read the error text of a task. So use them for diagnosis only, not for decisions about
 // security.

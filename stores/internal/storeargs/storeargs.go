@@ -1,5 +1,6 @@
-// Package storeargs checks the arguments of gocache's methods: options, keys and values. Its errors have no prefix, because
-// each store adds its own.
+// Package storeargs checks the arguments of gocache's methods. A store calls [Apply] for its options, [Tags] for the options of
+// Invalidate, [Key] for a key, and [Marshal] for a value that encodes itself. The errors have no prefix, so the store must add
+// its own.
 package storeargs
 
 import (
