@@ -6,11 +6,15 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
+
+// ReadSchedules is the digest of the script that reads all schedules.
+var ReadSchedules = redis.NewScript(readScript).Hash()
 
 // WithNow sets the clock of dates.
 func WithNow(now func() time.Time) Option {

@@ -192,7 +192,7 @@ func TestRegisteringManySchedules(t *testing.T) {
 	require.Equal(t, before, g.opens.Load(), "of those that it registered itself, or has seen, none again")
 	require.False(t, w.once("one more", asynqjobs.Every(time.Hour), ""))
 	require.Equal(t, before+1, g.opens.Load(), "the value under the name is opened")
-	w.rdb.AddHook(refusing{"hgetall"})
+	w.rdb.AddHook(refusing{asynqjobs.ReadSchedules})
 	require.True(t, w.once("and another", asynqjobs.Every(time.Hour), ""), "nor are the others read")
 }
 
@@ -263,7 +263,7 @@ func TestSchedulesAreReadAgain(t *testing.T) {
 }
 
 // refusing has a client fail with one command.
-type refusing struct{ command string }
+type refusing struct{ command string } // or the digest of a script
 
 func (refusing) DialHook(next redis.DialHook) redis.DialHook { return next }
 func (refusing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
@@ -272,7 +272,7 @@ func (refusing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 
 func (r refusing) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if cmd.Name() == r.command {
+		if args := cmd.Args(); cmd.Name() == r.command || len(args) > 1 && args[1] == r.command {
 			err := errors.New("refused")
 			cmd.SetErr(err)
 			return err
@@ -288,7 +288,7 @@ func TestSchedulesThatCannotBeRead(t *testing.T) {
 	w := newClockwork(t, asynqjobs.WithMeterProvider(m.provider))
 	require.True(t, w.once("a", asynqjobs.Every(time.Minute), "a"))
 	require.True(t, w.once("b", asynqjobs.Every(time.Minute), "b"))
-	w.rdb.AddHook(refusing{"hgetall"})
+	w.rdb.AddHook(refusing{asynqjobs.ReadSchedules})
 	w.background(w.s)
 	w.advance(time.Minute)
 	eventually(t, "both tick", patience, func() bool { return m.counts(t)["tick enqueued"] == 2 })

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -27,16 +28,22 @@ import (
 // An attacker who can write to Redis can delete a job or move its last tick. A tick of the last two
 // minutes does not run again because of that: its task still exists.
 type scheduleStore struct {
-	rdb                    redis.UniversalClient
-	e                      *jobs.Encryptor
-	schedules, ticks       string // keys
-	polls, swaps, advances *redis.Script
+	rdb              redis.UniversalClient
+	e                *jobs.Encryptor
+	schedules, ticks string // keys
+	limit            int    // no sealed schedule has more bytes
+
+	polls, reads, finds, swaps, advances *redis.Script
 }
+
+// sealedRoom is what sealing adds at most to a schedule, with room.
+const sealedRoom = 128 << 10
 
 func newScheduleStore(rdb redis.UniversalClient, e *jobs.Encryptor) *scheduleStore {
 	return &scheduleStore{
 		rdb: rdb, e: e, schedules: asynqwire.SchedulesKey(e.Namespace()), ticks: asynqwire.TicksKey(e.Namespace()),
-		polls: redis.NewScript(pollScript), swaps: redis.NewScript(swapScript), advances: redis.NewScript(advanceScript),
+		limit: e.MaxPayloadBytes() + sealedRoom,
+		polls: redis.NewScript(pollScript), reads: redis.NewScript(readScript), finds: redis.NewScript(findScript), swaps: redis.NewScript(swapScript), advances: redis.NewScript(advanceScript),
 	}
 }
 
@@ -56,6 +63,10 @@ type entry struct {
 // open opens the schedule that is stored under field.
 func (s *scheduleStore) open(ctx context.Context, field, raw string) entry {
 	en := entry{field: field, raw: raw}
+	if strings.HasPrefix(raw, cutMark) {
+		en.err = fmt.Errorf("asynqjobs: a stored schedule: %w (raise jobs.WithMaxPayloadBytes)", jobs.ErrTooLarge)
+		return en
+	}
 	b, err := s.e.Open(ctx, jobs.Meta{Kind: jobs.Schedule, ID: field}, []byte(raw))
 	if err == nil {
 		en.def, err = unmarshal(b)
@@ -107,12 +118,53 @@ func (s *scheduleStore) sealAs(ctx context.Context, field string, d *definition,
 }
 
 // pollScript returns the server's time, so that all schedulers use one clock, and the
-// ticks.
+// ticks. It leaves out fields that are too long for a tick or a version, because an attacker may have planted huge ones.
 //
 // KEYS[1] ticks
 const pollScript = `
-local t = redis.call('TIME')
-return {t[1], t[2], redis.call('HGETALL', KEYS[1])}`
+local t, all, ticks = redis.call('TIME'), redis.call('HGETALL', KEYS[1]), {}
+for i = 1, #all, 2 do
+  if #all[i] <= 64 and #all[i+1] <= 64 then
+    ticks[#ticks+1] = all[i]
+    ticks[#ticks+1] = all[i+1]
+  end
+end
+return {t[1], t[2], ticks}`
+
+// cutMark replaces the start of a value that is too large for a schedule. No sealed schedule begins with it.
+const cutMark = "too large: "
+
+// cutScript keeps only the end of a value that is too large for a schedule.
+const cutScript = `
+local function cut(value, limit)
+  if value and #value > tonumber(limit) then return '` + cutMark + `' .. string.sub(value, -16) end
+  return value
+end
+`
+
+// readScript returns the version and the schedules. It leaves out fields with long names, which are not names of schedules.
+//
+// KEYS[1] schedules, KEYS[2] ticks
+// ARGV[1] the largest size of a schedule
+const readScript = cutScript + `
+local all, stored = redis.call('HGETALL', KEYS[1]), {redis.call('HGET', KEYS[2], 'version') or ''}
+if #stored[1] > 64 then stored[1] = '' end
+for i = 1, #all, 2 do
+  if #all[i] <= 64 then
+    stored[#stored+1] = all[i]
+    stored[#stored+1] = cut(all[i+1], ARGV[1])
+  end
+end
+return stored`
+
+// findScript returns the schedules of some fields.
+//
+// KEYS[1] schedules
+// ARGV[1] the largest size of a schedule, and the fields
+const findScript = cutScript + `
+local found = redis.call('HMGET', KEYS[1], unpack(ARGV, 2))
+for i = 1, #found do found[i] = cut(found[i], ARGV[1]) end
+return found`
 
 var errMalformed = errors.New("asynqjobs: cannot read the schedules in Redis: unexpected reply (does a proxy change replies?)")
 
@@ -153,16 +205,20 @@ func (s *scheduleStore) poll(ctx context.Context) (now time.Time, version string
 	return time.Unix(n, m*1000), version, ticks, nil
 }
 
-// all returns the stored schedules by field, and the version after the read.
+// all returns the stored schedules by field, and their version.
 func (s *scheduleStore) all(ctx context.Context) (stored map[string]string, version string, err error) {
-	if stored, err = s.rdb.HGetAll(ctx, s.schedules).Result(); err != nil {
+	reply, err := s.reads.Run(ctx, s.rdb, []string{s.schedules, s.ticks}, s.limit).StringSlice()
+	switch {
+	case err != nil:
 		return nil, "", redisFailed("read", err)
+	case len(reply)%2 != 1:
+		return nil, "", errMalformed
 	}
-	version, err = s.rdb.HGet(ctx, s.ticks, asynqwire.VersionField).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, "", redisFailed("read", err)
+	stored = make(map[string]string, len(reply)/2)
+	for i := 1; i < len(reply); i += 2 {
+		stored[reply[i]] = reply[i+1]
 	}
-	return stored, version, nil
+	return stored, reply[0], nil
 }
 
 // fields returns the fields that a name has, one for each key of the PRF set.
@@ -184,9 +240,16 @@ func (s *scheduleStore) of(ctx context.Context, name string) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	values, err := s.rdb.HMGet(ctx, s.schedules, fields...).Result()
-	if err != nil {
+	args := []any{s.limit}
+	for _, f := range fields {
+		args = append(args, f)
+	}
+	values, err := s.finds.Run(ctx, s.rdb, []string{s.schedules}, args...).Slice()
+	switch {
+	case err != nil:
 		return nil, redisFailed("read", err)
+	case len(values) != len(fields):
+		return nil, errMalformed
 	}
 	entries := make([]entry, len(fields))
 	for i, v := range values {
@@ -198,8 +261,8 @@ func (s *scheduleStore) of(ctx context.Context, name string) ([]entry, error) {
 
 // is reports whether en is stored.
 func (s *scheduleStore) is(ctx context.Context, en entry) bool {
-	raw, err := s.rdb.HGet(ctx, s.schedules, en.field).Result()
-	return err == nil && raw == en.raw
+	values, err := s.finds.Run(ctx, s.rdb, []string{s.schedules}, len(en.raw), en.field).Slice()
+	return err == nil && len(values) == 1 && values[0] == en.raw
 }
 
 // swapScript replaces the values of some fields if they have not changed since they were read. It writes the version
@@ -208,14 +271,15 @@ func (s *scheduleStore) is(ctx context.Context, en entry) bool {
 //
 // KEYS[1] schedules, KEYS[2] ticks
 // ARGV: number of fields, and each with what it must hold ("" for nothing).
-// Then the new field and value ("" for none), its last tick ("" for none), and the new version.
-const swapScript = `
+// Then the new field and value ("" for none), its last tick ("" for none), the new version, and the largest size of a schedule.
+const swapScript = cutScript + `
 local n = tonumber(ARGV[1])
 local at = 2*n + 2
 for i = 1, n do
-  if (redis.call('HGET', KEYS[1], ARGV[2*i]) or '') ~= ARGV[2*i+1] then return {} end
+  if (cut(redis.call('HGET', KEYS[1], ARGV[2*i]), ARGV[at+4]) or '') ~= ARGV[2*i+1] then return {} end
 end
 local before = redis.call('HGET', KEYS[2], 'version') or ''
+if #before > 64 then before = '' end
 redis.call('HSET', KEYS[2], 'version', ARGV[at+3])
 local tick = ARGV[at+2]
 if tick ~= '' and ARGV[at] ~= '' then
@@ -244,7 +308,7 @@ func (s *scheduleStore) swap(ctx context.Context, old []entry, en entry, last ti
 		tick = strconv.FormatInt(last.UnixMilli(), 10)
 	}
 	after = rand.Text()[:asynqwire.ScheduleVersionSize]
-	reply, err := s.swaps.Run(ctx, s.rdb, []string{s.schedules, s.ticks}, append(args, en.field, en.raw, tick, after)...).StringSlice()
+	reply, err := s.swaps.Run(ctx, s.rdb, []string{s.schedules, s.ticks}, append(args, en.field, en.raw, tick, after, s.limit)...).StringSlice()
 	switch {
 	case err != nil:
 		return false, "", "", redisFailed("change", err)

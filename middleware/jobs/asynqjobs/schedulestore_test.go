@@ -2,6 +2,7 @@ package asynqjobs
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 	"github.com/tink-crypto/tink-go/v2/prf"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
@@ -186,4 +189,42 @@ func TestCacheForgets(t *testing.T) {
 		}
 		require.ElementsMatch(t, step.want, got, step)
 	}
+}
+
+// An attacker plants fields that are larger than any that is written. They are not read whole, and a schedule can be put in their
+// place.
+func TestHugeFieldsOfSchedulesAreNotRead(t *testing.T) {
+	t.Parallel()
+	ctx, server := t.Context(), redistest.Start(t)
+	e := sealtest.Encryptor(t, sealtest.Keyring(t), jobs.WithPRF(sealtest.PRF(t, 1)), jobs.WithMaxPayloadBytes(1<<10))
+	s := newScheduleStore(server.Client(t), e)
+	d, err := newDefinition("a", Every(time.Minute), asynq.NewTask("t", nil), nil, noon)
+	require.NoError(t, err)
+	en, err := s.seal(ctx, d, noon)
+	require.NoError(t, err)
+	huge := strings.Repeat("x", 8<<20)
+	require.NoError(t, s.rdb.HSet(ctx, s.schedules, en.field, huge, "planted", huge, huge, "v").Err())
+	require.NoError(t, s.rdb.HSet(ctx, s.ticks, en.field, huge, asynqwire.VersionField, huge, huge, "1").Err())
+
+	sent := server.Sent(t)
+	_, version, ticks, err := s.poll(ctx)
+	require.NoError(t, err)
+	require.Empty(t, version)
+	require.Empty(t, ticks)
+	stored, version, err := s.all(ctx)
+	require.NoError(t, err)
+	require.Empty(t, version)
+	require.Len(t, stored, 2)
+	found, err := s.of(ctx, "a")
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	require.Equal(t, stored[en.field], found[0].raw)
+	require.ErrorIs(t, s.open(ctx, en.field, found[0].raw).err, jobs.ErrTooLarge)
+	require.False(t, s.is(ctx, en))
+	ok, before, _, err := s.swap(ctx, found, en, noon)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Empty(t, before)
+	require.True(t, s.is(ctx, en))
+	require.Less(t, server.Sent(t)-sent, int64(1<<20))
 }
