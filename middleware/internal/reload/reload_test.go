@@ -141,6 +141,7 @@ func TestReloadThatDoesNotReturn(t *testing.T) {
 			t.Errorf("%d calls at a time", n)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait() // the abandoned call has returned
 		c.takes, c.exits = 0, true
 		if _, err := r.Run(t.Context(), r.Now()); err == nil {
 			t.Error("a function that ended its goroutine has succeeded")
