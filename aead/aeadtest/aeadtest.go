@@ -1,15 +1,16 @@
 // Package aeadtest tests implementations of tink.AEADWithContext, Tink's interface for encryption that detects altered
 // bytes.
 //
-// [Run] is a conformance suite:
+// [Run] is a conformance suite for every such implementation:
 //
 //	func TestMyAEAD(t *testing.T) {
 //		aeadtest.Run(t, func(t *testing.T) tink.AEADWithContext { return newMyAEAD(t) })
 //	}
 //
-// [RunRemote] is for an AEAD that calls a key service, such as a cloud KMS. It tests the errors of the AEAD while the
-// service does not work. It also tests that the AEAD works again when the service does. [KeyService] imitates such a
-// service in tests.
+// If the implementation calls a key service, such as a cloud KMS, also call [RunRemote]. It breaks the service, and
+// checks the errors of the implementation. Then it repairs the service, and checks that encryption works again.
+//
+// [KeyService] imitates a key service, for tests of code that uses one.
 package aeadtest
 
 import (

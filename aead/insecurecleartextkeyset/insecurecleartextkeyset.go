@@ -1,17 +1,18 @@
-// Package insecurecleartextkeyset reads and writes keysets IN PLAINTEXT: the file is not encrypted. A keyset is a set of
-// Tink keys in a file. In production, use [aead.CreateKeyset] and [aead.OpenKeyring] with a key-encryption key instead. With
-// them, the file is encrypted.
+// Package insecurecleartextkeyset reads and writes keysets IN PLAINTEXT. A keyset is a set of Tink keys in a file. An
+// attacker who reads this file can open everything that the keys sealed.
 //
-// An attacker who reads a plaintext keyset can open everything that its keys sealed. Use this package only in these cases:
-// in development, in tests, or if another mechanism already protects the file, such as the secret store of a platform. Write
-// a keyset with [CreateKeyset], and open the keyset with [OpenKeyring]:
+// Use this package in development and in tests. In production, use it only if another mechanism protects the file, such as
+// the secret store of a platform. Otherwise, use [aead.CreateKeyset] and [aead.OpenKeyring], with a key-encryption key that
+// encrypts the file.
+//
+// Write a keyset with [CreateKeyset], and open the keyset with [OpenKeyring]:
 //
 //	err := insecurecleartextkeyset.CreateKeyset(file, template) // such as Tink's aead.AES256GCMKeyTemplate()
 //	...
 //	keyring, err := insecurecleartextkeyset.OpenKeyring(ctx, aead.FileSource("keyset.json"))
 //
-// No other package of this module writes a plaintext keyset. So a reviewer finds each such use by a search for the import of
-// this package, and a linter can forbid the import. Tink has a package of the same name for the same reason.
+// No other package of this module writes a plaintext keyset. So a reviewer can search for imports of this package, and a
+// linter can forbid them. Tink has a package of the same name for the same reason.
 package insecurecleartextkeyset
 
 import (

@@ -3,10 +3,10 @@
 //
 //	go run ./examples/sessions
 //
-// Open http://127.0.0.1:8080 in two browsers. The variable LISTEN sets another address.
+// Open http://127.0.0.1:8080 in two browsers. To use another address, set the environment variable LISTEN.
 //
-// The sessions are in memory. With STORE=redis://localhost:6379 they are in Redis, which then holds no session token, user
-// name or value as plaintext.
+// By default, the sessions are in memory. To keep them in Redis, set the environment variable STORE to the URL of a Redis
+// server, such as redis://localhost:6379. Session tokens, user names and values are never in Redis as plaintext.
 //
 // The program keeps its keys only in memory, so all sessions end when it restarts. A real service opens its keys with
 // aead.OpenKEK and aead.OpenPRF.

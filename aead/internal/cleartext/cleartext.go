@@ -1,12 +1,12 @@
 // Package cleartext reads keysets in plaintext, for package aead. A keyset is a set of Tink keys. Applications cannot import
 // this package: they use package aead/insecurecleartextkeyset, whose name states the danger.
 //
-// The function of this package is [Read]. The type [KEK] takes the place of a key-encryption key, but encrypts nothing. It
-// tells package aead to accept a plaintext keyset. Package insecurecleartextkeyset passes such a KEK to package aead.
-// aead.OpenKEK uses one internally, because the file of a file:// URI is a plaintext keyset.
+// [Read] parses a plaintext keyset. The type [KEK] takes the place of a key-encryption key, but does not encrypt. A KEK
+// tells package aead to accept a plaintext keyset. Package insecurecleartextkeyset passes a KEK to package aead.
+// aead.OpenKEK also uses a KEK, because the file of a file:// URI is a plaintext keyset.
 //
-// With any other KEK, package aead refuses a plaintext keyset. If a KEK cannot decrypt a keyset, package aead passes the
-// keyset to Read, to see whether it is in plaintext. If it is, package aead discards it, and returns an error that says so.
+// With any other key-encryption key, package aead refuses a plaintext keyset. Package aead then calls Read only to choose
+// the text of the error.
 package cleartext
 
 import (

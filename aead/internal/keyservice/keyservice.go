@@ -3,8 +3,8 @@
 // aead.OpenKEK.
 //
 // Write a [Client], which calls the service to encrypt and to decrypt. Then call [Open] with the Client. Open makes a
-// key-encryption key (KEK), tests the KEK and returns it. The errors of a KEK contain the
-// name of the key and of the missing permission, but no credential.
+// key-encryption key (KEK), tests the KEK and returns it. The errors of a KEK name the key, and can name a missing
+// permission. They never contain a credential.
 package keyservice
 
 import (

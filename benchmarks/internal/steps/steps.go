@@ -1,7 +1,7 @@
 // Package steps runs a function that ends at its first error, as a test ends at t.Fatal. Begin with [Run].
 //
-// The function passes each error to [Steps.Check], which ends the function if the error is not nil. So the function returns
-// nothing. Run returns the error that ended the function.
+// The function does not return an error. It passes each error to [Steps.Check], which ends the function if the error is not
+// nil. Run then returns this error. Only the goroutine that runs the function may call Check.
 package steps
 
 import (

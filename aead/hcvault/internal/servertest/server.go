@@ -1,8 +1,8 @@
-// Package servertest imitates the HTTP interface of HashiCorp Vault, a key service. So the tests of package hcvault
-// need no real Vault.
+// Package servertest imitates the HTTP interface of HashiCorp Vault, a key service. So the tests of package hcvault run
+// without Vault.
 //
 // [New] starts a server. It supports tokens, logins, namespaces and TLS, and a test can make requests fail. The server
-// does no cryptography. The test passes an [Engine], a function that answers the requests to encrypt and decrypt.
+// itself does not encrypt or decrypt. It passes such requests to an [Engine], a function of the test.
 package servertest
 
 import (
