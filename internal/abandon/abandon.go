@@ -1,5 +1,8 @@
-// Package abandon calls code that may ignore its context, such as the client of a key service or the reading of a file on a mount
-// that hangs. Begin with [Call].
+// Package abandon calls code that may ignore its context, such as the client of a key service. Another example is code that reads
+// a file on a mount that hangs.
+//
+// Begin with [Call]. It runs the code in a separate goroutine. If the context ends first, Call waits a short time longer, and
+// then returns without an answer. The code continues in its goroutine.
 package abandon
 
 import (

@@ -1,8 +1,9 @@
 // Package errtext returns the texts of errors that code outside of this module made. The method Error of such an error may
-// panic, as that of a nil pointer often does. Package fmt then writes the value of the panic into the text, and the value may
-// be a secret.
+// panic, for example on a nil pointer. Package fmt then writes the value of the panic into the text, and the value may be a
+// secret.
 //
-// Call [Guard] once where an error of such code enters this module, and [Text] where only the text is needed. It imports only
+// Where an error of such code enters this module, call [Guard] once. Guard returns an error that does not panic, and whose
+// text does not contain the value of a panic. If only the text is needed, call [Text] instead. Package errtext imports only
 // the standard library.
 package errtext
 

@@ -1,7 +1,7 @@
 // Package migratetest contains helper functions for the tests of packages migrate and audit. [SealedStore] makes a
-// sealed (encrypted) cache in Redis, and [Fill] writes plaintext values. [Migrated] runs package migrate, and [Audited]
-// runs package audit. Both fail the test if the run fails. [ReportedName] reads a
-// name of a JSON report.
+// sealed (encrypted) cache in Redis, and [Fill] writes plaintext values to Redis. [Migrated] runs package migrate, and
+// [Audited] runs package audit. Both fail the test if the run fails. [ReportedName] decodes a name from a JSON report,
+// where some names are quoted.
 package migratetest
 
 import (

@@ -1,9 +1,9 @@
 // Package rediscmd contains functions for Redis commands that several packages of this module use:
 //
-//   - [Pattern] builds the pattern of a SCAN command.
+//   - [Pattern] turns a prefix into the pattern of a SCAN command.
 //   - [ClusterNode] reports whether a server is a node of a Redis Cluster.
 //   - [CheckType] checks the name of a Redis type, such as hash.
-//   - [TimeLeft] converts the answer of PTTL.
+//   - [TimeLeft] converts the answer of PTTL to a time.Duration.
 //   - [Script] makes the commands that call a Lua script.
 //   - [Exec] sends a pipeline, and [Once] marks a command that must not be sent twice.
 package rediscmd

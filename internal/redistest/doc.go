@@ -6,7 +6,7 @@
 // caller closes the server.
 //
 // The program redis-server must be in the PATH. Otherwise the test fails, and is not skipped. Each server has its own
-// directory and listens only on this machine. Unless a test turns on persistence, the server writes no data files.
+// directory and listens only on this machine. By default, a server does not write data files.
 //
-// All types are safe for concurrent use. But only one goroutine at a time may kill, stop or restart a server.
+// Several goroutines may use a server at once, but must not start, stop or kill the server at the same time.
 package redistest

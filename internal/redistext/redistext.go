@@ -1,5 +1,5 @@
-// Package redistext formats scalar values as go-redis sends them. It imports only the standard library, so that packages
-// without a client can use it.
+// Package redistext returns the text that go-redis sends for a string, number, bool, time or duration: call [Of]. It
+// imports only the standard library, so that packages without a Redis client can use it.
 package redistext
 
 import (

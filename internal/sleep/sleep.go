@@ -1,4 +1,5 @@
-// Package sleep waits for a time or for the end of a context: call [For]. It imports only the standard library.
+// Package sleep waits for a given time, or until a context ends if that is earlier: call [For]. It imports only the
+// standard library.
 package sleep
 
 import (

@@ -1,5 +1,5 @@
 // Package strictjson decodes stored JSON, and returns an error if the JSON has a field that the Go type lacks: call
-// [Unmarshal]. A newer release may have written such a field, and it could be wrong to ignore it.
+// [Unmarshal]. A newer release may have written such a field, and its meaning is unknown here.
 package strictjson
 
 import (
