@@ -2,8 +2,11 @@
 // headers, and the error text of a task that cannot be opened. asynq is a job queue in Redis, and asynqjobs seals
 // (encrypts) its tasks.
 //
-// asynqjobs writes with these definitions. Packages monitor and audit read with them. Before you show or log the error
-// text of a task, pass it to [ParseFailure]. FORMAT.md, section "Jobs on asynq", specifies the names and texts.
+// asynqjobs writes with these definitions. Packages monitor and audit read with them. FORMAT.md, section "Jobs on
+// asynq", specifies the names and texts.
+//
+// The error text of a task can contain secrets. Before you show or log the text, pass it to [ParseFailure], which
+// returns its kind. The text is safe to show only if [FailureKind.Public] returns true for this kind.
 package asynqwire
 
 import (

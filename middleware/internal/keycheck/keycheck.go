@@ -1,11 +1,12 @@
 // Package keycheck encrypts (seals) and decrypts (opens) the key check of a cache. The key check is one small entry in the
-// store, and contains no secret. If all processes of an application can open it, these processes use the same encryption
-// keys.
+// store, and is not secret. If all processes of an application can open it, these processes use the same encryption keys.
 //
-// [New] returns a [Check] for one namespace, which is the prefix of the names of a cache's entries. middleware.Store.Check
-// writes the key check. After a change of the primary encryption key, Store.Check seals the key check again. It never
-// replaces a key check that does not open. Package migrate opens the key check before it reads data. Package audit counts
-// the key checks in Redis.
+// Begin with [New]. It returns a [Check], which seals and opens the key check of one namespace. The namespace is the
+// prefix of the names of a cache's entries.
+//
+// The method Check of middleware.Store writes the key check. After a change of the primary encryption key, the method
+// seals the key check again. The method never replaces a key check that does not open. Package migrate opens the key check
+// before it reads data. Package audit counts the key checks in Redis.
 //
 // An attacker with write access to the store can delete or replace the key check. So the key check alone does not prove
 // which encryption keys are right.

@@ -1,6 +1,8 @@
-// Package storeargs checks the arguments of gocache's methods. A store calls [Apply] for its options, [Tags] for the options of
-// Invalidate, [Key] for a key, and [Marshal] for a value that encodes itself. The errors have no prefix, so the store must add
-// its own.
+// Package storeargs checks the arguments that gocache passes to the methods of a store. [Apply] applies options, and refuses a
+// nil option. [Tags] returns the tags in the options of Invalidate. [Key] returns a key, which must be a string. [Marshal]
+// encodes a value with its method MarshalBinary.
+//
+// The errors do not name the store, so the store must add its name.
 package storeargs
 
 import (
