@@ -45,3 +45,24 @@ func TestHugeEntriesAreNotRead(t *testing.T) {
 	require.EqualValues(t, 1, r.Written)
 	require.Less(t, server.Sent(t)-sent, int64(1<<20))
 }
+
+// An attacker plants huge entries under the new names of a move. They are conflicts, and are not read.
+func TestHugeEntriesUnderNewNamesAreNotRead(t *testing.T) {
+	t.Parallel()
+	ctx, server := t.Context(), redistest.Start(t)
+	rdb := server.Client(t)
+	require.NoError(t, rdb.MSet(ctx, "old:a", "v", "old:b", "v", "new:a", strings.Repeat("x", 16<<20)).Err())
+	c := migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "old"}, To: &migrate.Space{Namespace: "new"},
+		Keys: sealtest.Keyring(t), AllowUnproven: true, DeleteOld: true,
+	}
+	for _, c.DryRun = range []bool{true, false} {
+		sent := server.Sent(t)
+		r, err := migrate.Run(ctx, rdb, c)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, r.Conflicts)
+		require.EqualValues(t, 1, r.Written)
+		require.Less(t, server.Sent(t)-sent, int64(1<<20))
+	}
+	require.Equal(t, "v", rdb.Get(ctx, "old:a").Val())
+}

@@ -216,6 +216,10 @@ func (m *migration) writeNew(ctx context.Context, moves []moved) error {
 // the same value and has the old expiry. If an earlier run wrote an entry and its expiry differs now, either expiry
 // may be the right one, so it is a conflict.
 func (m *migration) verify(ctx context.Context, moves []moved, c *Counts) ([]moved, error) {
+	moves, err := m.withoutLarger(ctx, moves, c)
+	if err != nil {
+		return nil, err
+	}
 	values, err := m.readBack(ctx, newNames(moves), nil)
 	if err != nil {
 		return nil, err
@@ -257,6 +261,32 @@ func (m *migration) verify(ctx context.Context, moves []moved, c *Counts) ([]mov
 		arrived = append(arrived, v)
 	}
 	return arrived, nil
+}
+
+// withoutLarger counts as conflicts the entries under whose new names are values that are too large to be the same. They are not
+// read, because an attacker may have planted huge ones.
+func (m *migration) withoutLarger(ctx context.Context, moves []moved, c *Counts) ([]moved, error) {
+	const sealing = wire.MaxHeaderSize + 2*wire.MaxKeyBytes // what it adds at most, with room
+	sizes := make([]*redis.IntCmd, len(moves))
+	err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
+		for i := range moves {
+			if !moves[i].written {
+				sizes[i] = p.StrLen(ctx, moves[i].to)
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	kept := moves[:0]
+	for i, v := range moves {
+		if sizes[i] != nil && sizes[i].Val() > int64(len(v.plaintext)+sealing) {
+			c.Conflicts++
+			continue
+		}
+		kept = append(kept, v)
+	}
+	return kept, nil
 }
 
 // expiries returns the expiry of each entry that this run has not written: Unix milliseconds, -1 for never, -2 if the entry

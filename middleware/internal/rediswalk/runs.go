@@ -38,15 +38,15 @@ const (
 )
 
 // readRunsSource returns the records as pairs, or nil if there are too many. An attacker may have planted huge fields, so those
-// that cannot be records are left out. KEYS: the hash. ARGV: bounds of fields, of an id, of a record, and of all records.
+// that cannot be records are left out. KEYS: the hash. Its four numbers bound fields, an id, a record, and all records.
 const readRunsSource = `
-if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[1]) then return false end
+if redis.call('HLEN', KEYS[1]) > %d then return false end
 local records, size = {}, 0
 for _, id in ipairs(redis.call('HKEYS', KEYS[1])) do
-	local n = #id <= tonumber(ARGV[2]) and redis.call('HSTRLEN', KEYS[1], id)
-	if n and n <= tonumber(ARGV[3]) then
+	local n = #id <= %d and redis.call('HSTRLEN', KEYS[1], id)
+	if n and n <= %d then
 		size = size + n
-		if size > tonumber(ARGV[4]) then return false end
+		if size > %d then return false end
 		records[#records+1] = id
 		records[#records+1] = redis.call('HGET', KEYS[1], id)
 	end
@@ -265,8 +265,9 @@ func runsError(err error) error {
 }
 
 func (s *Servers) runs(ctx context.Context) (map[string]Run, error) {
-	call := &Call{Keys: []string{RunsName}, Args: []any{maxRunsFields, maxRunID, maxRunBytes, maxRunsBytes}}
-	if err := s.Run(ctx, rediscmd.NewScript(readRunsSource), []*Call{call}); err != nil {
+	script := rediscmd.NewScript(fmt.Sprintf(readRunsSource, maxRunsFields, maxRunID, maxRunBytes, maxRunsBytes))
+	call := &Call{Keys: []string{RunsName}}
+	if err := s.Run(ctx, script, []*Call{call}); err != nil {
 		return nil, runsError(err)
 	}
 	fields, err := call.Cmd.StringSlice()
