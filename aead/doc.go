@@ -36,15 +36,15 @@
 //
 // # Errors and concurrency
 //
-// After [ErrUnauthentic] or [ErrUnknownKey], do not try again: these bytes do not open with these keys. After
-// [ErrKeyServiceUnavailable] or [ErrTooManyDataKeys], a later try may succeed. To find context errors and the error of the
-// key service, use errors.Is and errors.As.
+// After [ErrUnauthentic], do not try again: these bytes do not open with these keys. After [ErrUnknownKey], try again only
+// after a change of the keys, such as a reload of the keyset. After [ErrKeyServiceUnavailable] or [ErrTooManyDataKeys], a
+// later try may succeed. To find context errors and the error of the key service, use errors.Is and errors.As.
 //
 // All types are safe for concurrent use. Do not change the buffers of a call before the call returns.
 //
 // # Formats and compatibility
 //
 // By default, Keyring and Envelope write the formats of Tink. The Tink libraries of all languages open these formats with
-// the same keys. Passphrase KEKs, tenants and [WithWrapContext] have formats of this package, which FORMAT.md specifies.
-// Each release from v1 on opens the values of all earlier releases from v1 on.
+// the same keys. Passphrase KEKs, tenants, and data keys bound to a context ([WithWrapContext]) have formats of this
+// package. FORMAT.md specifies these formats. Each release from v1 on opens the values of all earlier releases from v1 on.
 package aead

@@ -4,8 +4,8 @@
 //	go run ./benchmarks
 //
 // A ratio can have a budget. The budget is the largest or smallest ratio that is acceptable. The command prints the budget
-// next to the ratio. If the ratio is not acceptable, the command also prints MISSED. A missed budget does not change the
-// exit status, because the speed of the machine changes. With the flag -strict, the exit status is 1 if a budget was missed.
+// next to the ratio. If the ratio is not acceptable, the command also prints MISSED. With the flag -strict, the exit status
+// is then 1. Without this flag, a missed budget does not change the exit status, because the speed of the machine changes.
 //
 // For each ratio, the command measures two ways of doing the same thing in one run, such as with and without encryption. The
 // two ways take turns in short slices of time (A B, B A, ...). The command calculates the ratio of each slice of A to the
@@ -18,7 +18,7 @@
 // function to the list that rows() returns. A row has one or more cases, such as sizes of values. For each case, the
 // function does the following:
 //
-//   - It skips the case if bench.wants returns false.
+//   - It skips the case if bench.wants reports that the user did not select it.
 //   - It measures with interleave, which runs the slices.
 //   - It passes each result to bench.report.
 //   - It passes the error of each call to bench.Check, which ends the row if the error is not nil.

@@ -10,7 +10,8 @@
 //
 // Each constructor that takes a store.StoreInterface of gocache (github.com/eko/gocache) gets the sealed cache. Here,
 // [Module] opens the store of the cache. If the application already provides a store.StoreInterface, use [Decorator] instead
-// of Module. Decorator seals only a store of the type store.StoreInterface without an fx name: see the comment of Decorator.
+// of Module. Decorator seals the provided store. It does not seal stores of other types, or stores with an fx name: see the
+// comment of Decorator.
 //
 // [Sessions] provides a store for HTTP sessions. For jobs on asynq, a job queue in Redis, add package fxjobs.
 //

@@ -36,7 +36,6 @@
 //
 // # Format
 //
-// A ciphertext has the format of tink-go-awskms v3, Tink's library for AWS KMS. The library can decrypt the
-// ciphertext. The names and values of [aead.WithWrapContext] are a part of each call to KMS, and CloudTrail records
-// them. So they must not be secret.
+// A ciphertext has the format of tink-go-awskms v3, Tink's library for AWS KMS. The library can decrypt the ciphertext.
+// [aead.WithWrapContext] adds names and values to each call to KMS. CloudTrail records them, so they must not be secret.
 package awskms

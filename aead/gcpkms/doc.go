@@ -30,7 +30,7 @@
 // lists the errors of a KEK.
 //
 // All types are safe for concurrent use. A call ends when its context ends. If KMS is unavailable, the client repeats the
-// call until the context ends. If the context has no deadline, the client stops after 10 seconds.
+// call until the context ends, or for 10 seconds if the context has no deadline.
 //
 // # Format
 //

@@ -6,15 +6,15 @@
 //	curl localhost:8080/profiles/42
 //	curl localhost:8080/readyz
 //
-// To use Redis, set two variables. Entries in Redis remain after the process ends, so you must also choose the passphrase
-// from which the keys are made:
+// To keep the cache in Redis, also set a passphrase from which the keys are made. After a restart with the same passphrase,
+// the program can still read the entries:
 //
 //	PROFILES_PASSPHRASE='...' SEALCACHE_STORE=redis://localhost:6379 go run ./examples/fx
 //
 // All other settings of package fxmodule work too, such as SEALCACHE_TTL=10m.
 //
-// Both "go run" commands make the key-encryption key from a passphrase without a salt, so the program logs a warning.
-// Without PROFILES_PASSPHRASE, the program uses a random passphrase. docs/keys.md describes how to make a salt.
+// The first "go run" command uses a random passphrase. Both commands make the key-encryption key without a salt, so the
+// program logs a warning. docs/keys.md describes how to make a salt.
 package main
 
 import (

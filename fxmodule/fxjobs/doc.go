@@ -13,14 +13,14 @@
 // and jobs, call [Monitor].
 //
 // Config.Jobs has no settings for encryption keys. Jobs are sealed with the keys of one cache in fxmodule.Config: the cache
-// "default", or the one that Config.Jobs.KeysOf names. If an application has jobs but uses no cache, configure a cache
-// "default" with its keys and the Store memory://. It serves only to name the keys.
+// "default", or the cache whose name is in Config.Jobs.KeysOf. If an application has jobs but uses no cache, configure a
+// cache "default" with the keys for the jobs and the Store memory://. This cache only provides the keys.
 //
 // # Redis
 //
 // All clients and workers of this package share one Redis client. The settings of the client come from Config.Jobs.Redis.
-// If Config.Jobs.Redis is empty, the settings come from the asynq.RedisConnOpt of the application. The application does
-// not start if Redis does not answer. At stop, the package closes the client.
+// If Config.Jobs.Redis is empty, the application must provide an asynq.RedisConnOpt. The application does not start if
+// Redis does not answer. At stop, the package closes the client.
 //
 // Do not close *asynqjobs.Client or *asynq.Inspector: Close returns the error "redis connection is shared".
 //

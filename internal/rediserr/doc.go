@@ -8,7 +8,8 @@
 //
 //   - Temporary: the same command may succeed later. Example: "LOADING Redis is loading the dataset in memory".
 //   - RefusedForGood: the server will probably give the same reply to the same command again. Example: "WRONGTYPE Operation
-//     against a key holding the wrong kind of value". Replies that this package does not know count too, such as "ERR 42".
+//     against a key holding the wrong kind of value". RefusedForGood also returns true for replies that this package does
+//     not know, such as "ERR 42".
 //
 // Three functions give the reason of a reply for which RefusedForGood returns true:
 //
@@ -19,8 +20,8 @@
 //     keys. Example: "NOPERM No permissions to access a key".
 //
 //   - [Unavailable]: the same replies as NotOffered, and also replies that this package does not know. A caller uses it for
-//     an optional command, to continue without the command. The meaning of an unknown reply is uncertain, so the caller does
-//     not remember it.
+//     an optional command, to continue without the command. An unknown reply can have another cause, such as a limit of
+//     calls. So the caller must not conclude that the server never runs the command.
 //
 // If there is no reply, as after a broken connection, all five functions above return false.
 //
