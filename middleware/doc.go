@@ -12,7 +12,8 @@
 //	cache := cache.New[string](sealed) // the rest of the code stays the same
 //
 // The returned [Store] is itself a gocache store. It seals each value before the value leaves the process. Get opens the
-// value and checks it. Without gocache, use [NewSealer]. A Store and a [Sealer] read the values of each other.
+// value and checks it. Without gocache, call [NewSealer]. The returned [Sealer] seals and opens single values, and the
+// application stores them. A Store and a Sealer read the values of each other.
 //
 // # Promises
 //
@@ -29,7 +30,7 @@
 // # Types of values
 //
 // A []byte, string, bool, integer or float comes back with the same type. A nil []byte comes back empty. All other types
-// need a [Codec], such as [JSON], [MsgPack] or [Proto]. This includes pointers and named types.
+// need a [Codec], such as [JSON], [MsgPack] or [Proto]. Pointers and named types need a Codec, too.
 //
 // # Operation
 //

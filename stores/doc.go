@@ -1,5 +1,5 @@
-// Package stores opens a gocache store from a URL, so that the configuration of an application can choose the store.
-// gocache is github.com/eko/gocache.
+// Package stores opens a gocache store from a URL, so that the configuration of an application can choose the store. gocache
+// is github.com/eko/gocache. The stores do not encrypt: to seal values, pass the store to middleware.New.
 //
 //	s, err := stores.Open(ctx, os.Getenv("CACHE_URL"))
 //	...

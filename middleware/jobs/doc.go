@@ -24,8 +24,8 @@
 // does not know a value, leave that field empty in both places. Without an id, the payloads of two jobs with the same type
 // and queue can be exchanged. If your queue chooses the id later, choose the id yourself or leave it empty.
 //
-// A payload that was sealed without an id does not open if you give an id. The same holds for type and queue. For payloads
-// that were sealed before you began to set a field, use [WithOptionalBinding].
+// A payload that was sealed without an id does not open if you give an id. The same holds for type and queue. To open
+// payloads that were sealed before you began to set a field, use [WithOptionalBinding].
 //
 // # Errors of Open
 //
@@ -34,6 +34,6 @@
 //
 // # Keys
 //
-// An [Encryptor] seals with any tink.AEADWithContext. Most applications use an aead.Envelope. The Encryptor does not close
-// it. An Encryptor starts no goroutine, and it has no Close method. It is safe for concurrent use.
+// An [Encryptor] seals with any tink.AEADWithContext. Most applications use an aead.Envelope. Close the Envelope yourself:
+// an Encryptor has no Close method, and starts no goroutine. It is safe for concurrent use.
 package jobs

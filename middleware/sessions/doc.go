@@ -7,10 +7,10 @@
 //	manager := scs.New()
 //	manager.Store = store
 //
-// Here, backing is a gocache store, such as one from redisstore.Open. The encryption keys are in keys, an aead.Envelope. The
-// keys of a pseudorandom function (PRF) are in set, a *prf.Set from aead.OpenPRF. The middleware.Store replaces the name of
-// each entry (here: the session token) by a pseudonym. An attacker without the PRF keys cannot compute the pseudonym of a
-// name. [New] refuses a middleware.Store without the option WithOneWayKeys or WithHiddenKeys.
+// Here, backing is a gocache store, such as one from redisstore.Open. The variable keys is an aead.Envelope with the encryption
+// keys. The variable set is a *prf.Set from aead.OpenPRF, with the keys of a pseudorandom function (PRF). The middleware.Store
+// replaces the name of each entry (here: the session token) by a pseudonym. An attacker without the PRF keys cannot compute the
+// pseudonym of a name. [New] refuses a middleware.Store without the option WithOneWayKeys or WithHiddenKeys.
 //
 // A session token is as secret as a password: an attacker with the token can act as the user. Most session stores use the
 // token as the key name in Redis. This store uses a pseudonym of the token. A dump of Redis shows no token, no user name
@@ -22,9 +22,8 @@
 // in Redis or restored a dump.
 //
 //   - The absolute expiry is the time that scs passes to [Store.CommitCtx]. Loading a session or calling Touch never extends it.
-//   - The idle expiry exists only with [WithIdleTimeout]. When scs loads a session, and a sixteenth of the
-//     timeout has passed since the last extension, the store extends this expiry to the full timeout from now. An application
-//     without scs can call [Store.Touch].
+//   - The idle expiry exists only with [WithIdleTimeout]. Loading a session extends this expiry to the full timeout from now,
+//     but at most once per sixteenth of the timeout. An application without scs can call [Store.Touch].
 //
 // If an attacker restores a dump, a session can work again after logout, until it expires. So use short expiry times.
 // SECURITY.md describes a remedy.

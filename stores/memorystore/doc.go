@@ -14,7 +14,7 @@
 // comes back as []byte and a string as string. Other values come back as the string that Redis would return: see
 // [Store.Set]. So an application can replace Redis by memory:// in its configuration.
 //
-// A middleware.Store, which encrypts the values of a store, returns them with their original Go type.
+// A middleware.Store over this store encrypts values, and returns each value with its original Go type.
 //
 // # The limit
 //

@@ -1,5 +1,5 @@
 // Package redisstore is a gocache store for Redis: a single node, Sentinel or Cluster. gocache is github.com/eko/gocache.
-// It does not encrypt: package middleware seals the values before they reach it.
+// The store does not encrypt: to seal values, pass the store to middleware.New.
 //
 // Call [Open] with a URL:
 //

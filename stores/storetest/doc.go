@@ -1,5 +1,5 @@
-// Package storetest is a test suite for stores of gocache (github.com/eko/gocache). A store can hold plaintext or sealed
-// (encrypted) values.
+// Package storetest is a test suite for stores of gocache (github.com/eko/gocache). It tests stores that hold plaintext,
+// and stores that seal (encrypt) values.
 //
 // A test calls [Run] with a function that returns a new, empty store for each case:
 //
@@ -27,6 +27,7 @@
 // defect of a store is fixed, the test fails until you change the list. A case that does not apply to a store is skipped,
 // and the reason is printed.
 //
-// When a case fails, it prints the rule that it checks. A sealed store must pass the same cases. In addition, values must
-// keep their Go type, and the stored bytes must not contain the value.
+// When a case fails, it prints the rule that it checks. For a store that seals values, also set Capabilities.Sealed,
+// Subject.Raw and Subject.Plant. Additional cases then run. For example, the stored bytes must not contain the value.
+// Values must also keep their Go type.
 package storetest

@@ -10,8 +10,9 @@
 // returns [aead.ErrUnauthentic] or [aead.ErrUnknownKey]. Any unknown error becomes [aead.ErrKeyServiceUnavailable], so that
 // the caller tries again and does not drop a valid value.
 //
-// [Refused] reports whether an error is aead.ErrUnauthentic or aead.ErrUnknownKey. [Final] reports whether a later
-// attempt must fail, too. Final is false if the keyset does not list the key, because the process may load that key later.
+// [Refused] reports whether an error is aead.ErrUnauthentic or aead.ErrUnknownKey. [Final] reports whether a later attempt
+// must fail, too. Final returns false if the keyset of this process does not list the key: the process may load the key
+// later.
 //
 // A Box is safe for concurrent use.
 package box

@@ -16,7 +16,9 @@
 //	err = srv.Run(handler)
 //
 // In handlers, replace t.ResultWriter().Write(b) by [WriteResult](ctx, b), because a decrypted task has no ResultWriter.
-// Unique tasks, hidden type names and schedules also need jobs.WithPRF. A GroupAggregator needs [WithGroupClient].
+// Unique tasks, hidden type names and schedules also need the keys of a pseudorandom function (PRF): pass them with
+// jobs.WithPRF. If you use a GroupAggregator, pass an asynq.Client with [WithGroupClient]. If tasks of a group do not open,
+// the client enqueues them separately.
 //
 // Some parts of asynq write plaintext by themselves, such as its Scheduler. docs/jobs.md lists the replacements, such as
 // [Scheduler]. The rest of asynq works as before: handlers get decrypted tasks, and return the same errors. New code can use
@@ -43,7 +45,7 @@
 //   - restore a schedule that was canceled or replaced
 //   - read the names of queues and groups
 //   - read the ids, times and sizes of tasks, and see which tasks with the option asynq.Unique have equal contents
-//   - put a false error text on a task, because asynq also writes error texts, in plaintext, and the package accepts them
+//   - put a false error text on a task: the package must accept plaintext error texts, because asynq writes some itself
 //
 // [ReasonOf] and [OpenFailure] read the error text of a task. So use them for diagnosis only, not for decisions about
 // security.

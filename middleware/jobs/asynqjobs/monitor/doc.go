@@ -14,8 +14,8 @@
 //	defer h.Close()
 //	mux.Handle("/admin/jobs/", h)
 //
-// Here, redis is the asynq.RedisConnOpt with which the application connects to the Redis server of the jobs. The
-// application's jobs.Encryptor is e, which contains the encryption keys.
+// Here, redis is the asynq.RedisConnOpt with which the application connects to the Redis server of the jobs. The variable
+// e is the application's jobs.Encryptor, which contains the encryption keys.
 //
 // # Access
 //
@@ -31,8 +31,9 @@
 // plaintext in Redis. With AccessPayloads, the page marks a plaintext payload with "[not sealed]". An attacker with write
 // access to Redis may have written such a payload.
 //
-// By default, the page is read-only: see [WithActions]. Before the page shows payloads or does an action, it makes a
-// [Record]. The page logs each Record, and passes the Record to the function given to [WithAudit].
+// By default, the page is read-only. With [WithActions], users with Viewer.CanAct can change tasks and queues. Before the
+// page shows payloads or does an action, it makes a [Record]. A Record says which user views or changes which tasks. The
+// page logs each Record, and passes the Record to the function given to [WithAudit].
 //
 // # Browser security
 //
