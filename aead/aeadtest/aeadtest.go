@@ -143,16 +143,16 @@ func random(n int) []byte {
 
 func cases() []testCase {
 	return []testCase{
-		{name: "RoundTrip", rule: "what was sealed opens to the same bytes, for all lengths of both inputs", check: checkRoundTrip},
+		{name: "RoundTrip", rule: "a ciphertext opens to the plaintext that was sealed, for all lengths of plaintext and associated data", check: checkRoundTrip},
 		{name: "Empty", rule: "nil and empty are the same, as plaintext and as associated data; an empty plaintext opens to a non-nil slice", check: checkEmpty},
-		{name: "InputKept", rule: "neither call modifies its inputs", check: checkInputKept},
+		{name: "InputKept", rule: "no call modifies its inputs or the memory after them, even if it fails because the associated data is wrong", check: checkInputKept},
 		{name: "Randomized", rule: "the same message never becomes the same bytes twice", check: checkRandomized},
-		{name: "Altered", rule: "a ciphertext altered at any byte does not open", check: checkAltered},
-		{name: "Truncated", rule: "a ciphertext cut at either end does not open", check: checkTruncated},
-		{name: "Extended", rule: "a ciphertext with bytes added at either end does not open", check: checkExtended},
-		{name: "AssociatedData", rule: "a ciphertext opens under no other associated data", check: checkAssociatedData},
-		{name: "Garbage", rule: "bytes that were never sealed do not open, and do not panic", check: checkGarbage},
-		{name: "Context", rule: "a call with a context that has ended fails, errors.Is finds the error of the context, and later calls work", check: checkContext},
+		{name: "Altered", rule: "opening a ciphertext with any byte altered returns only ErrUnauthentic or ErrUnknownKey. The unaltered one still opens", check: checkAltered},
+		{name: "Truncated", rule: "opening a ciphertext cut at either end returns only ErrUnauthentic or ErrUnknownKey", check: checkTruncated},
+		{name: "Extended", rule: "opening a ciphertext with bytes added at either end returns only ErrUnauthentic or ErrUnknownKey", check: checkExtended},
+		{name: "AssociatedData", rule: "opening a ciphertext under other associated data returns only ErrUnauthentic or ErrUnknownKey", check: checkAssociatedData},
+		{name: "Garbage", rule: "opening bytes that were never sealed returns only ErrUnauthentic or ErrUnknownKey, and does not panic", check: checkGarbage},
+		{name: "Context", rule: "a call whose context has ended returns only an error, which wraps the error of the context. Later calls work", check: checkContext},
 		{name: "Concurrent", rule: "any number of goroutines may seal and open at once", check: checkConcurrent},
 	}
 }
@@ -176,7 +176,7 @@ func checkEmpty(s *subject) {
 			for _, ad := range [][]byte{nil, {}} {
 				opened, err := s.DecryptWithContext(s.Context(), sealed, ad)
 				if err != nil || opened == nil || len(opened) != 0 {
-					s.Errorf("plaintext %#v, sealed with associated data %#v, opened with %#v: got %#v, error %v, want []byte{}", plaintext, sealedWith, ad, opened, err)
+					s.Errorf("DecryptWithContext returned %#v, error %v, want []byte{} (for %#v, sealed with associated data %#v, opened with %#v)", opened, err, plaintext, sealedWith, ad)
 				}
 			}
 		}
@@ -197,13 +197,13 @@ func checkInputKept(s *subject) {
 			s.Fatal("opened under other associated data")
 		}
 		if !bytes.Equal(plaintext[:n+64], wasPlain) {
-			s.Errorf("a call modified the plaintext of %d bytes that it was given", n)
+			s.Errorf("EncryptWithContext modified its plaintext of %d bytes, or memory after it", n)
 		}
 		if !bytes.Equal(ad[:100], wasAD) {
-			s.Errorf("for a plaintext of %d bytes, a call modified the associated data that it was given", n)
+			s.Errorf("for a plaintext of %d bytes, a call modified its associated data, or memory after it", n)
 		}
 		if !bytes.Equal(sealed[:cap(sealed)], wasSealed) {
-			s.Errorf("for a plaintext of %d bytes, a call modified the ciphertext that it was given", n)
+			s.Errorf("for a plaintext of %d bytes, DecryptWithContext modified its ciphertext, or memory after it", n)
 		}
 	}
 }
@@ -287,10 +287,10 @@ func checkContext(s *subject) {
 	ctx, cancel := context.WithCancel(s.Context())
 	cancel()
 	if out, err := s.EncryptWithContext(ctx, []byte("message"), nil); !errors.Is(err, context.Canceled) || out != nil {
-		s.Errorf("EncryptWithContext with a cancelled context: error %v, want only context.Canceled", err)
+		s.Errorf("EncryptWithContext with a cancelled context returned %d bytes, error %v, want nil and context.Canceled", len(out), err)
 	}
 	if out, err := s.DecryptWithContext(ctx, sealed, nil); !errors.Is(err, context.Canceled) || out != nil {
-		s.Errorf("DecryptWithContext with a cancelled context: error %v, want only context.Canceled", err)
+		s.Errorf("DecryptWithContext with a cancelled context returned %d bytes, error %v, want nil and context.Canceled", len(out), err)
 	}
 	if _, err := s.DecryptWithContext(s.Context(), sealed, nil); err != nil {
 		s.Errorf("DecryptWithContext with a live context failed after a call with a cancelled context: %v", err)
@@ -310,7 +310,7 @@ func checkConcurrent(s *subject) {
 				}
 				opened, err := s.DecryptWithContext(s.Context(), sealed, ad)
 				if err != nil || !bytes.Equal(opened, plaintext) {
-					s.Errorf("DecryptWithContext failed or returned wrong bytes with concurrent calls: error %v", err)
+					s.Errorf("with concurrent calls, DecryptWithContext returned %d bytes, error %v, want the %d bytes that were sealed", len(opened), err, len(plaintext))
 					return
 				}
 			}

@@ -10,11 +10,11 @@ import (
 
 func appendCases() []testCase {
 	return []testCase{
-		{name: "SealTo", appending: true, rule: "SealTo appends to dst what DecryptWithContext opens, and does not change what dst holds", check: checkSealTo},
-		{name: "OpenTo", appending: true, rule: "OpenTo appends the plaintext to dst, and changes neither the ciphertext nor what dst holds", check: checkOpenTo},
-		{name: "OpenToInPlace", appending: true, rule: "with ciphertext[:0] as dst, OpenTo writes only into the memory of the ciphertext", check: checkInPlace},
-		{name: "AppendContext", appending: true, rule: "SealTo and OpenTo fail if their context has ended", check: checkAppendContext},
-		{name: "Room", appending: true, rule: "if dst has enough capacity, SealTo and OpenTo write into dst and allocate no memory", check: checkRoom},
+		{name: "SealTo", appending: true, rule: "SealTo appends to dst a ciphertext that DecryptWithContext opens. It changes neither the plaintext nor the bytes in dst", check: checkSealTo},
+		{name: "OpenTo", appending: true, rule: "OpenTo appends the plaintext to dst, or fails under other associated data. It changes neither the ciphertext nor the bytes in dst", check: checkOpenTo},
+		{name: "OpenToInPlace", appending: true, rule: "with ciphertext[:0] as dst, OpenTo writes the plaintext over the ciphertext, and writes nowhere else", check: checkInPlace},
+		{name: "AppendContext", appending: true, rule: "if their context has ended, SealTo and OpenTo return only an error, which wraps the error of the context", check: checkAppendContext},
+		{name: "Room", appending: true, rule: "if dst has enough capacity, SealTo and OpenTo write into dst. The method Overhead returns how many bytes SealTo adds at most", check: checkRoom},
 	}
 }
 
@@ -42,7 +42,7 @@ func checkSealTo(s *subject) {
 	sealed, err := s.appending.SealTo(s.Context(), nil, nil, nil)
 	s.noError(err)
 	if opened, err := s.DecryptWithContext(s.Context(), sealed, nil); err != nil || len(opened) != 0 {
-		s.Errorf("an empty plaintext, sealed with a nil dst, opened to %d bytes, error %v, want 0 bytes and no error", len(opened), err)
+		s.Errorf("SealTo with nil as dst and plaintext made a ciphertext that opened to %d bytes, error %v, want 0 bytes and no error", len(opened), err)
 	}
 }
 
@@ -85,7 +85,7 @@ func checkInPlace(s *subject) {
 			s.Fatalf("%d bytes: %v", n, err)
 		}
 		if n > 0 && !within(opened, own) {
-			s.Errorf("OpenTo did not use the memory of the ciphertext, which is dst, for the %d bytes of plaintext", n)
+			s.Errorf("OpenTo did not write the plaintext of %d bytes over the ciphertext, although dst was ciphertext[:0]", n)
 		}
 		if !bytes.Equal(buf[:40], bytes.Repeat([]byte{0xee}, 40)) || !bytes.Equal(buf[40+len(sealed):], bytes.Repeat([]byte{0xee}, 40)) {
 			s.Errorf("for a plaintext of %d bytes, OpenTo changed memory before or after the ciphertext", n)
@@ -98,10 +98,10 @@ func checkAppendContext(s *subject) {
 	ctx, cancel := context.WithCancel(s.Context())
 	cancel()
 	if out, err := s.appending.SealTo(ctx, nil, []byte("message"), nil); !errors.Is(err, context.Canceled) || out != nil {
-		s.Errorf("SealTo with a cancelled context: error %v, want only context.Canceled", err)
+		s.Errorf("SealTo with a cancelled context returned %d bytes, error %v, want nil and context.Canceled", len(out), err)
 	}
 	if out, err := s.appending.OpenTo(ctx, nil, sealed, nil); !errors.Is(err, context.Canceled) || out != nil {
-		s.Errorf("OpenTo with a cancelled context: error %v, want only context.Canceled", err)
+		s.Errorf("OpenTo with a cancelled context returned %d bytes, error %v, want nil and context.Canceled", len(out), err)
 	}
 }
 

@@ -87,10 +87,10 @@ func (r Remote) check(t *testing.T, breakIt func(), hangs bool) {
 		limit = hangLimit
 	}
 	for name, call := range map[string]func(context.Context) ([]byte, error){
-		"wrap": func(ctx context.Context) ([]byte, error) {
+		"EncryptWithContext": func(ctx context.Context) ([]byte, error) {
 			return r.KEK.EncryptWithContext(ctx, []byte("a data key"), []byte("ad"))
 		},
-		"unwrap": func(ctx context.Context) ([]byte, error) {
+		"DecryptWithContext": func(ctx context.Context) ([]byte, error) {
 			return r.KEK.DecryptWithContext(ctx, sealed, []byte("ad"))
 		},
 	} {
@@ -104,12 +104,12 @@ func (r Remote) check(t *testing.T, breakIt func(), hangs bool) {
 			t.Errorf("%s during the outage returned %d bytes and error %v, want only an error", name, len(out), err)
 			continue
 		case errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey):
-			t.Errorf("%s while the service failed: the error must not be ErrUnauthentic or ErrUnknownKey, but is: %v", name, err)
+			t.Errorf("%s during the outage returned %v, want an error that is neither ErrUnauthentic nor ErrUnknownKey", name, err)
 		case hangs && !errors.Is(err, context.DeadlineExceeded):
-			t.Errorf("%s during the outage: error %v, want context.DeadlineExceeded", name, err)
+			t.Errorf("%s during the outage returned error %v, want context.DeadlineExceeded", name, err)
 		}
 		for _, verb := range []string{"%v", "%+v", "%#v"} {
-			r.showsNothing(t, name, fmt.Sprintf(verb, err))
+			r.showsNothing(t, "the error of "+name, fmt.Sprintf(verb, err))
 		}
 	}
 	r.Heal()
