@@ -16,47 +16,47 @@ import (
 )
 
 func atomicCases() []testCase {
-	atomicStore := without[AtomicStore]("the store is not an AtomicStore")
-	batchStore := without[BatchStore]("the store is not a BatchStore")
+	atomicStore := without[AtomicStore]("the store does not implement AtomicStore")
+	batchStore := without[BatchStore]("the store does not implement BatchStore")
 	return []testCase{
 		{
 			name:  "compare and delete",
-			rule:  "CompareAndDelete deletes if and only if CompareAndSwap would replace the value, and reports whether it deleted",
+			rule:  "CompareAndDelete deletes a value if it has the length and the last tail bytes of old (tail below 1: all bytes). It reports whether it deleted",
 			lacks: atomicStore,
 			run:   compareAndDelete,
 		},
 		{
 			name: "compare and expire",
-			rule: "CompareAndExpire sets the TTL if and only if CompareAndSwap would replace the value; value and tags stay",
+			rule: "CompareAndExpire sets only the TTL, if the value has the length and the last tail bytes of old (tail below 1: all bytes)",
 			why: func(c Capabilities) string {
-				return unless(c.TTL.PerEntry && c.TTL.Reported, "the store reports no TTLs")
+				return unless(c.TTL.PerEntry && c.TTL.Reported, "the store does not report TTLs")
 			},
 			lacks: atomicStore,
 			run:   compareAndExpire,
 		},
 		{
 			name:  "compare and set",
-			rule:  "CompareAndSet does what Set does if and only if CompareAndSwap would replace the value",
+			rule:  "CompareAndSet does what Set does, if the value has the length and the last tail bytes of old (tail below 1: all bytes)",
 			lacks: atomicStore,
 			run:   compareAndSet,
 		},
 		{
 			name:  "delete once",
-			rule:  "of concurrent calls of CompareAndDelete for one value, exactly one deletes the value",
+			rule:  "of concurrent calls of CompareAndDelete for one value, none fails and exactly one deletes the value",
 			lacks: atomicStore,
 			run:   deleteOnce,
 		},
 		{
 			name:  "read to swap",
-			rule:  "GetBytesToSwap returns value and TTL up to a limit; for a larger value, the error has a method TooLarge() bool",
+			rule:  "GetBytesToSwap does what GetBytesWithTTL does. For a value over the limit, the method TooLarge() of the error returns true",
 			lacks: atomicStore,
 			run:   readToSwap,
 		},
 		{
 			name:  "extend tags",
-			rule:  "ExtendTags adds an entry to tags and leaves the entry",
+			rule:  "ExtendTags adds an entry to tags, and does not change the entry",
 			why:   func(c Capabilities) string { return unless(c.Tags, "the store has no tags") },
-			lacks: without[TagExtender]("the store is not a TagExtender"),
+			lacks: without[TagExtender]("the store does not implement TagExtender"),
 			run: func(t *testing.T, s *subject) {
 				s.set(t, "k", "v")
 				noError(t, "ExtendTags", s.Store.(TagExtender).ExtendTags(t.Context(), "k", []string{"a", "b"}, time.Hour))
@@ -67,19 +67,19 @@ func atomicCases() []testCase {
 		},
 		{
 			name:  "batches",
-			rule:  "a batch does for each key what the single call does, and tells absent entries from empty ones",
+			rule:  "a batch does for each key what the call for one key does. GetBytesMany returns nil for absent entries only",
 			lacks: batchStore,
 			run:   batches,
 		},
 		{
 			name:  "large batches",
-			rule:  "a batch of thousands of entries, or of large values, is served whole",
+			rule:  "GetBytesMany, SetBytesMany and DeleteMany process the whole batch, even with thousands of entries or large values",
 			lacks: batchStore,
 			run:   largeBatches,
 		},
 		{
 			name:  "failing batches",
-			rule:  "a batch reports an error for each key that failed, in the order of keys",
+			rule:  "a batch returns an error for each key that failed, in the order of keys, and writes nothing under these keys",
 			lacks: batchStore,
 			run:   failingBatches,
 		},
@@ -92,7 +92,7 @@ func compareAndDelete(t *testing.T, s *subject) {
 		s.set(t, "k", "head\x00tail")
 		deleted, err := a.CompareAndDelete(t.Context(), "k", []byte(c.old), c.tail)
 		if err != nil || deleted != c.want {
-			t.Errorf("CompareAndDelete(old %q, only the last %d bytes) of \"head\\x00tail\" returned %v, error %v, want %v", c.old, c.tail, deleted, err, c.want)
+			t.Errorf("CompareAndDelete with old %q and tail %d returned %v, error %v, want %v, because the value is \"head\\x00tail\"", c.old, c.tail, deleted, err, c.want)
 		}
 		if c.want {
 			s.lacks(t, "k")
@@ -235,13 +235,13 @@ func deleteOnce(t *testing.T, s *subject) {
 func readToSwap(t *testing.T, s *subject) {
 	a := s.Store.(AtomicStore)
 	if _, _, err := a.GetBytesToSwap(t.Context(), "absent", 10); !errors.Is(err, store.NotFound{}) {
-		t.Errorf("GetBytesToSwap of an absent entry: error %v, want store.NotFound", err)
+		t.Errorf("GetBytesToSwap of an absent entry returned error %v, want store.NotFound", err)
 	}
 	for _, text := range []string{"", "head\x00tail", "0123456789"} {
 		s.set(t, "k", text, store.WithExpiration(time.Hour))
 		value, ttl, err := a.GetBytesToSwap(t.Context(), "k", 10)
 		if err != nil || value == nil || string(value) != text {
-			t.Errorf("GetBytesToSwap returned %q, error %v, want %q", value, err, text)
+			t.Errorf("GetBytesToSwap returned %q, error %v, want %q and not a nil slice", value, err, text)
 		}
 		if s.Can.TTL.Reported && (ttl > time.Hour || ttl < 59*time.Minute) {
 			t.Errorf("GetBytesToSwap returned the TTL %v, want one hour", ttl)
@@ -250,10 +250,10 @@ func readToSwap(t *testing.T, s *subject) {
 	s.set(t, "k", "0123456789x")
 	_, _, err := a.GetBytesToSwap(t.Context(), "k", 10)
 	if !tooLarge(err) || errors.Is(err, store.NotFound{}) {
-		t.Errorf("GetBytesToSwap of a value over the limit: error %v, want one whose TooLarge() is true", err)
+		t.Errorf("GetBytesToSwap of a value over the limit returned error %v, want an error whose TooLarge() is true", err)
 	}
 	if _, ttl, err := a.GetBytesToSwap(t.Context(), "k", math.MaxInt); err != nil || ttl != 0 {
-		t.Errorf("GetBytesToSwap of an entry without TTL, with a huge limit: TTL %v, error %v, want 0 and no error", ttl, err)
+		t.Errorf("GetBytesToSwap with the limit math.MaxInt returned TTL %v, error %v, want 0, because the entry has no TTL", ttl, err)
 	}
 }
 
@@ -284,7 +284,7 @@ func batches(t *testing.T, s *subject) {
 			case want == nil && got[i] != nil:
 				t.Errorf("GetBytesMany returned %q for an absent entry, want nil", got[i])
 			case want != nil && (got[i] == nil || string(got[i]) != want):
-				t.Errorf("for the key at position %d, GetBytesMany returned the value %q, want %q", i, got[i], want)
+				t.Errorf("for the key at position %d, GetBytesMany returned the value %q, want %q and not a nil slice", i, got[i], want)
 			}
 		}
 		got[3][0] = 'y' // the caller owns it
@@ -292,9 +292,9 @@ func batches(t *testing.T, s *subject) {
 	}
 	got, errs := b.GetBytesMany(t.Context(), []string{"a", "b", "empty", "absent"}, 1)
 	if len(errs) != 4 || errs[0] != nil || errs[2] != nil || errs[3] != nil || !tooLarge(errs[1]) {
-		t.Errorf("GetBytesMany with a limit of 1 byte: errors %v, want one error, at index 1, with TooLarge() true", errs)
+		t.Errorf("GetBytesMany with a limit of 1 byte returned the errors %v, want 4, all nil except [1], whose TooLarge() is true", errs)
 	} else if string(got[0]) != "1" || got[2] == nil || got[3] != nil {
-		t.Errorf("GetBytesMany with a limit of 1 byte returned %q, want \"1\", any value, an empty value, nil", got)
+		t.Errorf("GetBytesMany with a limit of 1 byte returned the values %#v, want \"1\", any value, an empty slice, nil", got)
 	}
 	if s.Can.TTL.Reported {
 		if _, ttl, err := s.Store.GetWithTTL(t.Context(), "b"); err != nil || ttl > time.Hour || ttl < 59*time.Minute {

@@ -22,36 +22,38 @@ func basicCases() []testCase {
 		},
 		{
 			name: "miss",
-			rule: "an absent key is store.NotFound, from Get and GetWithTTL alike",
+			rule: "Get and GetWithTTL of an absent key return an error and no TTL. The error is store.NotFound if MissIsNotFound is declared",
 			run:  miss,
 		},
 		{
 			name: "delete an absent key",
-			rule: "deleting an absent key is not an error",
+			rule: "Delete of an absent key fails if and only if DeleteMissing is not declared",
 			run: func(t *testing.T, s *subject) {
 				declared(t, "DeleteMissing", s.Store.Delete(t.Context(), "absent") == nil, s.Can.DeleteMissing)
 			},
 		},
 		{
 			name: "types",
-			rule: "each type of value comes back in the form that is declared, with GetWithTTL as with Get",
+			rule: "Set, Get and GetWithTTL treat each type of value as Subject.Can declares it in Bytes, Strings and Scalars",
 			run:  types,
 		},
 		{
 			name: "sizes",
-			rule: "values of all sizes come back whole: empty, all byte values, the largest",
+			rule: "Get returns exactly the bytes that were set, for every byte value and every size up to MaxValueBytes",
 			run:  sizes,
 		},
 		{
 			name: "copies",
-			rule: "a stored value stays the same if the caller changes a slice that was given to Set or returned by Get",
-			why:  func(c Capabilities) string { return unless(c.Bytes.taken(), "the store takes no []byte") },
+			rule: "Set does not change its slice. A stored value stays the same if the caller changes a slice given to Set or returned by Get",
+			why:  func(c Capabilities) string { return unless(c.Bytes.taken(), "the store does not accept []byte") },
 			run:  copies,
 		},
 		{
 			name: "clear",
 			rule: "Clear removes every entry and leaves the store usable",
-			why:  func(c Capabilities) string { return unless(c.Clear, "Clear leaves entries behind") },
+			why: func(c Capabilities) string {
+				return unless(c.Clear, "Clear is not declared, so Clear may leave entries")
+			},
 			run: func(t *testing.T, s *subject) {
 				for i := range 20 {
 					s.set(t, fmt.Sprint(i), "1", store.WithTags([]string{fmt.Sprint("tag", i)}))
@@ -66,9 +68,11 @@ func basicCases() []testCase {
 		},
 		{
 			name: "clear leaves others alone",
-			rule: "Clear removes the store's own entries, not those of others on the same server",
-			why:  func(c Capabilities) string { return unless(c.ScopedClear, "Clear is not scoped") },
-			run:  scopedClear,
+			rule: "Clear removes the entries of Subject.Store, and leaves those of Subject.Beside",
+			why: func(c Capabilities) string {
+				return unless(c.ScopedClear, "ScopedClear is not declared, so Clear may remove entries of other stores")
+			},
+			run: scopedClear,
 		},
 		{
 			name: "type",
@@ -89,7 +93,7 @@ func basicCases() []testCase {
 		},
 		{
 			name: "concurrency",
-			rule: "under concurrent use no call fails, and a value that is read is one that was written",
+			rule: "with concurrent callers, no call fails. Get returns a whole value that was set under its key, never an outdated one",
 			run:  concurrency,
 		},
 	}
@@ -121,7 +125,7 @@ func miss(t *testing.T, s *subject) {
 		t.Fatal("GetWithTTL returned no error")
 	}
 	if s.Can.MissIsNotFound && (!errors.Is(err, store.NotFound{}) || ttl > 0 || (s.Can.Sealed && ttl != 0)) {
-		t.Errorf("GetWithTTL of an absent key returned the TTL %v, error %v, want store.NotFound", ttl, err)
+		t.Errorf("GetWithTTL of an absent key returned the TTL %v, error %v, want 0 and store.NotFound", ttl, err)
 	}
 }
 
@@ -173,13 +177,13 @@ func comesBack(t *testing.T, s *subject, form Form, value any, text string) {
 	reason := panicking(func() { err = s.Store.Set(t.Context(), "k", value) })
 	switch {
 	case form == Panics:
-		declared(t, fmt.Sprintf("that a %T panics", value), reason != nil, true)
+		declared(t, fmt.Sprintf("that Set of a value of type %T panics", value), reason != nil, true)
 		return
 	case reason != nil:
 		t.Errorf("Set of a value of type %T panicked: %v", value, reason)
 		return
 	case form == Refused:
-		declared(t, fmt.Sprintf("that a %T is refused", value), err != nil, true)
+		declared(t, fmt.Sprintf("that Set refuses a value of type %T", value), err != nil, true)
 		return
 	case err != nil:
 		t.Errorf("Set of a value of type %T failed: %v", value, err)
@@ -194,12 +198,20 @@ func comesBack(t *testing.T, s *subject, form Form, value any, text string) {
 	}
 	got, err := s.Store.Get(t.Context(), "k")
 	if err != nil || !same(got, want) {
-		t.Errorf("Get of a %T returned a %T (error %v), want %T (Subject.Can declares such values %v)", value, got, err, want, form)
+		t.Errorf("after Set of a value of type %T, Get returned %s, error %v, want %s (the declared form is %q)", value, typed(got), err, typed(want), form)
 	}
 	got, _, err = s.Store.GetWithTTL(t.Context(), "k")
 	if err != nil || !same(got, want) {
-		t.Errorf("GetWithTTL of a %T returned a %T (error %v), want %T (Subject.Can declares such values %v)", value, got, err, want, form)
+		t.Errorf("after Set of a value of type %T, GetWithTTL returned %s, error %v, want %s (the declared form is %q)", value, typed(got), err, typed(want), form)
 	}
+}
+
+// typed returns the type and the text of a value.
+func typed(value any) string {
+	if b, ok := value.([]byte); ok {
+		return "[]byte " + shown(string(b))
+	}
+	return fmt.Sprintf("%T %s", value, shown(fmt.Sprint(value)))
 }
 
 // same reports whether two values are of one type and equal, the sign of zero included.
@@ -290,7 +302,7 @@ func heedsContext(t *testing.T, s *subject) {
 			continue // gocache's stores drop the errors of Invalidate
 		}
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("%s with a cancelled context: error %v, want context.Canceled", name, err)
+			t.Errorf("%s with a cancelled context returned error %v, want context.Canceled", name, err)
 		}
 	}
 	s.holds(t, "k", "v")

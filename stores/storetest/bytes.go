@@ -15,7 +15,7 @@ func ownedBytes(t *testing.T, s *subject) {
 	_, err := b.GetBytes(t.Context(), "absent")
 	_, _, err2 := b.GetBytesWithTTL(t.Context(), "absent")
 	if !errors.Is(err, store.NotFound{}) || !errors.Is(err2, store.NotFound{}) {
-		t.Errorf("absent key: GetBytes failed with %v, GetBytesWithTTL with %v, want store.NotFound", err, err2)
+		t.Errorf("for an absent key, GetBytes returned error %v and GetBytesWithTTL error %v, want store.NotFound", err, err2)
 	}
 	given := []byte("0123456789")
 	const d = time.Hour + 345*time.Millisecond
@@ -36,7 +36,7 @@ func ownedBytes(t *testing.T, s *subject) {
 			t.Fatalf("GetBytesWithTTL: %q, %v", got, err)
 		}
 		if elapsed := time.Since(start); ttl > d || ttl < d-elapsed-time.Millisecond {
-			t.Errorf("%v after a Set with the expiration %v, GetBytesWithTTL returned the TTL %v (want it exact to 1 ms)", elapsed, d, ttl)
+			t.Errorf("GetBytesWithTTL returned the TTL %v, want between %v and %v", ttl, d-elapsed-time.Millisecond, d)
 		}
 		clear(got[:cap(got)])
 	}
@@ -44,7 +44,7 @@ func ownedBytes(t *testing.T, s *subject) {
 	s.set(t, "k", "set", store.WithExpiration(0))
 	got, ttl, err := b.GetBytesWithTTL(t.Context(), "k")
 	if err != nil || string(got) != "set" || ttl != 0 {
-		t.Errorf("GetBytesWithTTL returned %q, TTL %v, error %v, want \"set\" and TTL 0, because it has no expiration", got, ttl, err)
+		t.Errorf("GetBytesWithTTL returned %q, TTL %v, error %v, want \"set\" and TTL 0, because the entry has no expiration", got, ttl, err)
 	}
 	if s.Can.Strings.taken() {
 		noError(t, "Set", s.Store.Set(t.Context(), "k", "a string"))
@@ -56,7 +56,7 @@ func ownedBytes(t *testing.T, s *subject) {
 	s.lacks(t, "k")
 	noError(t, "SetBytes of nil", b.SetBytes(t.Context(), "k", nil))
 	if got, err := b.GetBytes(t.Context(), "k"); err != nil || len(got) != 0 {
-		t.Errorf("GetBytes of an empty value returned %q, error %v", got, err)
+		t.Errorf("GetBytes of an empty value returned %q, error %v, want no bytes and no error", got, err)
 	}
 }
 
@@ -85,7 +85,7 @@ func setsTTL(t *testing.T, s *subject) {
 	}
 	noError(t, "SetBytesWithTTL of nil", b.SetBytesWithTTL(t.Context(), "k", nil, time.Millisecond-1))
 	if _, ttl, err := b.GetBytesWithTTL(t.Context(), "k"); err == nil && (ttl <= 0 || ttl > time.Millisecond) {
-		t.Errorf("an entry that was set with an expiration below 1ms has the TTL %v, want at most 1ms", ttl)
+		t.Errorf("SetBytesWithTTL with a TTL below 1ms made an entry with the TTL %v, want more than 0 and at most 1ms", ttl)
 	}
 	if s.Can.Tags {
 		s.set(t, "tagged", "1", store.WithTags([]string{"former"}))
@@ -123,23 +123,23 @@ func boundedReads(t *testing.T, s *subject) {
 			value, ttl, err := get(limit)
 			switch {
 			case size > limit && !tooLarge(err):
-				t.Errorf("%s of %d bytes with a limit of %d: error %v, want one whose TooLarge() is true", name, size, limit, err)
+				t.Errorf("%s of %d bytes with a limit of %d returned error %v, want an error whose TooLarge() is true", name, size, limit, err)
 			case size > limit && errors.Is(err, store.NotFound{}):
-				t.Errorf("%s of %d bytes with a limit of %d returned store.NotFound, want an error whose TooLarge() is true", name, size, limit)
+				t.Errorf("%s of %d bytes with a limit of %d returned an error that wraps store.NotFound, want another error", name, size, limit)
 			case size <= limit && (err != nil || len(value) != size):
-				t.Errorf("%s of %d bytes with a limit of %d returned %d bytes, error %v, want all bytes and nil", name, size, limit, len(value), err)
+				t.Errorf("%s of %d bytes with a limit of %d returned %d bytes, error %v, want all bytes and no error", name, size, limit, len(value), err)
 			case err == nil && s.Can.TTL.Reported && (ttl <= 59*time.Minute || ttl > time.Hour):
 				t.Errorf("%s returned the TTL %v, want one hour", name, ttl)
 			}
 			if value, _, err := get(0); size == 0 && (err != nil || value == nil || len(value) != 0) {
-				t.Errorf("%s of an empty value with a limit of 0 returned %v, error %v, want []byte{}", name, value, err)
+				t.Errorf("%s of an empty value with a limit of 0 returned %#v, error %v, want []byte{}", name, value, err)
 			}
 		}
 	}
 	if _, err := b.GetBytesMax(t.Context(), "absent", limit); !errors.Is(err, store.NotFound{}) {
-		t.Errorf("GetBytesMax of an absent key: error %v, want store.NotFound", err)
+		t.Errorf("GetBytesMax of an absent key returned error %v, want store.NotFound", err)
 	}
 	if _, _, err := b.GetBytesWithTTLMax(t.Context(), "absent", limit); !errors.Is(err, store.NotFound{}) {
-		t.Errorf("GetBytesWithTTLMax of an absent key: error %v, want store.NotFound", err)
+		t.Errorf("GetBytesWithTTLMax of an absent key returned error %v, want store.NotFound", err)
 	}
 }

@@ -167,7 +167,7 @@ func declarations(t *testing.T, s *subject) {
 	d, ok := s.Store.(Declarer)
 	if !ok {
 		if len(names) > 0 {
-			t.Errorf("package middleware ignores %q of the store without a method Capabilities (add the method)", names)
+			t.Errorf("package middleware ignores the interfaces %q, because the store has no method Capabilities (add the method)", names)
 		}
 		return
 	}
@@ -177,7 +177,7 @@ func declarations(t *testing.T, s *subject) {
 	owner, listed := d.Capabilities()
 	if o, v := reflect.ValueOf(owner), reflect.ValueOf(s.Store); v.Kind() != reflect.Pointer || !o.IsValid() ||
 		o.Type() != v.Type() || o.Pointer() != v.Pointer() {
-		t.Errorf("Capabilities returned as owner a %T, want the store itself, a %T", owner, s.Store)
+		t.Errorf("Capabilities returned an owner of type %T, want the same pointer as Subject.Store, of type %T", owner, s.Store)
 	}
 	for _, name := range names {
 		if !slices.Contains(listed, name) {

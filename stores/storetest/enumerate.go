@@ -72,7 +72,7 @@ func enumerate(t *testing.T, s *subject) {
 	errs := 0
 	for _, err := range e.Keys(cancelled(t.Context()), "") {
 		if errs++; !errors.Is(err, context.Canceled) {
-			t.Errorf("Keys with a cancelled context: error %v, want context.Canceled", err)
+			t.Errorf("Keys with a cancelled context returned error %v, want context.Canceled", err)
 		}
 	}
 	if errs != 1 {

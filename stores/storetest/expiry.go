@@ -16,7 +16,7 @@ func expiryCases() []testCase {
 	return []testCase{
 		{
 			name: "no expiration",
-			rule: "an entry without expiration stays, and GetWithTTL returns the declared TTL for such an entry",
+			rule: "an entry without expiration stays, and GetWithTTL returns TTL.None for it. Set with the expiration 0 fails if and only if TTL.NeverNone is declared",
 			run: func(t *testing.T, s *subject) {
 				s.set(t, "k", "v")
 				s.reportsNone(t, "k")
@@ -29,7 +29,7 @@ func expiryCases() []testCase {
 		},
 		{
 			name: "expiration",
-			rule: "an entry exists until its expiration, and no longer",
+			rule: "an entry exists until its expiration, and no longer. With an expiration over TTL.Max, it is gone at once",
 			why:  perEntry,
 			run:  expires,
 		},
@@ -65,7 +65,7 @@ func expiryCases() []testCase {
 			name: "negative expirations",
 			rule: "-1 ns means no expiration, as go-redis reports it; every other negative expiration is an error",
 			why: func(c Capabilities) string {
-				return unless(c.TTL.NegativeIsError, "the store does not check expirations")
+				return unless(c.TTL.NegativeIsError, "the store does not refuse negative expirations")
 			},
 			run: func(t *testing.T, s *subject) {
 				for _, d := range []time.Duration{-2, -time.Second, math.MinInt64} {
@@ -94,7 +94,7 @@ func (s *subject) reportsNone(t *testing.T, key string) {
 	case want < 0 && ttl < 0, want == 0 && ttl == 0:
 	case want > 0 && ttl <= want && ttl > want-time.Minute:
 	default:
-		t.Errorf("GetWithTTL returned the TTL %v for an entry without expiration, want %v", ttl, want)
+		t.Errorf("GetWithTTL returned the TTL %v for an entry without expiration, want %v, as TTL.None declares", ttl, want)
 	}
 }
 
@@ -113,7 +113,7 @@ func expires(t *testing.T, s *subject) {
 	s.holds(t, "longer", "v")
 	stayed, err := s.present(t.Context(), "longest")
 	noError(t, "Get", err)
-	declared(t, "TTL.Max, that an expiration of 31 days is obeyed,", stayed, s.Can.TTL.Max == 0 || s.Can.TTL.Max >= month)
+	declared(t, "a TTL.Max that allows 31 days", stayed, s.Can.TTL.Max == 0 || s.Can.TTL.Max >= month)
 }
 
 // expiresInTime checks that an entry goes at its end, neither sooner nor later. The clock of a server of whole seconds ticks
@@ -185,7 +185,7 @@ func (s *subject) reportsTTLOf(t *testing.T, d time.Duration) bool {
 		t.Fatalf("GetWithTTL: %v", err)
 	}
 	if ttl > d+unit || ttl < d-elapsed-unit {
-		t.Errorf("%v after Set with the expiration %v, GetWithTTL returned the TTL %v", elapsed, d, ttl)
+		t.Errorf("GetWithTTL returned the TTL %v for an entry with the expiration %v, want between %v and %v", ttl, d, d-elapsed-unit, d+unit)
 	}
 	if ttl%unit != 0 && unit >= time.Second {
 		t.Errorf("GetWithTTL returned the TTL %v, which is not a multiple of the declared TTL.Resolution %v", ttl, unit)

@@ -15,7 +15,7 @@ func conditionalCases() []testCase {
 	return []testCase{
 		{
 			name: "set if not exists",
-			rule: "SetIfNotExists writes only if there is no entry, and reports whether it wrote; of concurrent calls, one writes",
+			rule: "SetIfNotExists writes only if there is no entry, and reports whether it wrote. Of concurrent calls, none fails and one writes",
 			why: func(c Capabilities) string {
 				return unless(c.SetIfNotExists, "the store has no SetIfNotExists")
 			},
@@ -23,19 +23,19 @@ func conditionalCases() []testCase {
 		},
 		{
 			name: "swap",
-			rule: "CompareAndSwap writes if and only if the stored value has this length and tail",
+			rule: "CompareAndSwap replaces a value if it has the length and the last tail bytes of old (tail below 1: all bytes)",
 			why:  func(c Capabilities) string { return unless(c.Swap, "the store has no CompareAndSwap") },
 			run:  swap,
 		},
 		{
 			name: "swap keeps TTL and tags",
-			rule: "CompareAndSwap keeps the tags of the entry; if the caller asks for it, also the TTL",
+			rule: "CompareAndSwap keeps the tags of the entry. A negative ttl keeps the TTL, 0 removes it, and a positive one replaces it",
 			why:  func(c Capabilities) string { return unless(c.Swap, "the store has no CompareAndSwap") },
 			run:  swapKeeps,
 		},
 		{
 			name: "swap loses no update",
-			rule: "if several callers swap the same value at the same time, one succeeds: no update is lost",
+			rule: "of concurrent calls of CompareAndSwap for one value, none fails and exactly one replaces it, so that no update is lost",
 			why:  func(c Capabilities) string { return unless(c.Swap, "the store has no CompareAndSwap") },
 			run:  swapConcurrently,
 		},
@@ -47,21 +47,21 @@ func enumerationCases() []testCase {
 	return []testCase{
 		{
 			name: "enumerate",
-			rule: "Keys returns each key that starts with the prefix once, takes the prefix literally, and returns no tag set",
-			why:  func(c Capabilities) string { return unless(c.Enumerate, "the store cannot enumerate") },
+			rule: "Keys returns each key that starts with the literal prefix once, without names of tags. It returns only an error if the context has ended",
+			why:  func(c Capabilities) string { return unless(c.Enumerate, "the store has no method Keys") },
 			run:  enumerate,
 		},
 		{
 			name: "clear a prefix",
 			rule: "ClearPrefix removes the entries and tags that start with the literal prefix, and nothing else",
-			why:  func(c Capabilities) string { return unless(c.Enumerate, "the store cannot enumerate") },
+			why:  func(c Capabilities) string { return unless(c.Enumerate, "the store has no method ClearPrefix") },
 			run:  clearPrefix,
 		},
 		{
 			name: "invalidate within a prefix",
-			rule: "InvalidatePrefix removes the tagged entries that start with the literal prefix; others lose the tag only",
+			rule: "InvalidatePrefix removes the tagged entries whose keys start with the literal prefix. Other entries only lose the tag",
 			why: func(c Capabilities) string {
-				return unless(c.InvalidatePrefix && c.Tags, "the store has no InvalidatePrefix")
+				return unless(c.InvalidatePrefix && c.Tags, "the store has no InvalidatePrefix, or no tags")
 			},
 			run: invalidatePrefix,
 		},
@@ -73,19 +73,19 @@ func byteCases() []testCase {
 	return []testCase{
 		{
 			name: "owned bytes",
-			rule: "GetBytes returns what was set, also an empty value, in bytes that the caller owns, and GetBytesWithTTL also the TTL; SetBytes does not use its bytes after success",
+			rule: "GetBytes, GetBytesWithTTL and SetBytes do what Get, GetWithTTL and Set do. The caller may change bytes that it got, or that SetBytes has stored",
 			why:  func(c Capabilities) string { return unless(c.OwnedBytes, "the store has no GetBytes") },
 			run:  ownedBytes,
 		},
 		{
 			name:  "set with a TTL",
-			rule:  "SetBytesWithTTL sets exactly this TTL, 0 for no expiration; it keeps the former tags, and fails if the context has ended",
-			lacks: without[TTLSetter]("the store is not a TTLSetter"),
+			rule:  "SetBytesWithTTL does what SetBytes does with this TTL (0: no expiration) and without new tags. It fails if the TTL is negative or the context has ended",
+			lacks: without[TTLSetter]("the store does not implement TTLSetter"),
 			run:   setsTTL,
 		},
 		{
 			name: "bounded reads",
-			rule: "GetBytesMax is GetBytes up to the limit; for a larger value, the error has a method TooLarge() bool",
+			rule: "GetBytesMax and GetBytesWithTTLMax do what GetBytes and GetBytesWithTTL do. For a value over the limit, TooLarge() of the error returns true",
 			why:  func(c Capabilities) string { return unless(c.BoundedRead, "the store has no GetBytesMax") },
 			run:  boundedReads,
 		},
@@ -97,20 +97,20 @@ func reportCases() []testCase {
 	return []testCase{
 		{
 			name: "declarations",
-			rule: "in addition to gocache's interface, a store has every method that it declares, and declares every method that it has",
+			rule: "Subject.Can and the method Capabilities declare exactly the optional interfaces that the store implements. The owner is the store itself",
 			run:  declarations,
 		},
 		{
 			name:  "counts",
 			rule:  "Counts returns numbers that are not negative, always under the same names, in a map that the caller owns",
-			lacks: without[Counter]("the store is not a Counter"),
+			lacks: without[Counter]("the store does not implement Counter"),
 			run:   counts,
 		},
 		{
 			name:  "keeps tags",
-			rule:  "KeepsTags returns the same answer as long as the settings of the server stay the same",
+			rule:  "KeepsTags returns the same answer while the settings of the server stay the same. If it is true, Invalidate finds every tagged entry",
 			why:   func(c Capabilities) string { return unless(c.Tags, "the store has no tags") },
-			lacks: without[TagKeeper]("the store is not a TagKeeper"),
+			lacks: without[TagKeeper]("the store does not implement TagKeeper"),
 			run:   keepsTags,
 		},
 		{
@@ -128,7 +128,7 @@ func pings(t *testing.T, s *subject) {
 		t.Errorf("Ping failed, although the store should answer: %v", err)
 	}
 	if err := p.Ping(cancelled(t.Context())); !errors.Is(err, context.Canceled) {
-		t.Errorf("Ping with a cancelled context: error %v, want context.Canceled", err)
+		t.Errorf("Ping with a cancelled context returned error %v, want context.Canceled", err)
 	}
 }
 
@@ -145,7 +145,7 @@ func counts(t *testing.T, s *subject) {
 	s.set(t, "k", "v")
 	s.holds(t, "k", "v")
 	if again := slices.Sorted(maps.Keys(c.Counts())); !slices.Equal(names, again) {
-		t.Errorf("Counts returned the names %q, then %q after a change of the returned map (return a copy)", names, again)
+		t.Errorf("Counts returned the names %q, then %q after the caller cleared the map, want the same names (return a copy)", names, again)
 	}
 }
 

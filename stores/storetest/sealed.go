@@ -17,7 +17,7 @@ func sealedCases() []testCase {
 	return []testCase{
 		{
 			name: "no plaintext in the store",
-			rule: "the stored bytes show nothing of the value, and not whether two values are equal",
+			rule: "the stored bytes show neither the value nor whether two values are equal",
 			why:  sealed,
 			run:  nothingInPlaintext,
 		},
@@ -42,7 +42,7 @@ func sealedCases() []testCase {
 		},
 		{
 			name: "a moved value does not open",
-			rule: "a sealed value opens only under the cache key under which it was stored",
+			rule: "a sealed value that was moved to another key is an error, never a value and never a miss",
 			why:  sealed,
 			run: func(t *testing.T, s *subject) {
 				s.set(t, "a", "value of a")
@@ -62,7 +62,7 @@ func sealedCases() []testCase {
 		},
 		{
 			name: "planted plaintext",
-			rule: "a plaintext value planted in the backing store is refused, also one of digits",
+			rule: "a plaintext value planted in the backing store is an error, never a value and never a miss",
 			why:  sealed,
 			run: func(t *testing.T, s *subject) {
 				for _, text := range []string{"42", "0", "true", "plain", "{\"json\":1}", "\x00", ""} {
@@ -129,7 +129,7 @@ func nothingInPlaintext(t *testing.T, s *subject) {
 				hex.EncodeToString([]byte(canary))[:16],
 			} {
 				if bytes.Contains(b, []byte(form)) {
-					t.Errorf("the backing store holds a value of type %T in plaintext", value)
+					t.Errorf("the backing store holds a value of type %T in plaintext, base64 or hex", value)
 				}
 			}
 		}

@@ -309,9 +309,9 @@ func declared(t *testing.T, name string, is, want bool) {
 	t.Helper()
 	switch {
 	case want && !is:
-		t.Errorf("Subject.Can declares %s, but the store does not do it", name)
+		t.Errorf("Subject.Can declares %s, but the store behaves differently", name)
 	case is && !want:
-		t.Errorf("the store supports %s, but Subject.Can does not declare it", name)
+		t.Errorf("Subject.Can must declare %s, because the store behaves accordingly", name)
 	}
 }
 
@@ -364,7 +364,7 @@ func closeAfter(t *testing.T, c io.Closer) {
 	t.Helper()
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
-			t.Errorf("Close failed at the end of the test: %v", err)
+			t.Errorf("Close of the %T failed at the end of the test: %v", c, err)
 		}
 	})
 }

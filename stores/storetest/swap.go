@@ -105,7 +105,7 @@ func swap(t *testing.T, s *subject) {
 	for _, c := range comparisons() {
 		s.set(t, "k", "head\x00tail")
 		if got := try(c.old, c.tail, "new"); got != c.want {
-			t.Errorf("CompareAndSwap(old %q, only the last %d bytes) of \"head\\x00tail\" returned %v, want %v", c.old, c.tail, got, c.want)
+			t.Errorf("CompareAndSwap with old %q and tail %d returned %v, want %v, because the value is \"head\\x00tail\"", c.old, c.tail, got, c.want)
 		}
 		if c.want {
 			s.holds(t, "k", "new")
@@ -149,10 +149,10 @@ func swapKeeps(t *testing.T, s *subject) {
 		t.Errorf("after a CompareAndSwap with the TTL 0, the TTL is %v, want none", got)
 	}
 	if got := ttlAfter(time.Hour, 2*time.Hour); !near(got, 2*time.Hour) {
-		t.Errorf("after a CompareAndSwap with a TTL of two hours, the TTL is %v", got)
+		t.Errorf("after a CompareAndSwap with a TTL of two hours, the TTL is %v, want two hours", got)
 	}
 	if got := ttlAfter(0, 2*time.Hour); !near(got, 2*time.Hour) {
-		t.Errorf("after a CompareAndSwap with a TTL of two hours, the TTL is %v", got)
+		t.Errorf("a CompareAndSwap with a TTL of two hours gave the TTL %v to an entry that had none", got)
 	}
 }
 

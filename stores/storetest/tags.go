@@ -73,7 +73,7 @@ func tagCases() []testCase {
 		},
 		{
 			name: "tags under concurrency",
-			rule: "no entry loses a tag under concurrency: Invalidate after the last write finds all entries of the tag",
+			rule: "with concurrent calls of Set and Invalidate, no call fails and no entry loses its tag",
 			why: func(c Capabilities) string {
 				return cmp.Or(tags(c), unless(c.ConcurrentTags, "tags are lost under concurrency"))
 			},

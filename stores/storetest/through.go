@@ -20,7 +20,7 @@ import (
 const patience = time.Minute
 
 func throughCases() []testCase {
-	bytes := func(c Capabilities) string { return unless(c.Bytes.taken(), "the store takes no []byte") }
+	bytes := func(c Capabilities) string { return unless(c.Bytes.taken(), "the store does not accept []byte") }
 	return []testCase{
 		{
 			name: "through cache.Cache",
@@ -56,13 +56,13 @@ func throughCases() []testCase {
 			run: func(t *testing.T, s *subject) {
 				noError(t, "Set", cache.New[int64](s.Store).Set(t.Context(), "k", 42))
 				if _, err := cache.New[float64](s.Store).Get(t.Context(), "k"); !errors.Is(err, cache.ErrValueTypeMismatch) {
-					t.Errorf("reading an int64 as a float64: error %v, want cache.ErrValueTypeMismatch", err)
+					t.Errorf("Get of an int64 through cache.New[float64] returned error %v, want cache.ErrValueTypeMismatch", err)
 				}
 			},
 		},
 		{
 			name: "through cache.Loadable",
-			rule: "a Loadable loads an absent value once, returns it, and writes it to the store",
+			rule: "a Loadable loads an absent value once, writes it to the store, and loads again after Invalidate. Get returns the value, or the error of the load function",
 			run: func(t *testing.T, s *subject) {
 				if s.Can.Bytes.taken() {
 					throughLoadable(t, s, func(text string) []byte { return []byte(text) })
@@ -73,7 +73,7 @@ func throughCases() []testCase {
 		},
 		{
 			name: "through cache.Chain",
-			rule: "a Chain finds entries that the upper level lacks, and writes them to the upper level with the remaining TTL",
+			rule: "a Chain sets and deletes entries of the store. It copies entries that the upper level lacks to that level, with the remaining TTL",
 			run: func(t *testing.T, s *subject) {
 				if s.Can.Bytes.taken() {
 					throughChain(t, s, func(text string) []byte { return []byte(text) })
@@ -95,7 +95,7 @@ func throughCases() []testCase {
 		},
 		{
 			name: "through marshaler.Cache",
-			rule: "marshaler.NewCache[T] returns the struct that was set, alone and under a Loadable",
+			rule: "a cache made with marshaler.NewCache[T] returns the struct that was set, or that a Loadable over it has loaded",
 			why:  bytes,
 			run:  throughMarshaler,
 		},
@@ -127,7 +127,7 @@ func throughCache[T any](t *testing.T, s *subject, value T) {
 			t.Errorf("%s: SetIfNotExists of an absent key returned %v, error %v, want true and no error", key, written, err)
 		}
 	} else if _, err := c.SetIfNotExists(ctx, key, value); !errors.Is(err, store.ErrNotSupported) {
-		t.Errorf("%s: SetIfNotExists: error %v, want store.ErrNotSupported", key, err)
+		t.Errorf("%s: SetIfNotExists returned error %v, want store.ErrNotSupported", key, err)
 	}
 	// gocache hashes keys that are not strings before the store sees them.
 	type structKey struct{ ID int }
@@ -173,7 +173,7 @@ func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 		}
 	}
 	if _, err := c.Get(t.Context(), "fails"); !errors.Is(err, failure) {
-		t.Errorf("Get through a Loadable: error %v, want the error of the load function", err)
+		t.Errorf("Get through a Loadable returned error %v, want the error of the load function", err)
 	}
 	loads.Store(0)
 	var wg sync.WaitGroup
@@ -228,10 +228,10 @@ func throughChain[T any](t *testing.T, s *subject, value func(string) T) {
 		})
 	}
 	if ttl := upper.expiration("eternal"); s.Can.TTL.None <= 0 && ttl > 0 || s.Can.TTL.None == 0 && ttl != 0 {
-		t.Errorf("an entry without expiration got the expiration %v when the Chain wrote it to the upper level", ttl)
+		t.Errorf("a Chain copied an entry without expiration with the TTL %v, which it got from GetWithTTL", ttl)
 	}
 	if ttl := upper.expiration("mortal"); s.Can.TTL.Reported && (ttl <= 0 || ttl > time.Hour+s.Can.TTL.Resolution) {
-		t.Errorf("an entry with a TTL of one hour got the TTL %v when the Chain wrote it to the upper level", ttl)
+		t.Errorf("a Chain copied an entry with a TTL of one hour with the TTL %v, which it got from GetWithTTL", ttl)
 	}
 	noError(t, "Delete", c.Delete(t.Context(), "both"))
 	s.lacks(t, "both")
