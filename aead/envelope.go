@@ -175,7 +175,7 @@ func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...Envelope
 		e.unsubscribe = k.onReload(e.kekChanged)
 	}
 	if err := e.start(ctx); err != nil {
-		return nil, errors.Join(err, e.Close()) //nolint:contextcheck // an ended context must not keep it open
+		return nil, errors.Join(err, e.Close())
 	}
 	e.background.Go(e.maintain)
 	return e, nil
@@ -351,7 +351,7 @@ func (e *Envelope) Close() error {
 	e.gate.close()
 	e.background.Wait()
 	e.known.clear()
-	return e.tenants.close()
+	return e.tenants.close(e.ctx)
 }
 
 // maintain drops data keys that are past their TTL, and notices a suspension of the machine.

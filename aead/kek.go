@@ -156,7 +156,7 @@ func openAbandonably(ctx context.Context, o KEKOpener, uri string) (tink.AEADWit
 	}
 	closeLate := func(kek tink.AEADWithContext) {
 		if c, ok := kek.(io.Closer); ok && !nilcheck.IsNil(c) {
-			_ = closeKEK(c) // no caller is left
+			_ = closeKEK(ctx, c) // no caller is left
 		}
 	}
 	a, ok := abandon.Call(ctx, "aead: the code of the KEKOpener", release, closeLate, func() (tink.AEADWithContext, error) {

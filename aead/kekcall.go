@@ -80,10 +80,10 @@ func callKEK(ctx context.Context, release func(), call func() ([]byte, error)) (
 	return a.Out, answered(ctx, a.Err)
 }
 
-// closeKEK closes a KEK of the application, and does not wait for it longer than for a call. Its callers are goroutines without a
-// caller, where a panic would end the process.
-func closeKEK(c io.Closer) error {
-	ctx, cancel := context.WithTimeoutCause(context.Background(), kekTimeout, errNoAnswer)
+// closeKEK closes a KEK of the application, and does not wait for it longer than for a call. It takes only the values of ctx, not
+// its end. Its callers are goroutines without a caller, where a panic would end the process.
+func closeKEK(ctx context.Context, c io.Closer) error {
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), kekTimeout, errNoAnswer)
 	defer cancel()
 	a, ok := abandon.Call(ctx, "aead: the Close method of the key-encryption key", func() {}, func(struct{}) {}, func() (struct{}, error) {
 		return struct{}{}, c.Close()

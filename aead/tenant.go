@@ -173,8 +173,8 @@ func (e *Envelope) newTenant(id string) *Envelope {
 	return t
 }
 
-// close closes the tenants. The context of the Envelope has ended, so that their calls end together.
-func (ts *tenants) close() error {
+// close closes the tenants. ctx is that of the Envelope. It has ended, so that their calls end together.
+func (ts *tenants) close(ctx context.Context) error {
 	if ts == nil {
 		return nil
 	}
@@ -189,7 +189,7 @@ func (ts *tenants) close() error {
 	}
 	closed := make(chan error)
 	for _, c := range closes { // at once: each may wait for a file that hangs
-		go func() { closed <- closeKEK(c) }()
+		go func() { closed <- closeKEK(ctx, c) }()
 	}
 	for range closes {
 		errs = append(errs, <-closed)
@@ -210,7 +210,7 @@ func (ts *tenants) renewDataKeys() {
 }
 
 // keep records a KEK for Close. If the Envelope is closed already, it closes the KEK at once.
-func (ts *tenants) keep(kek tink.AEADWithContext) error {
+func (ts *tenants) keep(ctx context.Context, kek tink.AEADWithContext) error {
 	c, ok := kek.(io.Closer)
 	if !ok || !ts.own {
 		return nil
@@ -222,7 +222,7 @@ func (ts *tenants) keep(kek tink.AEADWithContext) error {
 	}
 	ts.mu.Unlock()
 	if closed {
-		return errors.Join(ErrClosed, closeKEK(c))
+		return errors.Join(ErrClosed, closeKEK(ctx, c))
 	}
 	return nil
 }

@@ -233,7 +233,7 @@ func (k *tenantKEK) tryOpen(ctx context.Context) {
 	case err == nil && nilcheck.IsNil(kek):
 		err = &shortError{"aead: unknown tenant id: the function given to WithTenants returned neither a key nor an error", ErrUnknownTenant}
 	case err == nil:
-		err = k.tenants.keep(kek) //nolint:contextcheck // an ended context must not keep it open
+		err = k.tenants.keep(ctx, kek)
 	case !errors.Is(err, ErrUnknownTenant) && !errors.Is(err, ErrKeyServiceUnavailable):
 		err = unavailable("cannot open the tenant's key-encryption key", err)
 	}
