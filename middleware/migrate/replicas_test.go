@@ -105,7 +105,7 @@ func TestTagsAreCopiedAgainAfterAFailover(t *testing.T) {
 		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t), AllowUnproven: true, Rate: 60,
 	}
 	c.Progress = func(p migrate.Progress) {
-		if p.Phase != "entries" || failed {
+		if p.Written == 0 || failed { // earlier, the scan has not begun
 			return
 		}
 		failed = true
