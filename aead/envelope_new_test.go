@@ -123,7 +123,7 @@ func TestNewEnvelopeProvesItsKEK(t *testing.T) {
 			out, err := ok.decrypt(ctx, in)
 			out[len(out)-1] ^= 1
 			return out, err
-		}}, "a new data key is different"},
+		}}, "decrypted it to a different one"},
 		"a KEK that may not unwrap": {kekFuncs{ok.encrypt, func(context.Context, []byte) ([]byte, error) {
 			return nil, errors.New("permission denied")
 		}}, "permission denied"},

@@ -121,7 +121,11 @@ func (s *Store) compareKeys(ctx context.Context) {
 		return // the last finding stays
 	case "differ":
 		if s.tel.keysLimit.Allow() {
-			s.tel.log.ErrorContext(ctx, "sealcache: earlier processes of this namespace used other encryption keys: the entry sealcache.key-check does not open", "error", err)
+			text := "sealcache: earlier processes of this namespace used other encryption keys: the entry sealcache.key-check does not open"
+			if !box.Refused(err) {
+				text = "sealcache: the entry sealcache.key-check is not a key check that this release can read"
+			}
+			s.tel.log.ErrorContext(ctx, text, "error", err)
 		}
 	case "failed":
 		if s.tel.keysLimit.Allow() {
@@ -178,7 +182,7 @@ func (s *Store) fetchKeyCheck(ctx context.Context) (stored, error) {
 	}
 	raw, err := s.can.bounded.GetBytesMax(ctx, name, keycheck.MaxBytes)
 	if isTooLarge(err) {
-		return stored{}, fmt.Errorf("%w: the entry has more than %d bytes (delete it)", ErrTooLarge, keycheck.MaxBytes)
+		return stored{}, fmt.Errorf("%w: the key check has more than %d bytes (delete the entry)", ErrTooLarge, keycheck.MaxBytes)
 	}
 	return stored{raw: raw, owned: true}, s.backingError(err)
 }

@@ -117,6 +117,13 @@ func TestCheckFindsPlantedEntries(t *testing.T) {
 		got, err := m.Get(t.Context(), keyCheckName)
 		require.NoError(t, err)
 		require.Equal(t, planted, got, name)
+
+		// Only an entry that has the right form says something about keys.
+		fresh := checkedStore(t, m, a)
+		require.NoError(t, fresh.Check(t.Context()))
+		keys := name == "of another namespace" || name == "a cache value"
+		require.Equal(t, keys, strings.Contains(fresh.log.String(), "other encryption keys"), name)
+		require.Equal(t, !keys, strings.Contains(fresh.log.String(), "is not a key check that this release can read"), name)
 	}
 	require.Equal(t, map[string]int64{"differ": 5}, s.outcomes(t))
 	require.NoError(t, m.Delete(t.Context(), keyCheckName))

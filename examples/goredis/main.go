@@ -114,7 +114,7 @@ func story(ctx context.Context, client *redis.Client, sealer *middleware.Sealer,
 		return err
 	}
 	if _, err = load(ctx, client, sealer, "user:43"); !errors.Is(err, middleware.ErrUnauthentic) {
-		return fmt.Errorf("opening a value that was copied to another key did not return ErrUnauthentic: %w", err)
+		return fmt.Errorf("opened a value that was copied to another key: want ErrUnauthentic, got: %w", err)
 	}
 	fmt.Fprintln(out, "a value that was moved to another name is refused")
 	return nil

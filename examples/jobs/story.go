@@ -116,7 +116,7 @@ func (s *story) tell(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.p.printf("  %s: Redis has the card in its error: %v; opened: ...%s", job.Type(), strings.Contains(info.LastErr, card.Card), text[strings.Index(text, "card "):])
+		s.p.printf("  %s: the error text in Redis contains the card: %v; opened: ...%s", job.Type(), strings.Contains(info.LastErr, card.Card), text[strings.Index(text, "card "):])
 	}
 
 	s.p.printf("\nthe last of them on the admin page:")

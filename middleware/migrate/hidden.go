@@ -47,7 +47,7 @@ func (c *Config) checkHidden() (errs []error) {
 		bad("unseal cannot restore names that Config.OneWayKeys hides, because Redis does not hold them")
 	}
 	if c.filters() {
-		bad("one-way names have no prefix (unset Config.From.Prefix, Config.Exclude)")
+		bad("one-way names cannot be selected by prefix (unset Config.From.Prefix, Config.Exclude)")
 	}
 	return errs
 }

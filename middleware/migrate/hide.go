@@ -174,7 +174,7 @@ func (m *migration) hideOneWay(ctx context.Context, sc *scratch, v *renamed, h w
 	return m.resealHidden(ctx, sc, v, h, n, o)
 }
 
-var errOneWayFilters = fmt.Errorf("%w: one-way names have no prefix (unset Config.From.Prefix, Config.Exclude)", ErrConfig)
+var errOneWayFilters = fmt.Errorf("%w: one-way names cannot be selected by prefix (unset Config.From.Prefix, Config.Exclude)", ErrConfig)
 
 // resealHidden seals a value again under its name, if Reseal has to.
 func (m *migration) resealHidden(ctx context.Context, sc *scratch, v *renamed, h wire.Header, n int, o opened) (verdict, error) {

@@ -361,7 +361,7 @@ func failingBatches(t *testing.T, s *subject) {
 		"DeleteMany":   b.DeleteMany(ctx, keys),
 	} {
 		if s.Can.HeedsContext && (len(errs) != 2 || !errors.Is(errs[0], context.Canceled) || !errors.Is(errs[1], context.Canceled)) {
-			t.Errorf("%s with a cancelled context returned the errors %v, want context.Canceled for each key", name, errs)
+			t.Errorf("%s of 2 keys with a cancelled context returned %d errors, %q, want 2 errors that wrap context.Canceled", name, len(errs), errs)
 		}
 	}
 	if errs := b.SetBytesMany(t.Context(), keys, values, nil); len(errs) != 2 || errs[0] == nil || errs[1] == nil {

@@ -29,7 +29,7 @@ func expiryCases() []testCase {
 		},
 		{
 			name: "expiration",
-			rule: "an entry exists until its expiration, and no longer. With an expiration over TTL.Max, it is gone at once",
+			rule: "an entry exists until its expiration, and no longer. TTL.Max is the longest expiration that the store can keep",
 			why:  perEntry,
 			run:  expires,
 		},
@@ -201,7 +201,7 @@ func overwriteTTL(t *testing.T, s *subject) {
 	s.set(t, "made-longer", "2", store.WithExpiration(time.Hour))
 	s.set(t, "made-eternal", "2")
 	s.set(t, "made-shorter", "2", store.WithExpiration(d))
-	eventually(t, d+s.Can.TTL.Resolution+patience, "the shortened entry goes", func() bool {
+	eventually(t, d+s.Can.TTL.Resolution+patience, "the entry with the shorter expiration is gone", func() bool {
 		there, err := s.present(t.Context(), "made-shorter")
 		return err == nil && !there
 	})

@@ -355,7 +355,7 @@ func eventually(t *testing.T, within time.Duration, what string, f func() bool) 
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", within, what)
+			t.Fatalf("after %v, this is still not true: %s", within, what)
 		}
 	}
 }

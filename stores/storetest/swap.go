@@ -33,7 +33,7 @@ func setIfNotExists(t *testing.T, s *subject) {
 		if !try("short", "1", store.WithExpiration(d)) {
 			t.Error("SetIfNotExists with an expiration did not write an absent key")
 		}
-		eventually(t, d+s.Can.TTL.Resolution+patience, "SetIfNotExists writes over an expired entry", func() bool {
+		eventually(t, d+s.Can.TTL.Resolution+patience, "SetIfNotExists has replaced the expired entry", func() bool {
 			return try("short", "2")
 		})
 		s.holds(t, "short", "2")

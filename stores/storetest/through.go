@@ -222,7 +222,7 @@ func throughChain[T any](t *testing.T, s *subject, value func(string) T) {
 		if got, err := c.Get(t.Context(), key); err != nil || textOf(got) != "lower" {
 			t.Fatalf("Get: %v", err)
 		}
-		eventually(t, patience, "the value is written back to the upper level", func() bool {
+		eventually(t, patience, "the value is in the upper level", func() bool {
 			got, err := first.Get(t.Context(), key)
 			return err == nil && textOf(got) == "lower"
 		})

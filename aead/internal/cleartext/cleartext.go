@@ -1,12 +1,12 @@
 // Package cleartext reads keysets in plaintext, for package aead. A keyset is a set of Tink keys. Applications cannot import
 // this package: they use package aead/insecurecleartextkeyset, whose name states the danger.
 //
-// [Read] parses a plaintext keyset. The type [KEK] takes the place of a key-encryption key, but does not encrypt. A KEK
-// tells package aead to accept a plaintext keyset. Package insecurecleartextkeyset passes a KEK to package aead.
-// aead.OpenKEK also uses a KEK, because the file of a file:// URI is a plaintext keyset.
+// [Read] parses a plaintext keyset. The type cleartext.[KEK] takes the place of a key-encryption key, but does not encrypt.
+// If package aead gets a cleartext.KEK, it accepts a plaintext keyset. Two callers use it: package insecurecleartextkeyset,
+// and aead.OpenKEK for a file:// URI, because that file is a plaintext keyset.
 //
-// With any other key-encryption key, package aead refuses a plaintext keyset. Package aead then calls Read only to choose
-// the text of the error.
+// With a real key-encryption key, package aead refuses a plaintext keyset. It then calls Read only to choose the text of
+// the error.
 package cleartext
 
 import (

@@ -26,24 +26,20 @@ func NewFilter(what string, prefixes []string, namespace string, stored bool, sc
 		}
 		switch {
 		case strings.HasPrefix(scope, p):
-			return nil, fmt.Errorf("the prefix %s[%d] excludes every key that would be scanned (make it longer, or remove it)", what, i)
+			return nil, fmt.Errorf("%s[%d] excludes every key that would be scanned (make it longer, or remove it)", what, i)
 		case !strings.HasPrefix(p, scope):
-			return nil, fmt.Errorf("the prefix %s[%d] can never match a key of this scan (%s)", what, i, system(namespace, stored))
+			return nil, fmt.Errorf("%s[%d] can never match a key of this scan (%s)", what, i, remedy(stored))
 		}
 		f.prefixes = append(f.prefixes, p)
 	}
 	return f, nil
 }
 
-func system(namespace string, stored bool) string {
-	switch {
-	case stored:
+func remedy(stored bool) string {
+	if stored {
 		return "write full Redis keys, because Config.Stored is set"
-	case namespace != "":
-		return "write keys without the namespace"
-	default:
-		return "write full Redis keys, because no namespace is given"
 	}
+	return "begin it with the prefix of the scan"
 }
 
 // Match reports whether a stored name starts with one of the prefixes.

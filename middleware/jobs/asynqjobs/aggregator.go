@@ -69,7 +69,7 @@ func (a *aggregator) Aggregate(group string, tasks []*asynq.Task) *asynq.Task {
 	}
 	first, err := a.enqueueAlone(ctx, queue, refused, t == nil)
 	if err != nil {
-		a.tel.log.ErrorContext(ctx, "sealcache: cannot take the tasks that do not open out of the group, so the group is put back", "queue", queue, "error", err)
+		a.tel.log.ErrorContext(ctx, "sealcache: a group is put back, because its tasks that do not open could not be removed", "queue", queue, "error", err)
 		return nil // the group is put back; members that were enqueued already keep their ids
 	}
 	if t == nil {
