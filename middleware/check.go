@@ -120,12 +120,12 @@ func (s *Store) compareKeys(ctx context.Context) {
 	case "unavailable":
 		return // the last finding stays
 	case "differ":
-		if s.tel.keysLimit.Allow() {
-			text := "sealcache: earlier processes of this namespace used other encryption keys: the entry sealcache.key-check does not open"
-			if !box.Refused(err) {
-				text = "sealcache: the entry sealcache.key-check is not a key check that this release can read"
-			}
-			s.tel.log.ErrorContext(ctx, text, "error", err)
+		switch {
+		case !s.tel.keysLimit.Allow():
+		case box.Refused(err):
+			s.tel.log.ErrorContext(ctx, "sealcache: earlier processes of this namespace used other encryption keys: the entry sealcache.key-check does not open", "error", err)
+		default:
+			s.tel.log.ErrorContext(ctx, "sealcache: the entry sealcache.key-check is not a key check that this release can read", "error", err)
 		}
 	case "failed":
 		if s.tel.keysLimit.Allow() {
