@@ -266,7 +266,7 @@ func (m *migration) verify(ctx context.Context, moves []moved, c *Counts) ([]mov
 // withoutLarger counts as conflicts the entries under whose new names are values that are too large to be the same. They are not
 // read, because an attacker may have planted huge ones.
 func (m *migration) withoutLarger(ctx context.Context, moves []moved, c *Counts) ([]moved, error) {
-	const sealing = wire.MaxHeaderSize + 2*wire.MaxKeyBytes // what it adds at most, with room
+	const sealing = wire.MaxHeaderSize + 2*wire.MaxKeyBytes // more than sealing ever adds
 	sizes := make([]*redis.IntCmd, len(moves))
 	err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i := range moves {

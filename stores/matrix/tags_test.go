@@ -30,8 +30,8 @@ import (
 	ownredis "github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// inProcess returns gocache's stores that keep entries in the process.
-func inProcess(t *testing.T) map[string]store.StoreInterface {
+// caches returns the caches that gocache's bigcache and ristretto stores keep entries in.
+func caches(t *testing.T) (*bigcache.BigCache, *ristretto.Cache[string, []byte]) {
 	t.Helper()
 	config := bigcache.DefaultConfig(time.Hour)
 	config.Shards, config.CleanWindow, config.Verbose = 16, 0, false
@@ -49,6 +49,13 @@ func inProcess(t *testing.T) map[string]store.StoreInterface {
 		t.Fatal(err)
 	}
 	t.Cleanup(ris.Close)
+	return big, ris
+}
+
+// inProcess returns gocache's stores that keep entries in the process.
+func inProcess(t *testing.T) map[string]store.StoreInterface {
+	t.Helper()
+	big, ris := caches(t)
 	return map[string]store.StoreInterface{
 		"bigcache":  bigcachestore.NewBigcache(big),
 		"freecache": freecachestore.NewFreecache(freecache.NewCache(1 << 20)),
@@ -293,22 +300,7 @@ func TestInvalidateReportsFailures(t *testing.T) {
 // application that calls gocache directly.
 func TestDefaultTagsOfAStore(t *testing.T) {
 	t.Parallel()
-	config := bigcache.DefaultConfig(time.Hour)
-	config.Shards, config.CleanWindow, config.Verbose = 16, 0, false
-	big, err := bigcache.New(context.Background(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := big.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	ris, err := ristretto.NewCache(&ristretto.Config[string, []byte]{NumCounters: 1e4, MaxCost: 1 << 20, BufferItems: 64})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ris.Close)
+	big, ris := caches(t)
 	client := memcache.New(startMemcached(t))
 	client.Timeout = time.Minute
 	t.Cleanup(func() {
