@@ -163,7 +163,13 @@ func (h *holding) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 				h.polls.Add(1)
 			}
 			if h.is(args) {
-				h.once.Do(func() { close(h.reached); <-h.release })
+				h.once.Do(func() {
+					close(h.reached)
+					select {
+					case <-h.release:
+					case <-ctx.Done(): // a test that has failed must end
+					}
+				})
 			}
 		}
 		return err
