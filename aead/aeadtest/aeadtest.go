@@ -49,14 +49,14 @@ func Run(t *testing.T, newAEAD func(t *testing.T) tink.AEADWithContext, limits .
 			s := &subject{T: t, AEADWithContext: a, limits: within}
 			s.appending, _ = a.(aead.AppendAEAD)
 			if c.appending && s.appending == nil {
-				t.Skip("the subject does not implement aead.AppendAEAD")
+				t.Skipf("the AEAD under test (%T) does not implement aead.AppendAEAD", a)
 			}
 			if c.name == "Empty" && within.MinPlaintext > 0 {
-				t.Skip("the subject does not encrypt an empty plaintext")
+				t.Skip("Limits.MinPlaintext says that the AEAD under test does not encrypt an empty plaintext")
 			}
 			c.check(s)
 			if t.Failed() {
-				t.Logf("the rule: %s", c.rule)
+				t.Logf("this test checks the rule: %s", c.rule)
 			}
 		})
 	}
@@ -92,16 +92,16 @@ func (s *subject) seal(plaintext, ad []byte) []byte {
 	s.Helper()
 	sealed, err := s.EncryptWithContext(s.Context(), plaintext, ad)
 	if err != nil {
-		s.Fatalf("seal %d bytes: %v", len(plaintext), err)
+		s.Fatalf("EncryptWithContext failed for a plaintext of %d bytes: %v", len(plaintext), err)
 	}
 	return sealed
 }
 
 // noError ends the test if a call failed.
-func (s *subject) noError(err error) {
+func (s *subject) noError(method string, err error) {
 	s.Helper()
 	if err != nil {
-		s.Fatal(err)
+		s.Fatalf("%s failed: %v", method, err)
 	}
 }
 
@@ -112,11 +112,11 @@ func (s *subject) refuses(what string, sealed, ad []byte) {
 		s.Helper()
 		switch {
 		case err == nil:
-			s.Errorf("%s: %s opened the ciphertext, want an error", what, how)
+			s.Errorf("%s %s: got no error, want ErrUnauthentic or ErrUnknownKey", how, what)
 		case !errors.Is(err, aead.ErrUnauthentic) && !errors.Is(err, aead.ErrUnknownKey):
-			s.Errorf("%s: %s failed with error %v, want ErrUnauthentic or ErrUnknownKey", what, how, err)
+			s.Errorf("%s %s: got error %v, want ErrUnauthentic or ErrUnknownKey", how, what, err)
 		case opened != nil:
-			s.Errorf("%s: %s returned bytes and an error, want only an error", what, how)
+			s.Errorf("%s %s: got bytes and an error, want only an error", how, what)
 		}
 	}
 	opened, err := s.DecryptWithContext(s.Context(), sealed, ad)
@@ -128,7 +128,7 @@ func (s *subject) refuses(what string, sealed, ad []byte) {
 	check("OpenTo", opened, err)
 	own := bytes.Clone(sealed)
 	opened, err = s.appending.OpenTo(s.Context(), own[:0], own, ad)
-	check("OpenTo in place", opened, err)
+	check("OpenTo with ciphertext[:0] as dst", opened, err)
 }
 
 func sizes() []int {
@@ -163,7 +163,7 @@ func checkRoundTrip(s *subject) {
 			plaintext, ad := random(n), random(m)
 			opened, err := s.DecryptWithContext(s.Context(), s.seal(plaintext, ad), ad)
 			if err != nil || !bytes.Equal(opened, plaintext) {
-				s.Fatalf("%d bytes with %d of associated data: opened %d bytes, %v", n, m, len(opened), err)
+				s.Fatalf("DecryptWithContext returned %d bytes, error %v, want the %d bytes sealed with %d bytes of associated data", len(opened), err, n, m)
 			}
 		}
 	}
@@ -192,18 +192,18 @@ func checkInputKept(s *subject) {
 		sealed = sealed[: len(sealed)-64 : len(sealed)]
 		wasSealed := bytes.Clone(sealed[:cap(sealed)])
 		_, err := s.DecryptWithContext(s.Context(), sealed, ad)
-		s.noError(err)
+		s.noError("DecryptWithContext", err)
 		if _, err := s.DecryptWithContext(s.Context(), sealed, []byte("other")); err == nil {
-			s.Fatal("opened under other associated data")
+			s.Fatal("DecryptWithContext opened a ciphertext under other associated data, want an error")
 		}
 		if !bytes.Equal(plaintext[:n+64], wasPlain) {
-			s.Errorf("EncryptWithContext modified its plaintext of %d bytes, or memory after it", n)
+			s.Errorf("EncryptWithContext modified the plaintext (%d bytes) that it was given, or memory after it", n)
 		}
 		if !bytes.Equal(ad[:100], wasAD) {
-			s.Errorf("for a plaintext of %d bytes, a call modified its associated data, or memory after it", n)
+			s.Errorf("for a plaintext of %d bytes, a call modified the associated data that it was given, or memory after it", n)
 		}
 		if !bytes.Equal(sealed[:cap(sealed)], wasSealed) {
-			s.Errorf("for a plaintext of %d bytes, DecryptWithContext modified its ciphertext, or memory after it", n)
+			s.Errorf("for a plaintext of %d bytes, DecryptWithContext modified the ciphertext that it was given, or memory after it", n)
 		}
 	}
 }
@@ -225,10 +225,10 @@ func checkAltered(s *subject) {
 		for i := range sealed {
 			altered := bytes.Clone(sealed)
 			altered[i] ^= 1 << (i % 8)
-			s.refuses(fmt.Sprintf("plaintext of %d bytes, byte %d of %d altered", n, i, len(sealed)), altered, ad)
+			s.refuses(fmt.Sprintf("for a ciphertext in which byte %d of %d was altered (plaintext of %d bytes)", i, len(sealed), n), altered, ad)
 		}
 		if _, err := s.DecryptWithContext(s.Context(), sealed, ad); err != nil {
-			s.Errorf("the unaltered ciphertext does not open after calls with altered ones: %v", err)
+			s.Errorf("DecryptWithContext failed for a valid ciphertext, after calls with altered copies of it: %v", err)
 		}
 	}
 }
@@ -237,13 +237,13 @@ func checkTruncated(s *subject) {
 	for _, n := range takes([]int{0, 33}, s.limits.MinPlaintext, 0) {
 		sealed := s.seal(random(n), nil)
 		for i := range sealed {
-			s.refuses(fmt.Sprintf("first %d bytes of %d", i, len(sealed)), sealed[:i], nil)
+			s.refuses(fmt.Sprintf("for only the first %d of the %d bytes of a ciphertext", i, len(sealed)), sealed[:i], nil)
 		}
 		for _, i := range []int{1, 2, 4, 5, 12, len(sealed) / 2} {
 			if i > len(sealed) {
 				break
 			}
-			s.refuses(fmt.Sprintf("without its first %d bytes", i), sealed[i:], nil)
+			s.refuses(fmt.Sprintf("for a ciphertext without its first %d bytes", i), sealed[i:], nil)
 		}
 	}
 }
@@ -251,34 +251,34 @@ func checkTruncated(s *subject) {
 func checkExtended(s *subject) {
 	sealed := s.seal(random(33), nil)
 	for _, n := range []int{1, 2, 16, 100} {
-		s.refuses(fmt.Sprintf("%d bytes appended", n), append(bytes.Clone(sealed), make([]byte, n)...), nil)
-		s.refuses(fmt.Sprintf("%d bytes prepended", n), append(make([]byte, n), sealed...), nil)
+		s.refuses(fmt.Sprintf("for a ciphertext with %d bytes appended", n), append(bytes.Clone(sealed), make([]byte, n)...), nil)
+		s.refuses(fmt.Sprintf("for a ciphertext with %d bytes put before it", n), append(make([]byte, n), sealed...), nil)
 	}
-	s.refuses("itself appended", append(bytes.Clone(sealed), sealed...), nil)
+	s.refuses("for a ciphertext that was appended to itself", append(bytes.Clone(sealed), sealed...), nil)
 }
 
 func checkAssociatedData(s *subject) {
 	ad := []byte("associated data")
 	sealed := s.seal([]byte("message"), ad)
-	s.refuses("no associated data", sealed, nil)
-	s.refuses("associated data cut", sealed, ad[:len(ad)-1])
-	s.refuses("associated data extended", sealed, append(bytes.Clone(ad), 0))
+	s.refuses("without the associated data that it was sealed with", sealed, nil)
+	s.refuses("with associated data that lacks its last byte", sealed, ad[:len(ad)-1])
+	s.refuses("with associated data that has one more byte", sealed, append(bytes.Clone(ad), 0))
 	for i := range ad {
 		other := bytes.Clone(ad)
 		other[i] ^= 0x80
-		s.refuses(fmt.Sprintf("byte %d of the associated data altered", i), sealed, other)
+		s.refuses(fmt.Sprintf("with byte %d of the associated data altered", i), sealed, other)
 	}
-	s.refuses("associated data where there was none", s.seal([]byte("message"), nil), ad)
+	s.refuses("with associated data, after sealing without any", s.seal([]byte("message"), nil), ad)
 	// The border between the two inputs must not move.
-	s.refuses("plaintext moved to the associated data", s.seal([]byte("ab"), []byte("c")), []byte("bc"))
+	s.refuses(`with associated data "bc", after sealing "ab" with associated data "c"`, s.seal([]byte("ab"), []byte("c")), []byte("bc"))
 }
 
 func checkGarbage(s *subject) {
-	s.refuses("nil", nil, nil)
+	s.refuses("for nil as ciphertext", nil, nil)
 	for _, n := range []int{0, 1, 4, 5, 16, 28, 33, 99, 1000} {
-		s.refuses(fmt.Sprintf("%d zeros", n), make([]byte, n), nil)
-		s.refuses(fmt.Sprintf("%d ones", n), bytes.Repeat([]byte{0xff}, n), nil)
-		s.refuses(fmt.Sprintf("%d random bytes", n), random(n), nil)
+		s.refuses(fmt.Sprintf("for %d bytes 0x00 as ciphertext", n), make([]byte, n), nil)
+		s.refuses(fmt.Sprintf("for %d bytes 0xff as ciphertext", n), bytes.Repeat([]byte{0xff}, n), nil)
+		s.refuses(fmt.Sprintf("for %d random bytes as ciphertext", n), random(n), nil)
 	}
 }
 

@@ -26,13 +26,13 @@ func checkSealTo(s *subject) {
 		for _, room := range []int{0, 1, n, n + 200} {
 			dst := append(make([]byte, 0, 6+room), "before"...)
 			sealed, err := s.appending.SealTo(s.Context(), dst, plaintext, ad)
-			s.noError(err)
+			s.noError("SealTo", err)
 			if !bytes.HasPrefix(sealed, []byte("before")) {
-				s.Fatalf("%d bytes, room for %d: what dst held is gone", n, room)
+				s.Fatalf("SealTo changed the bytes that dst held before (plaintext of %d bytes, spare capacity of dst %d)", n, room)
 			}
 			opened, err := s.DecryptWithContext(s.Context(), sealed[6:], ad)
 			if err != nil || !bytes.Equal(opened, plaintext) {
-				s.Fatalf("%d bytes, room for %d: %v", n, room, err)
+				s.Fatalf("DecryptWithContext returned %d bytes, error %v, want the %d bytes that SealTo sealed (spare capacity of dst %d)", len(opened), err, n, room)
 			}
 		}
 		if !bytes.Equal(plaintext, was) {
@@ -40,7 +40,7 @@ func checkSealTo(s *subject) {
 		}
 	}
 	sealed, err := s.appending.SealTo(s.Context(), nil, nil, nil)
-	s.noError(err)
+	s.noError("SealTo", err)
 	if opened, err := s.DecryptWithContext(s.Context(), sealed, nil); err != nil || len(opened) != 0 {
 		s.Errorf("SealTo with nil as dst and plaintext made a ciphertext that opened to %d bytes, error %v, want 0 bytes and no error", len(opened), err)
 	}
@@ -55,15 +55,15 @@ func checkOpenTo(s *subject) {
 		for _, room := range []int{0, 1, n, n + 200} {
 			dst := append(make([]byte, 0, 6+room), "before"...)
 			opened, err := s.appending.OpenTo(s.Context(), dst, sealed, ad)
-			s.noError(err)
+			s.noError("OpenTo", err)
 			if after, kept := bytes.CutPrefix(opened, []byte("before")); !kept || !bytes.Equal(after, plaintext) {
-				s.Fatalf("%d bytes, room for %d: wrong bytes", n, room)
+				s.Fatalf("OpenTo did not return dst followed by the plaintext (plaintext of %d bytes, spare capacity of dst %d)", n, room)
 			}
 			if _, err := s.appending.OpenTo(s.Context(), dst, sealed, nil); err == nil {
-				s.Fatal("opened under other associated data")
+				s.Fatal("OpenTo opened a ciphertext under other associated data, want an error")
 			}
 			if string(dst) != "before" {
-				s.Fatalf("%d bytes: a failure destroyed what dst held", n)
+				s.Fatalf("a call of OpenTo that failed changed the bytes that dst held before (plaintext of %d bytes)", n)
 			}
 		}
 		if !bytes.Equal(sealed, was) {
@@ -82,7 +82,7 @@ func checkInPlace(s *subject) {
 		own := buf[40 : 40+len(sealed)]
 		opened, err := s.appending.OpenTo(s.Context(), own[:0], own, ad)
 		if err != nil || !bytes.Equal(opened, plaintext) {
-			s.Fatalf("%d bytes: %v", n, err)
+			s.Fatalf("OpenTo with ciphertext[:0] as dst returned %d bytes, error %v, want the %d bytes that were sealed", len(opened), err, n)
 		}
 		if n > 0 && !within(opened, own) {
 			s.Errorf("OpenTo did not write the plaintext of %d bytes over the ciphertext, although dst was ciphertext[:0]", n)
@@ -109,13 +109,13 @@ func checkRoom(s *subject) {
 	plaintext, ad := random(1000), []byte("ad")
 	buf := make([]byte, 0, 16<<10)
 	sealed, err := s.appending.SealTo(s.Context(), buf, plaintext, ad)
-	s.noError(err)
+	s.noError("SealTo", err)
 	if !within(sealed, buf[:cap(buf)]) {
 		s.Error("SealTo allocated memory, although dst had enough capacity")
 	}
 	out := make([]byte, 0, 16<<10)
 	opened, err := s.appending.OpenTo(s.Context(), out, sealed, ad)
-	s.noError(err)
+	s.noError("OpenTo", err)
 	if !within(opened, out[:cap(out)]) {
 		s.Error("OpenTo allocated memory, although dst had enough capacity")
 	}

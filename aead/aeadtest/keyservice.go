@@ -57,10 +57,10 @@ func (s *KeyService) Rotate(tb testing.TB) {
 	defer s.mu.Unlock()
 	id, err := s.manager.Add(tinkaead.AES256GCMKeyTemplate())
 	if err != nil {
-		tb.Fatalf("aeadtest: new key: %v", err)
+		tb.Fatalf("aeadtest: Rotate cannot make a new key: %v", err)
 	}
 	if err := s.manager.SetPrimary(id); err != nil {
-		tb.Fatalf("aeadtest: new key: %v", err)
+		tb.Fatalf("aeadtest: Rotate cannot make a new key: %v", err)
 	}
 	s.primary, s.ids = id, append(s.ids, id)
 	s.use(tb)
@@ -76,7 +76,7 @@ func (s *KeyService) DestroyOldKeys(tb testing.TB) {
 			continue
 		}
 		if err := s.manager.Delete(id); err != nil {
-			tb.Fatalf("aeadtest: destroy key: %v", err)
+			tb.Fatalf("aeadtest: DestroyOldKeys cannot delete a key: %v", err)
 		}
 	}
 	s.ids = []uint32{s.primary}
@@ -87,11 +87,11 @@ func (s *KeyService) use(tb testing.TB) {
 	tb.Helper()
 	handle, err := s.manager.Handle()
 	if err != nil {
-		tb.Fatalf("aeadtest: keyset: %v", err)
+		tb.Fatalf("aeadtest: the keyset of the simulated key service cannot be used: %v", err)
 	}
 	// Tink's own primitive of AES-GCM fails in FIPS 140-only mode.
 	if s.aead, err = aead.NewKeyring(handle); err != nil {
-		tb.Fatalf("aeadtest: keyset: %v", err)
+		tb.Fatalf("aeadtest: the keyset of the simulated key service cannot be used: %v", err)
 	}
 }
 

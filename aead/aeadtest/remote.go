@@ -65,7 +65,7 @@ func RunRemote(t *testing.T, newRemote func(t *testing.T) Remote) {
 			t.Parallel()
 			r := newRemote(t)
 			if f.of(r) == nil {
-				t.Skip("the service cannot be broken in this way")
+				t.Skip("the Remote has no function that causes this fault")
 			}
 			r.check(t, f.of(r), f.name == "Hanging")
 		})
@@ -76,7 +76,7 @@ func (r Remote) check(t *testing.T, breakIt func(), hangs bool) {
 	t.Helper()
 	sealed, err := r.KEK.EncryptWithContext(t.Context(), []byte("a data key"), []byte("ad"))
 	if err != nil {
-		t.Fatalf("wrap before the fault: %v", err)
+		t.Fatalf("EncryptWithContext failed before the outage: %v", err)
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
 		r.showsNothing(t, "the KEK", fmt.Sprintf(verb, r.KEK))
@@ -99,7 +99,7 @@ func (r Remote) check(t *testing.T, breakIt func(), hangs bool) {
 		cancel()
 		switch {
 		case errors.Is(err, errStillRunning):
-			t.Fatalf("%s: the deadline does not reach the service: the call was still running %v after the deadline", name, patience)
+			t.Fatalf("%s was still running %v after the deadline of its context, want an error at the deadline", name, patience)
 		case err == nil || out != nil:
 			t.Errorf("%s during the outage returned %d bytes and error %v, want only an error", name, len(out), err)
 			continue
@@ -119,13 +119,13 @@ func (r Remote) check(t *testing.T, breakIt func(), hangs bool) {
 		opened, err := r.KEK.DecryptWithContext(ctx, sealed, []byte("ad"))
 		if err == nil {
 			if !bytes.Equal(opened, []byte("a data key")) {
-				t.Errorf("after the outage, the KEK unwrapped other bytes than it had wrapped")
+				t.Errorf("DecryptWithContext returned other bytes after the outage than were encrypted before it")
 			}
 			return
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("unwrap after the fault: %v", err)
+			t.Fatalf("DecryptWithContext still failed a minute after the end of the outage: %v", err)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
@@ -135,7 +135,7 @@ func (r Remote) showsNothing(t *testing.T, what, text string) {
 	t.Helper()
 	for _, secret := range r.Secrets {
 		if secret == "" {
-			t.Fatal("an empty credential")
+			t.Fatal("a string in Remote.Secrets is empty, want only credentials")
 		}
 		if strings.Contains(text, secret) {
 			t.Errorf("the printed text of %s contains a credential: %s", what, text)
