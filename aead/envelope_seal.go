@@ -218,7 +218,7 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey, epoch uint64)
 	clear(unwrapped)
 	switch {
 	case err == nil:
-		return fmt.Errorf("%w: the key service ignores the wrap context (use another one)", ErrKeyServiceUnavailable)
+		return fmt.Errorf("%w: the key service ignores the wrap context (use another service)", ErrKeyServiceUnavailable)
 	case !isRefusal(err):
 		return wrapError(testContext, err)
 	}

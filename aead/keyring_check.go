@@ -16,7 +16,7 @@ import (
 var (
 	// errKeysetRefused is an outage for callers: values under the keyset may be sound, so callers must not discard
 	// them.
-	errKeysetRefused = fmt.Errorf("%w: the KEK refuses to decrypt the keyset (enable the key)", ErrKeyServiceUnavailable)
+	errKeysetRefused = fmt.Errorf("%w: the KEK refuses to decrypt the keyset (enable the KEK)", ErrKeyServiceUnavailable)
 
 	errUnrelatedKeyset = errors.New("aead: the reloaded keyset has none of the previous keys (restore the right keyset)")
 )

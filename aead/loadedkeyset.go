@@ -62,7 +62,7 @@ func (k *loadedKey) open(dst, ciphertext, associatedData []byte, inPlace bool) (
 // keyset that opens only some of its values must not go into service.
 func newLoadedKeyset(h *keyset.Handle, counters *messageCounters) (*loadedKeyset, error) {
 	if h == nil || h.Len() == 0 {
-		return nil, errors.New("aead: the keyset handle is nil or empty")
+		return nil, errors.New("aead: the *keyset.Handle is nil or has no keys")
 	}
 	r := &loadedKeyset{handle: h, byID: make(map[[prefixSize]byte]*loadedKey, h.Len())}
 	info := h.KeysetInfo().GetKeyInfo()

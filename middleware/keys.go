@@ -58,7 +58,7 @@ func (s *Store) storedKeys(ctx context.Context) iter.Seq2[string, error] {
 var (
 	errOneWay    = fmt.Errorf("%w: cache keys that WithOneWayKeys hides cannot be listed", ErrUnsupported)
 	errPlainName = fmt.Errorf("%w: the name is not hidden, or the cache key is not in the value", ErrUnauthentic)
-	errOtherPRF  = fmt.Errorf("%w: its name was hidden with a missing PRF key", ErrUnknownKey)
+	errOtherPRF  = fmt.Errorf("%w: the entry's name was hidden with a PRF key that this Store lacks", ErrUnknownKey)
 )
 
 // namesAtOnce is how many values Keys reads at a time to get their names.

@@ -75,7 +75,7 @@ func (k *keeper) Unwrap(ctx context.Context, ciphertext, associatedData []byte) 
 	}
 	if !isInner(opened) { // a proxy may have answered in its place
 		clear(opened)
-		return nil, &keyservice.Failure{Reason: "the answer of the key service is not what this package encrypts"}
+		return nil, &keyservice.Failure{Reason: "the key service decrypted the ciphertext to bytes that package gocloud never encrypts"}
 	}
 	secret, err := secretOf(kind, associatedData, opened)
 	if err != nil {

@@ -40,7 +40,7 @@ func (l login) run(ctx context.Context, busy chan struct{}) (*api.Secret, error)
 		return l.get(ctx)
 	})
 	if !ok {
-		return nil, &keyservice.Failure{Reason: "login: the file or login method does not answer", Cause: ctx.Err()}
+		return nil, &keyservice.Failure{Reason: "login: the login method, or the file with its credential, did not answer in time", Cause: ctx.Err()}
 	}
 	if broken := (*abandon.Broken)(nil); errors.As(a.Err, &broken) {
 		return nil, &keyservice.Failure{Reason: broken.Error()}
@@ -137,7 +137,7 @@ func loginFailed(err error) error {
 		case 400, 403:
 			f.Reason = "login: Vault refuses the role or its secret"
 		case 404:
-			f.Reason = "login: the login method is not mounted at this path"
+			f.Reason = "login: Vault has no login method at the path that the URI or the Opener gives"
 		}
 		return &keyservice.Failure{Reason: f.Reason, Cause: err}
 	}

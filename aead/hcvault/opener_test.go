@@ -147,7 +147,7 @@ func TestOpenErrors(t *testing.T) {
 		keyURI + "?auth=approle&role-id=r&secret-id-env=VAULT_NOT":                          "login: the environment variable VAULT_NOT is not set",
 		keyURI + "?auth=approle&role-id=r&secret-id-file=/does/not/exist":                   "/does/not/exist",
 		keyURI + "?auth=kubernetes&role=r&jwt-file=/does/not/exist":                         "/does/not/exist",
-		keyURI + "?auth=kubernetes&role=r&jwt-file=" + writeFile(t, "jwt", secret):          "login: the login method is not mounted at this path",
+		keyURI + "?auth=kubernetes&role=r&jwt-file=" + writeFile(t, "jwt", secret):          "login: Vault has no login method at the path",
 		"hcvault://127.0.0.1:1/transit/keys/cache?token-file=" + writeFile(t, "t", secret):  "connection refused",
 		"hcvault://host.invalid/transit/keys/cache?token-file=" + writeFile(t, "t", secret): "host not found",
 		"hcvault://" + s.Addr() + "/transit/keys/cache?namespace=%00&token-file=/" + secret: parameter,
