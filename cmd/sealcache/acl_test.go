@@ -124,6 +124,9 @@ func rights(t *testing.T, admin redis.Cmdable, url string) {
 
 	const look, change, move = "sealcache-look", "sealcache-change", "sealcache-move"
 	as(look, exitLeft, "audit", "--all")
+	_, out, _ := sealcache(t, "audit", "--redis", scheme+"://"+look+":PASSWORD@"+rest, "--all")
+	require.Contains(t, out, "jobs: 1 task")
+	require.NotContains(t, out, "NOT READ")
 	as(look, exitFailed, "migrate", "--namespace", "shop", "--kek", kek, "--allow-unproven") // the others may not
 	as(change, exitDone, "plan", "--namespace", "shop")
 	as(change, exitDone, "migrate", "--namespace", "shop", "--kek", kek, "--allow-unproven", "--dry-run")

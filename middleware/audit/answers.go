@@ -124,8 +124,10 @@ func (r *Report) databaseDoubts() []string {
 	return []string{fmt.Sprintf("databases %v of the server were not examined (allow SELECT with \"ACL SETUSER NAME +select\")", r.OtherDatabases)}
 }
 
+// unparsedDoubts are about entries that were not understood or not read.
 func (r *Report) unparsedDoubts() []string {
 	var doubts notes
+	doubts.count(r.NotRead, "entries of jobs or runs were not read: over 64 MiB, or Redis refused MEMORY USAGE (set Config.Samples for names)")
 	doubts.count(r.Jobs.Unparsed, "entries of asynq's queues are not in a format of asynq 0.26 (set Config.Samples to see their names)")
 	return doubts
 }

@@ -187,7 +187,7 @@ func (a *auditor) report(started time.Time, complete bool) *Report {
 	}
 	r.Excluded, r.OtherNames = all.excluded, all.otherNames
 	r.Seen, r.Total, r.Jobs, r.TagSets, r.KeyChecks = all.seen, all.total, all.jobs, all.tagSets, all.keyChecks
-	r.RunRecords, r.OtherTypes, r.Samples = all.runRecords, all.others, all.samples
+	r.RunRecords, r.NotRead, r.OtherTypes, r.Samples = all.runRecords, all.notRead, all.others, all.samples
 	for k, n := range all.keys {
 		r.Keys = append(r.Keys, k.use(*n))
 	}

@@ -43,6 +43,7 @@ func TestEachFindingForbidsYes(t *testing.T) {
 		"OtherNames":     func(r *Report) { r.OtherNames = 10 },
 		"OtherTypes":     func(r *Report) { r.OtherTypes = map[string]int64{"hash": 1} },
 		"Total":          func(r *Report) { r.Total.UnknownFormat = some },
+		"NotRead":        func(r *Report) { r.NotRead = 1 },
 		"Jobs":           func(r *Report) { r.Jobs.Unparsed = 1 },
 		"Keys":           func(r *Report) { r.Keys = append(r.Keys, KeyUse{Key: "key 17", ID: id, HasID: true, Amount: some}) },
 		"Keys: unreadable": func(r *Report) {

@@ -23,6 +23,7 @@ type findings struct {
 	tagSets    int64
 	keyChecks  KeyChecks
 	runRecords int64
+	notRead    int64
 	others     map[string]int64
 	samples    map[string][]string
 }
@@ -54,6 +55,7 @@ func (f *findings) add(o *findings, samples int) {
 	f.keyChecks.Values += o.keyChecks.Values
 	f.keyChecks.Unreadable += o.keyChecks.Unreadable
 	f.runRecords += o.runRecords
+	f.notRead += o.notRead
 	for g, t := range o.groups {
 		f.groups.Of(g).add(t)
 	}

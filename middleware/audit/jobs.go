@@ -3,7 +3,6 @@ package audit
 import (
 	"bytes"
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -153,14 +152,8 @@ func (a *auditor) jobs(ctx context.Context, names []string, f *findings) (others
 			rest = append(rest, name)
 		}
 	}
-	for len(tasks) > 0 {
-		n := min(len(tasks), tasksAtATime)
-		not, err := a.tasks(ctx, tasks[:n], f)
-		if err != nil {
-			return nil, err
-		}
-		others = append(others, not...)
-		tasks = tasks[n:]
+	if others, err = a.tasks(ctx, tasks, f); err != nil {
+		return nil, err
 	}
 	kinds, err := a.servers.Kinds(ctx, rest)
 	if err != nil {
@@ -191,8 +184,14 @@ func (a *auditor) jobs(ctx context.Context, names []string, f *findings) (others
 
 // inRole examines an entry that has a role by its name and type. It reports false if the entry holds something else.
 func (a *auditor) inRole(ctx context.Context, name, kind string, text *redis.StringCmd, f *findings) (bool, error) {
-	client := a.servers.Client
-	switch r := roleOf(name, kind); r {
+	client, r := a.servers.Client, roleOf(name, kind)
+	switch r {
+	case roleWorkers, roleSchedulers, roleSchedules, roleTicks:
+		if ok, err := a.readable(ctx, name, nil, f); err != nil || !ok {
+			return true, err
+		}
+	}
+	switch r {
 	case roleCount, roleLock, roleServer:
 		b, err := text.Bytes()
 		if err != nil || !r.holds(b) {
@@ -282,10 +281,7 @@ func (a *auditor) doubtful(ctx context.Context, r role, name string, text []byte
 		if err != nil || slices.ContainsFunc(kinds, func(kind string) bool { return kind != "none" }) {
 			return false, err
 		}
-		still, err := a.servers.Client.Get(ctx, name).Result()
-		if errors.Is(err, redis.Nil) {
-			return false, nil
-		}
+		still, err := a.servers.Client.GetRange(ctx, name, 0, maxText-1).Result()
 		return still == id, unlessChanged(err)
 	default:
 		return false, nil

@@ -140,6 +140,11 @@ const membersAtATime = 1000
 
 // members counts a collection as bookkeeping if all its members fit the rule.
 func (a *auditor) members(ctx context.Context, name string, r *rule, f *findings) error {
+	client := a.servers.Client
+	card := map[string]func(ctx context.Context, name string) *redis.IntCmd{"list": client.LLen, "set": client.SCard, "zset": client.ZCard}[r.kind]
+	if ok, err := a.readable(ctx, name, card, f); err != nil || !ok {
+		return err
+	}
 	doubtful := false
 	err := a.eachMembers(ctx, name, r.kind, func(members []string) error {
 		odd, err := a.hasUnexpectedMember(ctx, name, r, members)

@@ -175,6 +175,9 @@ type Report struct {
 	GivenPRFKeys []uint32    `json:"given_prf_key_ids,omitempty"`
 	// RunRecords counts the hashes in which package migrate records its runs.
 	RunRecords int64 `json:"run_records"`
+	// NotRead counts entries of job queues and hashes of run records that were not read, because they are larger than 64 MiB
+	// or because Redis refused MEMORY USAGE. Of a queue, usual ids do not count. The entries may hold anything.
+	NotRead int64 `json:"not_read"`
 	// TagSets counts gocache's sets of names. Their members are plaintext.
 	TagSets int64 `json:"tag_sets"`
 	// OtherTypes counts other entries by their type. They were not examined. Strings that PFADD made are "HyperLogLog".
@@ -323,6 +326,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	r.HiddenNames.writeText(&b)
 	if r.TagSets > 0 {
 		fmt.Fprintf(&b, "%s of gocache with names of entries\n", count(r.TagSets, "tag set", "tag sets"))
+	}
+	if r.NotRead > 0 {
+		fmt.Fprintf(&b, "%s of jobs or runs NOT READ: too large, or Redis refused MEMORY USAGE\n", count(r.NotRead, "entry", "entries"))
 	}
 	for _, t := range sortedKeys(r.OtherTypes) {
 		fmt.Fprintf(&b, "%s of type %s, not examined\n", count(r.OtherTypes[t], "entry", "entries"), t)

@@ -15,7 +15,7 @@ func TestReportTextHasOneAndMany(t *testing.T) {
 		r := &Report{
 			Masters: masters, Databases: databases, Seen: n, Restarts: masters, TagSets: n, OtherTypes: map[string]int64{"hash": n},
 			Keys: []KeyUse{{Key: unnamedLabel, Amount: amount}}, KeyChecks: KeyChecks{Values: n},
-			Jobs: JobTally{Tasks: amount, Bookkeeping: n, Unparsed: n}, HiddenNames: HiddenNames{Amount: amount},
+			Jobs: JobTally{Tasks: amount, Bookkeeping: n, Unparsed: n}, NotRead: n, HiddenNames: HiddenNames{Amount: amount},
 		}
 		var b strings.Builder
 		require.NoError(t, r.WriteText(&b))
@@ -25,14 +25,14 @@ func TestReportTextHasOneAndMany(t *testing.T) {
 	for _, line := range []string{
 		"NOT COMPLETE, 1 name in", "scope: database 0 on 1 master, all names", "restarted 1 time, because", "under a key without an id ", " 1 value (0 B)",
 		"\n1 entry sealcache.key-check", "\n1 tag set of gocache", "\n1 entry of type hash, not examined\n", "jobs: 1 task, 1 bookkeeping entry, 1 entry in",
-		"\n1 value under hidden names",
+		"\n1 value under hidden names", "\n1 entry of jobs or runs NOT READ",
 	} {
 		require.Contains(t, one, line)
 	}
 	for _, line := range []string{
 		"NOT COMPLETE, 2 names in", "scope: databases 0, 7 on 3 masters, all names", "restarted 3 times, because", " 2 values (0 B)",
 		"\n2 entries sealcache.key-check", "\n2 tag sets of gocache", "\n2 entries of type hash, not examined\n", "jobs: 2 tasks, 2 bookkeeping entries, 2 entries in",
-		"\n2 values under hidden names",
+		"\n2 values under hidden names", "\n2 entries of jobs or runs NOT READ",
 	} {
 		require.Contains(t, many, line)
 	}

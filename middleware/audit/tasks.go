@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -13,9 +14,6 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
-
-// tasksAtATime bounds how many tasks one pipeline reads, with their payloads.
-const tasksAtATime = 25
 
 // taskFields returns the fields of a task's hash. Releases of asynq before 0.24 wrote timeout and deadline.
 func taskFields() []string {
@@ -41,6 +39,19 @@ func knownTask(fields []any, size int64) bool {
 
 // tasks examines entries with names of tasks, and returns the names of those that are not tasks.
 func (a *auditor) tasks(ctx context.Context, names []string, f *findings) (others []string, err error) {
+	names, bytes, err := a.tasksOfSize(ctx, names, f)
+	if err != nil {
+		return nil, err
+	}
+	err = rediswalk.Groups(len(names), func(i int) int64 { return bytes[i] }, func(from, to int) error {
+		not, err := a.readTasks(ctx, names[from:to], f)
+		others = append(others, not...)
+		return err
+	})
+	return others, err
+}
+
+func (a *auditor) readTasks(ctx context.Context, names []string, f *findings) (others []string, err error) {
 	sizes, cmds := make([]*redis.IntCmd, len(names)), make([]*redis.SliceCmd, len(names))
 	err = a.servers.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i, name := range names {
@@ -116,6 +127,12 @@ func (f *findings) task(name, msg, result string, known bool, samples int) {
 	if f.jobs.plaintextValues() > before {
 		f.sample("jobs in plaintext", name, samples)
 	}
+}
+
+// unread counts an entry that was not read. See Report.NotRead.
+func (f *findings) unread(name string, samples int) {
+	f.notRead++
+	f.sample("not read", name, samples)
 }
 
 func (f *findings) notUnderstood(name string, samples int) {
@@ -195,6 +212,9 @@ func (f *findings) failure(text string) {
 	}
 }
 
+// maxHeaders bounds the headers of a message. A planted message may have millions, which need many times its size in memory.
+const maxHeaders = 1 << 10
+
 // message holds the fields of an asynq message that the audit needs.
 type message struct {
 	payload []byte
@@ -239,6 +259,9 @@ func parseMessage(b []byte, payload, failure, headers, last protowire.Number) (m
 		case failure:
 			m.failure = string(v)
 		case headers: // an entry of a map<string, string>
+			if len(m.headers) == maxHeaders {
+				return errors.New("audit: parse a task: too many headers")
+			}
 			var key, value string
 			odd, err := eachField(v, 2, func(num protowire.Number, v []byte) error {
 				switch num {

@@ -116,6 +116,11 @@ func (a *auditor) otherTypes(ctx context.Context, names []string, f *findings) e
 		case kind == "set" && strings.HasPrefix(name, tagPrefix):
 			f.tagSets++
 		case kind == "hash" && name == rediswalk.RunsName:
+			if ok, err := a.readable(ctx, name, nil, f); err != nil {
+				return err
+			} else if !ok {
+				continue
+			}
 			fields, err := a.servers.Client.HGetAll(ctx, name).Result()
 			if err != nil {
 				return rediserr.Wrap(err)
