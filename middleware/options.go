@@ -179,14 +179,14 @@ func WithDefaults(opts ...store.Option) Option {
 // WithMaxValueBytes bounds the size of a value before sealing, in bytes. A larger
 // value is ErrTooLarge, both for Set and for Get. Over a BoundedReader, Get does
 // not read more than the bound and what sealing adds; over other stores it checks
-// after reading. The default is DefaultMaxValueBytes. n is at least 1.
+// after reading. The default is DefaultMaxValueBytes. n is 1 through math.MaxInt/2.
 //
 // The option also bounds a plaintext value that a codec decodes. Without the option, that bound is 1 MiB,
 // because nothing has authenticated the value. ReadPlaintext says how much memory such a value can take.
 func WithMaxValueBytes(n int) Option {
 	return func(c *config) error {
-		if n < 1 {
-			return fmt.Errorf("WithMaxValueBytes(%d): the number of bytes must be at least 1", n)
+		if err := wire.CheckLimit(n); err != nil {
+			return fmt.Errorf("WithMaxValueBytes: %w", err)
 		}
 		c.maxValueBytes, c.boundReads = n, true
 		return nil

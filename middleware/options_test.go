@@ -2,6 +2,7 @@ package middleware_test
 
 import (
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -59,7 +60,10 @@ func TestNewRefuses(t *testing.T) {
 		"must not be zero": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithPlaintextUntil(time.Time{}))
 		},
-		"WithMaxValueBytes":  func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithMaxValueBytes(0)) },
+		"the limit is 0 bytes": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithMaxValueBytes(0)) },
+		"but must be from 1 through": func() (*middleware.Store, error) {
+			return middleware.New(m, k, middleware.WithMaxValueBytes(math.MaxInt/2+1))
+		},
 		"logger is nil":      func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithLogger(nil)) },
 		"Provider is nil":    func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithMeterProvider(nil)) },
 		"WithTracerProvider": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithTracerProvider(nil)) },
@@ -118,6 +122,14 @@ func TestMaxValueBytes(t *testing.T) {
 	require.ErrorIs(t, s.Set(t.Context(), "k", make([]int, 20)), middleware.ErrTooLarge)
 	clearly := sealed(t, newPlain("x"), keyring(t), middleware.WithMaxValueBytes(10), middleware.WithPlaintext(middleware.WritePlaintext))
 	require.ErrorIs(t, clearly.Set(t.Context(), "k", "12345678901"), middleware.ErrTooLarge)
+
+	for name, backing := range map[string]store.StoreInterface{"bounded reads": memory(t), "other reads": newPlain("x")} {
+		largest := sealed(t, backing, keyring(t), middleware.WithMaxValueBytes(math.MaxInt/2))
+		require.NoError(t, largest.Set(t.Context(), "k", "v"), name)
+		got, err := largest.Get(t.Context(), "k")
+		require.NoError(t, err, name)
+		require.Equal(t, "v", got, name)
+	}
 }
 
 func TestExpirations(t *testing.T) {

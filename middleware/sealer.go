@@ -224,7 +224,7 @@ func (s *Sealer) openEncoded(ctx context.Context, b binding, stored []byte, owne
 // unseal opens stored, whose header h has n bytes, and returns everything but the decoded value.
 func (s *Sealer) unseal(ctx context.Context, name string, h wire.Header, n int, stored []byte, owned bool) (opened, error) {
 	if len(stored) > s.maxStored() {
-		return opened{}, s.bounded(len(stored))
+		return opened{}, s.tooLarge(len(stored))
 	}
 	if err := ctx.Err(); err != nil { // an AEAD that is called now would seem to be down
 		return opened{}, fmt.Errorf("middleware: open: %w", err)
@@ -251,6 +251,10 @@ func (s *Sealer) bounded(n int) error {
 	if n <= s.maxBytes {
 		return nil
 	}
+	return s.tooLarge(n)
+}
+
+func (s *Sealer) tooLarge(n int) error {
 	return fmt.Errorf("%w: %d bytes, but at most %d are allowed (raise WithMaxValueBytes)", ErrTooLarge, n, s.maxBytes)
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"strings"
 	"testing"
@@ -370,6 +371,7 @@ func TestNewEncryptorChecksItsArguments(t *testing.T) {
 		"prf":            jobs.WithPRF(nil),
 		"compression":    jobs.WithCompression(-1),
 		"max":            jobs.WithMaxPayloadBytes(0),
+		"max overflows":  jobs.WithMaxPayloadBytes(math.MaxInt/2 + 1),
 		"binding":        jobs.WithOptionalBinding(8),
 		"reload":         jobs.WithReload(nil),
 		"logger":         jobs.WithLogger(nil),

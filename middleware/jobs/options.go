@@ -102,11 +102,11 @@ func WithCompression(minBytes int) Option {
 
 // WithMaxPayloadBytes bounds the size of a value in bytes, before it is sealed and
 // after it is opened and decompressed. A larger value is ErrTooLarge. The default is
-// 64 KiB less than 512 MiB, which is Redis' own bound. n is at least 1.
+// 64 KiB less than 512 MiB, which is Redis' own bound. n is 1 through math.MaxInt/2.
 func WithMaxPayloadBytes(n int) Option {
 	return func(c *config) error {
-		if n < 1 {
-			return fmt.Errorf("WithMaxPayloadBytes(%d): the limit must be at least 1", n)
+		if err := wire.CheckLimit(n); err != nil {
+			return fmt.Errorf("WithMaxPayloadBytes: %w", err)
 		}
 		c.maxBytes = n
 		return nil

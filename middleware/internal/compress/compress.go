@@ -41,8 +41,8 @@ type Codec struct {
 
 // New returns a Codec that expands to at most maxBytes bytes.
 func New(maxBytes int) (*Codec, error) {
-	if maxBytes < 1 {
-		return nil, fmt.Errorf("compress: the limit is %d bytes, but must be at least 1", maxBytes)
+	if err := wire.CheckLimit(maxBytes); err != nil {
+		return nil, fmt.Errorf("compress: %w", err)
 	}
 	// The header of a single segment always has the content size. A checksum would
 	// add 4 bytes, although the AEAD already authenticates the value.
