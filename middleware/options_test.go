@@ -43,8 +43,8 @@ func TestNewRefuses(t *testing.T) {
 		"namespace has 65": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithNamespace(strings.Repeat("n", 65)))
 		},
-		`byte ':' at position 1`: func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("a:b")) },
-		`byte '*' at position 0`: func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("*")) },
+		`byte ":" at position 1`: func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("a:b")) },
+		`byte "*" at position 0`: func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("*")) },
 		"codec is nil":           func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(nil)) },
 		"WithCodec: the codec is nil": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithCodec((*pointerCodec)(nil)))

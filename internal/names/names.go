@@ -33,7 +33,7 @@ func Check(what, name string) error {
 	}
 	for i := range len(name) {
 		if c := name[i]; !alphanumeric(c) && c != '_' && c != '.' && c != '-' {
-			return fmt.Errorf("%s has the byte %q at position %d (allowed are A-Z a-z 0-9 _ . -)", what, c, i)
+			return fmt.Errorf("%s has the byte %q at position %d (allowed are A-Z a-z 0-9 _ . -)", what, name[i:i+1], i)
 		}
 	}
 	return nil

@@ -17,9 +17,9 @@ func TestCheck(t *testing.T) {
 	for name, want := range map[string]string{
 		"":                      "the name has 0 bytes (1 to 64 are allowed)",
 		strings.Repeat("x", 65): "the name has 65 bytes (1 to 64 are allowed)",
-		"a b":                   "the name has the byte ' ' at position 1 (allowed are A-Z a-z 0-9 _ . -)",
-		"shop:":                 "the name has the byte ':' at position 4 (allowed are A-Z a-z 0-9 _ . -)",
-		"é":                     "the name has the byte 'Ã' at position 0 (allowed are A-Z a-z 0-9 _ . -)",
+		"a b":                   `the name has the byte " " at position 1 (allowed are A-Z a-z 0-9 _ . -)`,
+		"shop:":                 `the name has the byte ":" at position 4 (allowed are A-Z a-z 0-9 _ . -)`,
+		"é":                     `the name has the byte "\xc3" at position 0 (allowed are A-Z a-z 0-9 _ . -)`,
 	} {
 		require.EqualError(t, names.Check("the name", name), want)
 	}

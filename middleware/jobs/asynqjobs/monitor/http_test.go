@@ -51,6 +51,7 @@ func TestNewChecksItsArguments(t *testing.T) {
 		"clean path":                  monitor.WithRootPath("/a/../b"),
 		"\"\" is not a clean path":    monitor.WithRootPath(""),
 		"is not allowed":              monitor.WithRootPath(`/"><script>`),
+		`byte "\xc3" at position 1`:   monitor.WithRootPath("/é"),
 	} {
 		_, err := monitor.New(conn, e, o)
 		require.ErrorContains(t, err, want)

@@ -48,7 +48,7 @@ func WithRootPath(root string) Option {
 			switch b := root[i]; {
 			case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == '-', b == '.', b == '_', b == '~', b == '/':
 			default:
-				return fmt.Errorf("WithRootPath: %q: byte %q at position %d is not allowed", root, b, i)
+				return fmt.Errorf("WithRootPath: %q: byte %q at position %d is not allowed", root, root[i:i+1], i)
 			}
 		}
 		if c.root = clean; clean == "/" {
