@@ -96,6 +96,19 @@ func TestRedisByURL(t *testing.T) {
 	require.EqualValues(t, 2, rdb.Exists(ctx, "shop:patient", "sessions:patient").Val())
 }
 
+// A Sentinel answers PING, and would fail each operation.
+func TestASentinelInPlaceOfAServer(t *testing.T) {
+	t.Parallel()
+	url := "redis://" + redistest.StartSentinel(t).Addr()
+	for _, c := range []fxmodule.Cache{{Store: url, KEK: sealtest.KEKFile(t)}, {Store: url, Unsealed: true}} {
+		app := newApp(one(c))
+		require.NoError(t, app.Err())
+		err := app.Start(t.Context())
+		requireFailure(t, err, "default", fxmodule.PartStore)
+		require.ErrorContains(t, err, "use redis+sentinel://")
+	}
+}
+
 // Redis stops and starts again. The application reports it and recovers.
 func TestRedisGoesAndComesBack(t *testing.T) {
 	t.Parallel()

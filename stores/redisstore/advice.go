@@ -12,9 +12,9 @@ import (
 )
 
 // Advice returns a text for each setting of the servers that breaks a promise of the store. One is a
-// maxmemory-policy that evicts the sets of tags. The others are a node of a Cluster whose other nodes the client
-// does not know, and a Sentinel in the place of a server. Check of middleware.Store logs the texts once. If the Redis
-// user may not call INFO, Advice returns no texts.
+// maxmemory-policy that evicts the sets of tags. The other is a node of a Cluster whose other nodes the client
+// does not know. Check of middleware.Store logs the texts once. If the Redis user may not call INFO, Advice returns no
+// texts.
 //
 // Redis evicts the set of a tag like any other key. Invalidate then misses the remaining entries of that tag. Two values
 // of maxmemory-policy are safe. noeviction evicts nothing. volatile-ttl evicts the key with the shortest TTL first, and
@@ -32,7 +32,7 @@ func (s *Store) Advice(ctx context.Context) ([]string, error) {
 	err := s.eachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
 		is, err := s.inspect(ctx, node)
 		switch {
-		case errors.Is(err, errClusterNode), errors.Is(err, errSentinel):
+		case errors.Is(err, errClusterNode):
 			add(err.Error())
 			return nil
 		case err != nil:

@@ -214,13 +214,12 @@ func TestOneNodeOfAClusterIsRefused(t *testing.T) {
 	require.ErrorContains(t, s.ClearPrefix(ctx, t.Name()+":"), "redis+cluster://")
 }
 
-// A Sentinel answers a ping, but stores nothing.
-func TestAdviceOnASentinel(t *testing.T) {
+// A Sentinel answers PING, but stores nothing.
+func TestPingRefusesASentinel(t *testing.T) {
 	t.Parallel()
-	advice, err := open(t, "redis://"+redistest.StartSentinel(t).Addr()).Advice(t.Context())
-	require.NoError(t, err)
-	require.Len(t, advice, 1)
-	require.Contains(t, advice[0], "the server is a Sentinel, which stores nothing")
+	sentinel := redistest.StartSentinel(t)
+	require.ErrorContains(t, open(t, "redis://"+sentinel.Addr()).Ping(t.Context()), "the server is a Sentinel, which stores nothing")
+	require.NoError(t, open(t, sentinel.URL()).Ping(t.Context()), "the URL of its master")
 }
 
 // Policies that evict tag sets are reported. Safe policies are not.

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealcache/sealcache/internal/nilcheck"
+	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/stores/internal/storeargs"
 )
 
@@ -179,10 +180,17 @@ func (s *Store) Close() error {
 	return s.closeErr
 }
 
-// Ping returns nil if the server answers, in a Cluster every master.
+// Ping returns nil if the server answers, in a Cluster every master. It refuses a Sentinel, which also answers. A server that
+// does not answer INFO is accepted.
 func (s *Store) Ping(ctx context.Context) error {
 	return failed(ctx, "ping", s.eachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
-		return node.Ping(ctx).Err()
+		if err := node.Ping(ctx).Err(); err != nil {
+			return err
+		}
+		if info, err := node.Info(ctx, "server").Result(); err == nil && rediscmd.Sentinel(info) {
+			return errSentinel
+		}
+		return nil
 	}))
 }
 
