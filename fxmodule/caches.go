@@ -46,7 +46,12 @@ func (c *Caches) Names() []string { return slices.Clone(c.names) }
 
 // Close closes the stores and keys that were opened here. The application's stop does so by itself. Call Close only if
 // fx.New fails after it made the Caches, because fx then runs no hooks. A second call does nothing.
-func (c *Caches) Close() error { return c.system.close() }
+func (c *Caches) Close() error {
+	if c == nil || c.system == nil { // an application has decorated *Caches
+		return nil
+	}
+	return c.system.close()
+}
 
 func (c *Caches) missing(name string) error {
 	return fmt.Errorf("%w: the Config has no cache %s (its caches are %s)", ErrNoCache, showName(name), strings.Join(c.names, ", "))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.uber.org/fx"
+	"golang.org/x/time/rate"
 
 	"github.com/sealcache/sealcache/middleware"
 )
@@ -24,7 +25,18 @@ const HealthTimeout = 5 * time.Second
 type Health struct {
 	system *system
 	jobs   JobsCheck
+	mu     sync.Mutex
+	lines  map[logLine]*rate.Sometimes
 }
+
+// logLine is what a log line of Health is about. An empty cache stands for the jobs.
+type logLine struct {
+	cache string
+	part  Part
+}
+
+// logInterval is the interval at which a failure that each request finds again is logged. The endpoint may be public.
+const logInterval = time.Minute
 
 // JobsCheck checks the Redis of the jobs. Package fxjobs provides it to Health.
 type JobsCheck func(context.Context) error
@@ -32,11 +44,13 @@ type JobsCheck func(context.Context) error
 type healthInputs struct {
 	fx.In
 
-	Caches *Caches
+	Opened opened
 	Jobs   JobsCheck `optional:"true"`
 }
 
-func newHealth(in healthInputs) *Health { return &Health{in.Caches.system, in.Jobs} }
+func newHealth(in healthInputs) *Health {
+	return &Health{system: in.Opened.system, jobs: in.Jobs, lines: make(map[logLine]*rate.Sometimes)}
+}
 
 // Check returns nil if the keys of each cache seal and open a random value, and no keyset was replaced by an unrelated
 // one. Every store and the Redis of the jobs must also answer. Otherwise it joins a *CacheError for each failed cache
@@ -77,7 +91,7 @@ type Report struct {
 //
 //	{"status":"failing","caches":{"default":"ok","sessions":"store"},"jobs":"ok"}
 //
-// The reasons are logged.
+// The reasons are logged, the same part of a cache once a minute.
 func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
@@ -98,11 +112,15 @@ func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for _, f := range failed {
 		status, body.Status = http.StatusServiceUnavailable, "failing"
 		body.Caches[f.Cache] = f.Part
-		h.system.log.WarnContext(ctx, "sealcache: health check: a cache is not ready", "cache", f.Cache, "part", string(f.Part), "error", f.Err)
+		h.log(logLine{f.Cache, f.Part}, func() {
+			h.system.log.WarnContext(ctx, "sealcache: health check: a cache is not ready", "cache", f.Cache, "part", string(f.Part), "error", f.Err)
+		})
 	}
 	if err != nil {
 		status, body.Status, body.Jobs = http.StatusServiceUnavailable, "failing", PartStore
-		h.system.log.WarnContext(ctx, "sealcache: health check: jobs are not ready", "part", string(PartStore), "error", err)
+		h.log(logLine{"", PartStore}, func() {
+			h.system.log.WarnContext(ctx, "sealcache: health check: jobs are not ready", "part", string(PartStore), "error", err)
+		})
 	}
 	for _, name := range h.system.caches.names {
 		if s := h.system.caches.sealed[name]; s != nil && s.KeysDiffer() != nil {
@@ -113,6 +131,17 @@ func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body) // the client is gone
+}
+
+// log calls write unless a line about the same was written within logInterval.
+func (h *Health) log(line logLine, write func()) {
+	h.mu.Lock()
+	if h.lines[line] == nil {
+		h.lines[line] = &rate.Sometimes{Interval: logInterval}
+	}
+	sometimes := h.lines[line]
+	h.mu.Unlock()
+	sometimes.Do(write)
 }
 
 // check joins the failures of caches.

@@ -9,7 +9,10 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"go.uber.org/fx"
@@ -70,6 +73,40 @@ func TestHealth(t *testing.T) {
 	code, _ = ask(http.MethodHead)
 	require.Equal(t, http.StatusServiceUnavailable, code)
 }
+
+// Requests to a public endpoint do not fill a log.
+func TestHealthLogsAFailureOnceAMinute(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var health *fxmodule.Health
+		var l sealtest.Logs
+		backing := &flakyStore{}
+		app := fx.New(fx.NopLogger, fx.Supply(l.Logger(), one(fxmodule.Cache{Unsealed: true})), fxmodule.Decorator, provideStore(backing), fx.Populate(&health))
+		require.NoError(t, app.Start(t.Context()))
+		defer stop(t, app)
+		ask := func(times int) {
+			for range times {
+				health.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
+			}
+		}
+		backing.err = errBroken
+		ask(50)
+		require.Equal(t, 1, strings.Count(l.String(), "is not ready"))
+		time.Sleep(time.Minute)
+		ask(50)
+		require.Equal(t, 2, strings.Count(l.String(), "is not ready"))
+	})
+}
+
+// flakyStore is a store whose reads fail once err is set.
+type flakyStore struct {
+	store.StoreInterface
+	err error
+}
+
+func (s *flakyStore) Get(context.Context, any) (any, error) { return nil, s.err }
+
+func (*flakyStore) GetType() string { return "flaky" }
 
 // docs/fx.md: an application may refuse to start with keys that are not those of earlier processes.
 func TestStartRefusedByKeysDiffer(t *testing.T) {

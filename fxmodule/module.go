@@ -36,8 +36,8 @@ import (
 // type is neither sealed nor replaced.
 var Module fx.Option = fx.Module("sealcache",
 	common(),
-	fx.Provide(openCaches, defaultStore),
-	fx.Invoke(func(*Caches) {}), // the caches are checked at start even if nothing takes them
+	fx.Provide(open, defaultStore),
+	fx.Invoke(func(opened) {}), // the caches are checked at start even if nothing takes them
 )
 
 // Decorator is used instead of Module in an application that provides a store.StoreInterface. It seals that store
@@ -61,14 +61,14 @@ var Module fx.Option = fx.Module("sealcache",
 var Decorator fx.Option = fx.Options(
 	onlyAtRoot(),
 	common(),
-	fx.Provide(cachesOf),
+	fx.Provide(openedBelow),
 	fx.Decorate(sealStore),
-	fx.Invoke(func(*Caches) {}),
+	fx.Invoke(func(opened) {}),
 )
 
 // common is what Module and Decorator both provide.
 func common() fx.Option {
-	return fx.Provide(newSystem, sealedNamed(Default), keysOf, encryptorOf, newHealth)
+	return fx.Provide(newSystem, cachesOf, sealedNamed(Default), keysOf, encryptorOf, newHealth)
 }
 
 // onlyAtRoot makes fx refuse the options inside an fx.Module. Functions that an fx.Module provides, decorates or invokes all
@@ -110,13 +110,12 @@ type inputs struct {
 	Tracers   trace.TracerProvider `optional:"true"`
 }
 
-// openCaches opens the caches of Module.
-func openCaches(s *system) (*Caches, error) {
-	if err := s.open(nil); err != nil {
-		return nil, err
-	}
-	return s.caches, nil
-}
+// opened is a system whose caches are open. The constructors below take it instead of *Caches, which the application may
+// decorate.
+type opened struct{ *system }
+
+// open opens the caches of Module.
+func open(s *system) (opened, error) { return opened{s}, s.open(nil) }
 
 // sealStore opens the caches of Decorator over the application's store.
 func sealStore(application store.StoreInterface, s *system) (store.StoreInterface, error) {
@@ -126,35 +125,35 @@ func sealStore(application store.StoreInterface, s *system) (store.StoreInterfac
 	return s.caches.stores[Default], nil
 }
 
-// cachesOf takes the decorated store so that fx has called sealStore before.
-func cachesOf(_ store.StoreInterface, s *system) *Caches { return s.caches }
+// openedBelow takes the decorated store so that fx has called sealStore before.
+func openedBelow(_ store.StoreInterface, s *system) opened { return opened{s} }
 
-// The constructors below take *Caches, because Decorator's system is complete only when these are made.
+func cachesOf(o opened) *Caches { return o.caches }
 
-func defaultStore(c *Caches) (store.StoreInterface, error) { return cacheNamed(Default)(c) }
+func defaultStore(o opened) (store.StoreInterface, error) { return cacheNamed(Default)(o) }
 
-func cacheNamed(name string) func(*Caches) (store.StoreInterface, error) {
-	return func(c *Caches) (store.StoreInterface, error) {
-		s, err := c.Cache(name)
-		return s, c.system.failed(err)
+func cacheNamed(name string) func(opened) (store.StoreInterface, error) {
+	return func(o opened) (store.StoreInterface, error) {
+		s, err := o.caches.Cache(name)
+		return s, o.failed(err)
 	}
 }
 
-func sealedNamed(name string) func(*Caches) (*middleware.Store, error) {
-	return func(c *Caches) (*middleware.Store, error) {
-		s, err := c.Sealed(name)
-		return s, c.system.failed(err)
+func sealedNamed(name string) func(opened) (*middleware.Store, error) {
+	return func(o opened) (*middleware.Store, error) {
+		s, err := o.caches.Sealed(name)
+		return s, o.failed(err)
 	}
 }
 
-func keysOf(c *Caches) *Keys { return c.system.keys }
+func keysOf(o opened) *Keys { return o.keys }
 
-func encryptorOf(c *Caches) (*jobs.Encryptor, error) {
-	if c.system.encryptor == nil {
-		return nil, c.system.failed(errNoEncryptor)
+func encryptorOf(o opened) (*jobs.Encryptor, error) {
+	if o.encryptor == nil {
+		return nil, o.failed(errNoEncryptor)
 	}
-	if err := c.system.in.Config.ValidateJobs(); err != nil { // the encryptor is jobs, although the Config may not set Jobs
-		return nil, c.system.failed(err)
+	if err := o.in.Config.ValidateJobs(); err != nil { // the encryptor is jobs, although the Config may not set Jobs
+		return nil, o.failed(err)
 	}
-	return c.system.encryptor, nil
+	return o.encryptor, nil
 }

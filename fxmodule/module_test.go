@@ -233,8 +233,8 @@ func TestWiringErrors(t *testing.T) {
 		"Decorator, unprovided":   {over, fxmodule.Decorator, fx.Provide(func(unprovided) store.StoreInterface { return nil }), "missing type: fxmodule_test.unprovided"},
 		"Decorator, broken store": {over, fxmodule.Decorator, fx.Provide(func() (store.StoreInterface, error) { return nil, errBroken }), errBroken.Error()},
 		"Decorator, nil store":    {over, fxmodule.Decorator, provideStore(typedNil), "the cache has no store"},
-		"Decorator, URL":          {byURL, fxmodule.Decorator, provideStore(backing), `allows one cache, "default"`},
-		"Decorator, no default":   {named, fxmodule.Decorator, provideStore(backing), `allows one cache, "default"`},
+		"Decorator, URL":          {byURL, fxmodule.Decorator, provideStore(backing), `needs a cache "default" without the setting "store"`},
+		"Decorator, no default":   {named, fxmodule.Decorator, provideStore(backing), `needs a cache "default" without the setting "store"`},
 		"Decorator, sealed store": {over, fxmodule.Decorator, fx.Provide(func() (store.StoreInterface, error) {
 			return middleware.New(backing, sealtest.Keyring(t))
 		}), "already a sealed store"},
@@ -251,6 +251,23 @@ func TestWiringErrors(t *testing.T) {
 			t.Parallel()
 			require.ErrorContains(t, fx.New(fx.NopLogger, quiet(), fx.Supply(c.config), c.module, c.options).Err(), c.want)
 		})
+	}
+}
+
+// An application that decorates *Caches changes nothing for the other parts.
+func TestDecoratedCaches(t *testing.T) {
+	t.Parallel()
+	for _, c := range []*fxmodule.Caches{nil, {}} {
+		var s store.StoreInterface
+		var health *fxmodule.Health
+		var got *fxmodule.Caches
+		run(t, one(fxmodule.Cache{Store: "memory://", KEK: sealtest.KEKFile(t), Namespace: "shop"}), fx.Replace(c),
+			fx.Populate(&s, &health, &got), fx.Invoke(func(*middleware.Store, *fxmodule.Keys, *jobs.Encryptor) {}))
+		require.NoError(t, s.Set(t.Context(), "k", "v"))
+		require.NoError(t, health.Check(t.Context()))
+		require.Equal(t, c, got)
+		require.NoError(t, got.Close())
+		require.NoError(t, health.Check(t.Context()), "still open")
 	}
 }
 

@@ -14,12 +14,12 @@ func Sessions(cache string, opts ...sessions.Option) fx.Option {
 	if err := checkName(cache); err != nil {
 		return fx.Error(fmt.Errorf("fxmodule: Sessions: invalid cache name: %w", err))
 	}
-	return fx.Provide(func(c *Caches) (*sessions.Store, error) {
-		sealed, err := c.Sealed(cache)
+	return fx.Provide(func(o opened) (*sessions.Store, error) {
+		sealed, err := o.caches.Sealed(cache)
 		if err != nil {
-			return nil, c.system.failed(err)
+			return nil, o.failed(err)
 		}
 		s, err := sessions.New(sealed, opts...)
-		return s, c.system.failed(err)
+		return s, o.failed(err)
 	})
 }

@@ -38,7 +38,7 @@ type connectionInputs struct {
 }
 
 var (
-	errNoRedis     = errors.New("jobs have no Redis (set \"jobs.redis\" to the URL of a Redis)")
+	errNoRedis     = errors.New("jobs have no Redis (set \"jobs.redis\", or provide an asynq.RedisConnOpt with fx.As)")
 	errOtherConfig = errors.New("fxjobs: \"jobs.namespace\" differs from that of the encryptor (give all modules the same Config)")
 	errSentinel    = errors.New("the server is a Sentinel and stores no jobs (use a URL that begins with redis+sentinel://)")
 	errTwoRedis    = errors.New("\"jobs.redis\" is set, but the application also provides an asynq.RedisConnOpt (remove one)")

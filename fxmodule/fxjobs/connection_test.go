@@ -206,7 +206,8 @@ func TestWiringErrors(t *testing.T) {
 		options fx.Option
 		want    string
 	}{
-		"no Redis":           {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, client, "jobs have no Redis (set \"jobs.redis\" to the URL of a Redis)"},
+		"no Redis":           {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, client, `jobs have no Redis (set "jobs.redis", or provide an asynq.RedisConnOpt with fx.As)`},
+		"concrete type":      {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, fx.Options(client, fx.Supply(asynq.RedisClientOpt{})), "provide an asynq.RedisConnOpt with fx.As"},
 		"two Redis":          {nil, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "\"jobs.redis\" is set, but the application also provides an asynq.RedisConnOpt"},
 		"not a client":       {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, fx.Options(client, provideConn(noClient{})), "makes no redis.UniversalClient"},
 		"not a Redis":        {func(c *fxmodule.Config) { c.Jobs.Redis = "memory://" + secret }, client, "jobs: store: redisstore: open: unknown URL scheme"},
