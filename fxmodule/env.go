@@ -207,6 +207,8 @@ func wrongValue(t reflect.Type) error {
 		return errors.New("the value is not a time such as 2030-01-31T00:00:00Z")
 	case reflect.TypeFor[map[string]string]():
 		return errors.New("the value is not a list of name=value pairs such as namespace=shop,app=web")
+	case reflect.TypeFor[[]string]():
+		return errors.New("the value must be a list of texts such as [a, b]")
 	case reflect.TypeFor[middleware.PlaintextPolicy]():
 		return errors.New("the value must be \"reject\", \"read\", \"seal-on-read\" or \"write\"")
 	}

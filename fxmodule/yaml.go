@@ -139,6 +139,9 @@ func unknownSettings(n *yaml.Node, t reflect.Type) []error {
 			t = t.Elem()
 		}
 		for _, child := range n.Content {
+			if n.Kind == yaml.SequenceNode && isNull(child) { // the YAML library drops it
+				errs = append(errs, fmt.Errorf("line %d: the list contains an empty value", child.Line))
+			}
 			errs = append(errs, unknownSettings(child, t)...)
 		}
 	case n.Kind == yaml.MappingNode && (t.Kind() == reflect.Map || t.Kind() == reflect.Struct && t != reflect.TypeFor[time.Time]()):
@@ -148,7 +151,7 @@ func unknownSettings(n *yaml.Node, t reflect.Type) []error {
 			switch {
 			case name.Kind == yaml.ScalarNode && name.ShortTag() == "!!merge": // value has names of the same level
 			case t.Kind() == reflect.Map:
-				of = t.Elem()
+				of, known = t.Elem(), !isNull(name) // the YAML library drops a value under null
 			case name.Kind == yaml.ScalarNode:
 				of, known = settingType(t, name.Value)
 			}
@@ -161,6 +164,8 @@ func unknownSettings(n *yaml.Node, t reflect.Type) []error {
 	}
 	return errs
 }
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
 // settingType returns the type of a setting of a group.
 func settingType(group reflect.Type, name string) (t reflect.Type, known bool) {
@@ -218,7 +223,8 @@ func hideValue(text string) error {
 	}
 	for _, t := range []reflect.Type{
 		reflect.TypeFor[time.Duration](), reflect.TypeFor[time.Time](), reflect.TypeFor[bool](),
-		reflect.TypeFor[int](), reflect.TypeFor[uint64](), reflect.TypeFor[string](),
+		reflect.TypeFor[int](), reflect.TypeFor[uint64](), reflect.TypeFor[string](), reflect.TypeFor[[]string](),
+		reflect.TypeFor[middleware.PlaintextPolicy](),
 	} {
 		if strings.HasSuffix(text, " "+t.String()) {
 			return fmt.Errorf("%s%w", line, wrongValue(t))

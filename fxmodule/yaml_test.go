@@ -186,6 +186,11 @@ func TestConfigFromYAMLRefuses(t *testing.T) {
 		"queue twice":        {"jobs: {queues: {critical: 1, critical: 2}}", "the same name is used twice"},
 		"list for a value":   {"caches: {default: {store: [a, b]}}", "line 1: the value must be a string"},
 		"key":                {"caches: {[a]: {}}", "line 1: the value must be a string"},
+		"text for a list":    {"caches: {default: {other_keks: 'file:///a'}}", "line 1: the value must be a list of texts such as [a, b]"},
+		"empty in a list":    {"caches:\n  default:\n    other_keks:\n    - file:///a\n    -\n", "line 5: the list contains an empty value"},
+		"cache under null":   {"caches: {a: {unsealed: true}, ~: {unsealed: true}}", "line 1: unknown setting (not a name)"},
+		"context under null": {"caches: {a: {wrap_context: {app: web, null: shop}}}", "line 1: unknown setting \"null\""},
+		"list for a policy":  {"caches: {default: {plaintext: [read]}}", `line 1: the value must be "reject", "read", "seal-on-read" or "write"`},
 		"not valid":          {"caches: {default: {store: 'memory://'}}", "no encryption keys"},
 		"too long":           {strings.Repeat("#", 2<<20), "more than 1048576 bytes"},
 	} {
