@@ -161,6 +161,19 @@ func TestHealthOfKeys(t *testing.T) {
 	require.ErrorIs(t, app.Stop(context.Background()), errClose)
 }
 
+// The log names the keyset that could not be reloaded, because an application may have several.
+func TestLogOfAFailedReload(t *testing.T) {
+	t.Parallel()
+	kek := sealtest.KEKFile(t)
+	keyset := sealtest.KeysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
+	var keys *fxmodule.Keys
+	var l sealtest.Logs
+	start(t, fx.New(fx.NopLogger, fx.Supply(l.Logger(), one(fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: keyset})), fxmodule.Module, fx.Populate(&keys)))
+	require.NoError(t, os.WriteFile(keyset, []byte("not a keyset"), 0o600))
+	require.Error(t, keys.Reload(t.Context()))
+	require.Contains(t, l.String(), "keyset="+keyset)
+}
+
 // A keyset of unrelated keys that goes into service makes the cache not ready, until a keyset with former keys is back.
 func TestHealthOfUnrelatedKeyset(t *testing.T) {
 	t.Parallel()

@@ -263,7 +263,7 @@ func (o *keyOpener) openKeyring(ctx context.Context, id keyringID, c Cache, kek 
 		return nil, err
 	}
 	reload := cmp.Or(c.KeysetReload, defaultKeysetReload)
-	opts := append(keysetName(c.KeysetName), aead.WithReload(reload), aead.WithLogger(o.log))
+	opts := append(keysetName(c.KeysetName), aead.WithReload(reload), aead.WithLogger(o.log.With("keyset", c.Keyset)))
 	opts = options.Given(opts, c.Cryptoperiod, aead.WithCryptoperiod)
 	ring, err := aead.OpenKeyring(ctx, source, kek, opts...)
 	if err != nil {

@@ -160,6 +160,26 @@ func TestFailedStartClosesEverything(t *testing.T) {
 	}
 }
 
+// A key service that hangs during the key check of one cache takes the time of no other check.
+func TestStartWithASlowKeyCheck(t *testing.T) {
+	t.Parallel()
+	o, backing := newOpener(t), newMemory(t)
+	build := func() *fx.App {
+		return decorated(fxmodule.Config{Caches: map[string]fxmodule.Cache{
+			"default": {KEK: sealtest.KEKFile(t), Namespace: "shop"}, "slow": {KEK: "test:key", Namespace: "slow"},
+		}}, backing, o.provide())
+	}
+	first, second := build(), build()
+	require.NoError(t, first.Start(t.Context()), "makes the key check")
+	require.ErrorIs(t, first.Stop(t.Context()), errClose)
+	require.NoError(t, second.Err())
+	o.service.Delay(time.Hour)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	require.NoError(t, second.Start(ctx))
+	require.ErrorIs(t, second.Stop(t.Context()), errClose)
+}
+
 // If a later part of the application fails to start, fx stops the module.
 func TestLaterFailureClosesEverything(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())

@@ -219,8 +219,15 @@ func (s *system) start(ctx context.Context) error {
 func (s *system) checkAtStart(ctx context.Context) error {
 	ctx, cancel := early.WithDeadline(ctx)
 	defer cancel()
-	if err := s.check(ctx); err != nil || s.encryptor == nil {
-		return err
+	jobs := make(chan error, 1)
+	go func() { jobs <- s.checkEncryptor(ctx) }() // at the same time: the key check of a cache may take all of it
+	caches, encryptor := s.check(ctx), <-jobs
+	return cmp.Or(caches, encryptor) // they have keys in common, so one error is enough
+}
+
+func (s *system) checkEncryptor(ctx context.Context) error {
+	if s.encryptor == nil {
+		return nil
 	}
 	if err := s.encryptor.Check(ctx); err != nil {
 		return &JobsError{partOf(err), err}
