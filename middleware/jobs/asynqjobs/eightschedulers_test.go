@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +21,9 @@ import (
 
 // longVariable asks for tests that take minutes. `make test-long` sets it.
 const longVariable = "ASYNQJOBS_TEST_LONG"
+
+// seedVariable sets the seed of tests that draw random numbers. They log the seed that they use.
+const seedVariable = "ASYNQJOBS_TEST_SEED"
 
 // tickCount counts the runs of each tick: by schedule, then by the task's id, which is the tick's.
 type tickCount struct {
@@ -74,18 +78,32 @@ func TestEightSchedulersWhileRedisRestarts(t *testing.T) {
 		ticks, every = 300, 20
 	}
 	srv := redistest.StartWith(t, redistest.Options{AppendOnly: true})
-	countTicks(t, srv, ticks, func(passed int) {
+	countTicks(t, srv, ticks, func(passed int, random *rand.Rand) {
 		if passed%every == 0 {
 			require.NoError(t, srv.Kill())
-			time.Sleep(time.Duration(rand.IntN(1500)) * time.Millisecond)
+			time.Sleep(time.Duration(random.IntN(1500)) * time.Millisecond)
 			require.NoError(t, srv.Restart())
 		}
 	})
 }
 
-// countTicks calls disturb about once a second of the run.
-func countTicks(t *testing.T, srv *redistest.Server, ticks int, disturb func(passed int)) {
+// newRandom returns numbers from a seed that is logged, or from that of seedVariable.
+func newRandom(t *testing.T) *rand.Rand {
 	t.Helper()
+	seed := rand.Uint64()
+	if text := os.Getenv(seedVariable); text != "" {
+		var err error
+		seed, err = strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err)
+	}
+	t.Logf("%s=%d", seedVariable, seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// countTicks calls disturb about once a second of the run.
+func countTicks(t *testing.T, srv *redistest.Server, ticks int, disturb func(passed int, random *rand.Rand)) {
+	t.Helper()
+	random := newRandom(t)
 	keys := keysets(t)
 	e := sharedEncryptor(t, keys)
 	b := benchOn(t, srv, e)
@@ -108,7 +126,7 @@ func countTicks(t *testing.T, srv *redistest.Server, ticks int, disturb func(pas
 	start := time.Now()
 	killed, allDead := 0, false
 	for passed := 1; time.Since(start) < time.Duration(ticks)*time.Second; passed++ {
-		switch i := rand.IntN(len(ps)); {
+		switch i := random.IntN(len(ps)); {
 		case !allDead && time.Since(start) > time.Duration(ticks)*time.Second/2:
 			allDead = true
 			for _, p := range ps {
@@ -127,9 +145,9 @@ func countTicks(t *testing.T, srv *redistest.Server, ticks int, disturb func(pas
 			ps[i] = spawn(t, "scheduler", keys, srv.Addr())
 		}
 		if disturb != nil {
-			disturb(passed)
+			disturb(passed, random)
 		}
-		time.Sleep(time.Duration(500+rand.IntN(1000)) * time.Millisecond)
+		time.Sleep(time.Duration(500+random.IntN(1000)) * time.Millisecond)
 	}
 	// The remaining processes have caught up.
 	eventually(t, "ticks are on time", patience, func() bool {

@@ -215,9 +215,9 @@ func TestKnownSchedulesAreProvedAgain(t *testing.T) {
 		eventually(t, "it is opened again", patience, func() bool { return g.opens.Load() > before })
 		if !goesOn {
 			eventually(t, "it ended", patience, func() bool {
-				w.advance(time.Minute)
 				before := m.counts(t)["tick enqueued"]
-				time.Sleep(300 * time.Millisecond)
+				w.advance(time.Minute)
+				w.again(t)
 				ticks = m.counts(t)["tick enqueued"]
 				return ticks == before
 			})
@@ -301,7 +301,7 @@ func TestSchedulesThatCannotBeRead(t *testing.T) {
 	}
 	w.advance(time.Minute)
 	eventually(t, "one ticks", patience, func() bool { return m.counts(t)["tick enqueued"] == 3 })
-	time.Sleep(300 * time.Millisecond)
+	w.again(t)
 	require.EqualValues(t, 3, m.counts(t)["tick enqueued"])
 }
 

@@ -30,28 +30,71 @@ type clockwork struct {
 	s    *asynqjobs.Scheduler
 	insp *asynq.Inspector
 	now  time.Time
+	*polls
 }
 
 func newClockwork(t *testing.T, opts ...asynqjobs.Option) *clockwork {
 	t.Helper()
 	w := &clockwork{t: t, m: miniredis.RunT(t), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	w.m.SetTime(w.now)
-	w.rdb = redis.NewClient(patient(w.m.Addr()))
+	w.rdb, w.polls = w.connect()
 	w.e = newEncryptor(t, nil)
 	w.insp = asynq.NewInspectorFromRedisClient(w.rdb)
-	t.Cleanup(func() { _ = w.rdb.Close() })
 	w.c, w.s = w.with(w.e, opts...)
 	return w
 }
 
-// with returns a client and a scheduler of another process.
+// connect returns a Redis client, and a count of the polls through it.
+func (w *clockwork) connect() (*redis.Client, *polls) {
+	rdb, p := redis.NewClient(patient(w.m.Addr())), new(polls)
+	w.t.Cleanup(func() { _ = rdb.Close() })
+	rdb.AddHook(p)
+	return rdb, p
+}
+
+// with returns a client and a scheduler of another process, over the Redis client of the clockwork.
 func (w *clockwork) with(e *jobs.Encryptor, opts ...asynqjobs.Option) (*asynqjobs.Client, *asynqjobs.Scheduler) {
 	w.t.Helper()
-	c, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(w.rdb), e, append(opts, asynqjobs.WithLogger(quiet))...)
+	return w.over(w.rdb, e, opts...)
+}
+
+// over is with, over a given Redis client.
+func (w *clockwork) over(rdb *redis.Client, e *jobs.Encryptor, opts ...asynqjobs.Option) (*asynqjobs.Client, *asynqjobs.Scheduler) {
+	w.t.Helper()
+	c, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(rdb), e, append(opts, asynqjobs.WithLogger(quiet))...)
 	require.NoError(w.t, err)
-	s, err := asynqjobs.NewScheduler(w.rdb, c, asynqjobs.WithPoll(100*time.Millisecond), asynqjobs.WithOpeningTime(patience))
+	s, err := asynqjobs.NewScheduler(rdb, c, asynqjobs.WithPoll(100*time.Millisecond), asynqjobs.WithOpeningTime(patience))
 	require.NoError(w.t, err)
 	return c, s
+}
+
+// polls counts the polls for ticks through a Redis client. A pass of a Scheduler begins with one.
+type polls struct{ answered, failed atomic.Int64 }
+
+func (*polls) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (*polls) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (p *polls) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		switch {
+		case !strings.HasPrefix(cmd.Name(), "eval") || !strings.HasSuffix(strings.Join(fields(cmd.Args()), " "), " 1 "+ticksKey):
+		case err != nil:
+			p.failed.Add(1)
+		default:
+			p.answered.Add(1)
+		}
+		return err
+	}
+}
+
+// again waits until the only scheduler that runs over the client has begun and ended a pass.
+func (p *polls) again(t *testing.T) {
+	t.Helper()
+	before := p.answered.Load()
+	eventually(t, "it looks again", patience, func() bool { return p.answered.Load() >= before+3 })
 }
 
 func (w *clockwork) advance(d time.Duration) {

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,7 +108,6 @@ func TestChangesThatAreNoticedLate(t *testing.T) {
 	s, err := asynqjobs.NewScheduler(rdb, c, asynqjobs.WithPoll(100*time.Millisecond))
 	require.NoError(t, err)
 	w.once("b", asynqjobs.Every(20*time.Second), "b")
-	w.background(s)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		changed, err := tick.ScheduleOnce(t.Context(), s, "a", asynqjobs.Every(20*time.Second), tickArgs{"a"})
@@ -121,7 +119,10 @@ func TestChangesThatAreNoticedLate(t *testing.T) {
 	canceled, err := w.s.Cancel(t.Context(), "a")
 	require.NoError(t, err)
 	require.True(t, canceled)
-	time.Sleep(500 * time.Millisecond) // the other reads what there is, unless it waits
+	called := hold.answered.Load()
+	w.background(s)
+	eventually(t, "it looks", patience, func() bool { return hold.answered.Load() > called })
+	time.Sleep(500 * time.Millisecond) // it reads what there is, unless it waits
 	close(hold.release)
 	wg.Wait()
 	hold.again(t)
@@ -136,33 +137,22 @@ type holding struct {
 	is               func(args string) bool
 	once             sync.Once
 	reached, release chan struct{}
-	polls            atomic.Int64
+	*polls
 }
 
 // held returns a client of the clockwork's Redis that holds a command.
 func (w *clockwork) held(is func(args string) bool) (*redis.Client, *holding) {
-	rdb := redis.NewClient(patient(w.m.Addr()))
-	w.t.Cleanup(func() { _ = rdb.Close() })
-	h := &holding{is: is, reached: make(chan struct{}), release: make(chan struct{})}
+	rdb, p := w.connect()
+	h := &holding{is: is, reached: make(chan struct{}), release: make(chan struct{}), polls: p}
 	rdb.AddHook(h)
 	return rdb, h
-}
-
-func (*holding) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (*holding) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }
 
 func (h *holding) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
 		if strings.HasPrefix(cmd.Name(), "eval") && err == nil {
-			args := strings.Join(fields(cmd.Args()), " ")
-			if strings.HasSuffix(args, " 1 "+ticksKey) {
-				h.polls.Add(1)
-			}
-			if h.is(args) {
+			if h.is(strings.Join(fields(cmd.Args()), " ")) {
 				h.once.Do(func() {
 					close(h.reached)
 					select {
@@ -182,13 +172,6 @@ func fields(args []any) []string {
 		texts[i] = fmt.Sprint(a)
 	}
 	return texts
-}
-
-// again waits until the scheduler has looked several times.
-func (h *holding) again(t *testing.T) {
-	t.Helper()
-	before := h.polls.Load()
-	eventually(t, "it looks again", patience, func() bool { return h.polls.Load() >= before+3 })
 }
 
 func await(t *testing.T, c <-chan struct{}) {
@@ -287,7 +270,8 @@ func TestSchedulerOutlivesOutages(t *testing.T) {
 
 	w.m.SetError("LOADING")
 	w.advance(20 * time.Second)
-	time.Sleep(300 * time.Millisecond)
+	before := w.failed.Load()
+	eventually(t, "it fails", patience, func() bool { return w.failed.Load() > before })
 	w.m.SetError("")
 	eventually(t, "fourth tick", patience, func() bool { return m.counts(t)["tick enqueued"] == 4 })
 	cancel()

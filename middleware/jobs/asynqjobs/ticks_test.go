@@ -101,13 +101,20 @@ func TestCancelWhileSchedulersRun(t *testing.T) {
 	w := newClockwork(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
+	var processes []*polls
 	for range 4 {
-		_, s := w.with(w.e)
+		rdb, p := w.connect()
+		processes = append(processes, p)
+		_, s := w.over(rdb, w.e)
 		wg.Go(func() { _ = s.Run(ctx) })
 	}
 	defer wg.Wait()
 	defer cancel()
-	moment := func() { time.Sleep(400 * time.Millisecond) } // some passes of each
+	moment := func() { // a pass of each
+		for _, p := range processes {
+			p.again(t)
+		}
+	}
 	w.once("a", asynqjobs.Every(time.Minute), "a")
 	w.once("b", asynqjobs.Every(time.Minute), "b")
 	w.advance(time.Minute)
