@@ -102,7 +102,9 @@ func (s *Store) SetBytesMany(ctx context.Context, keys []string, values [][]byte
 // setPart writes the entries of one pipeline.
 func (s *Store) setPart(ctx context.Context, keys []string, values [][]byte, o settings, errs []error) {
 	for i, key := range keys {
-		errs[i] = s.noTagSet(ctx, key)
+		if errs[i] = o.checkKey(key); errs[i] == nil {
+			errs[i] = s.noTagSet(ctx, key)
+		}
 	}
 	if len(o.tags) > 0 && s.masters == nil {
 		s.setPartTagged(ctx, keys, values, o, errs)

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -34,6 +35,49 @@ func TestInvalidatePrefixLeavesForeignKeysAlone(t *testing.T) {
 		}
 		require.Zero(t, rdb.Exists(ctx, set).Val(), "what was planted is forgotten")
 	})
+}
+
+// An attacker plants members that are longer than the names of tagged entries. They are removed, and not read.
+func TestHugeMembersOfTagsAreNotRead(t *testing.T) {
+	t.Parallel()
+	ctx, server := t.Context(), redistest.Start(t)
+	rdb := server.Client(t)
+	s := newStore(t, rdb)
+	tagged, tags, long := store.WithTags([]string{"t"}), []string{"t"}, strings.Repeat("k", 1<<20)
+	plant := func() { require.NoError(t, rdb.SAdd(ctx, "gocache_tag_t", strings.Repeat("x", 8<<20)).Err()) }
+
+	sent := server.Sent(t)
+	require.NoError(t, s.Set(ctx, long, "v", tagged))
+	plant()
+	require.NoError(t, s.PruneTags(ctx, ""))
+	require.EqualValues(t, 1, rdb.SCard(ctx, "gocache_tag_t").Val())
+	plant()
+	require.NoError(t, s.Invalidate(ctx, store.WithInvalidateTags(tags)))
+	require.Zero(t, rdb.Exists(ctx, "gocache_tag_t", long).Val())
+	require.Less(t, server.Sent(t)-sent, int64(4<<20))
+
+	for i := range 20 {
+		require.NoError(t, rdb.SAdd(ctx, "gocache_tag_t", fmt.Sprint(i, long[3:])).Err())
+	}
+	h := &afterMembers{set: "gocache_tag_t", then: func() {}}
+	rdb.AddHook(h)
+	require.NoError(t, s.Invalidate(ctx, store.WithInvalidateTags(tags)))
+	require.Greater(t, h.reads, 5, "long members are read in several parts")
+	require.Zero(t, rdb.Exists(ctx, "gocache_tag_t").Val())
+
+	long += "k"
+	const refused = "the key has 1048577 bytes, but a key with tags has at most 1048576"
+	_, err := s.SetIfNotExists(ctx, long, "v", tagged)
+	require.ErrorContains(t, err, refused)
+	_, err = s.CompareAndSet(ctx, long, []byte("v"), 0, []byte("w"), tagged)
+	require.ErrorContains(t, err, refused)
+	require.ErrorContains(t, s.Set(ctx, long, "v", tagged), refused)
+	require.ErrorContains(t, s.ExtendTags(ctx, long, tags, 0), refused)
+	errs := s.SetBytesMany(ctx, []string{long, "k"}, [][]byte{nil, nil}, tagged)
+	require.ErrorContains(t, errs[0], refused)
+	require.NoError(t, errs[1])
+	require.Zero(t, rdb.Exists(ctx, long).Val())
+	require.NoError(t, s.Set(ctx, long, "v"))
 }
 
 // Without a prefix every string counts as an entry. Values of other types, such as the lists of a job queue, do not.

@@ -23,8 +23,8 @@ type settings struct {
 	tagsTTL time.Duration // at least ttl, whole milliseconds, 0 for no expiry
 }
 
-// settings applies the options of a call after the store's defaults.
-func (s *Store) settings(opts []store.Option) (settings, error) {
+// settings applies the options of a call for some entries after the store's defaults.
+func (s *Store) settings(opts []store.Option, keys ...string) (settings, error) {
 	o := s.defaults
 	if err := storeargs.Apply(&o, opts); err != nil {
 		return settings{}, err
@@ -46,7 +46,21 @@ func (s *Store) settings(opts []store.Option) (settings, error) {
 	case ttl > 0:
 		tagsTTL = max(defaultTagsTTL, ttl)
 	}
-	return settings{ttl: ttl, tags: o.Tags, tagsTTL: tagsTTL}, nil
+	all := settings{ttl: ttl, tags: o.Tags, tagsTTL: tagsTTL}
+	for _, key := range keys {
+		if err := all.checkKey(key); err != nil {
+			return settings{}, err
+		}
+	}
+	return all, nil
+}
+
+// checkKey returns an error for a key that cannot have the tags.
+func (o settings) checkKey(key string) error {
+	if len(o.tags) > 0 && len(key) > maxTaggedKey {
+		return fmt.Errorf("the key has %d bytes, but a key with tags has at most %d", len(key), maxTaggedKey)
+	}
+	return nil
 }
 
 // noExpiry is the TTL that go-redis reports for an entry without expiry. gocache's Chain passes it on as an expiration.

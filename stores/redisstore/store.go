@@ -224,7 +224,8 @@ func (s *Store) eachMaster(ctx context.Context, fn func(ctx context.Context, nod
 // the entry if that is longer. It never shortens it. For an entry without expiration the set never expires, because
 // the entry would otherwise outlive its tags. With TagsTTL, the set lives for that time, or as long as the entry if
 // that is longer. An entry without expiration then loses its tag when TagsTTL has passed since the last entry was
-// tagged. Sets that never expire keep the names of deleted entries until their tag is invalidated: see PruneTags.
+// tagged. Sets that never expire keep the names of deleted entries until their tag is invalidated: see PruneTags. A key with
+// tags has at most 1 MiB.
 func (s *Store) Set(ctx context.Context, key any, value any, opts ...store.Option) error {
 	const op = "set"
 	name, arg, err := arguments(key, value)
@@ -256,7 +257,7 @@ func (s *Store) SetBytesWithTTL(ctx context.Context, key string, value []byte, t
 
 // set writes a value. If callerOwned, the caller may change it after an error.
 func (s *Store) set(ctx context.Context, op, key string, value any, callerOwned bool, opts []store.Option) error {
-	o, err := s.settings(opts)
+	o, err := s.settings(opts, key)
 	if err != nil {
 		return failed(ctx, op, err)
 	}
@@ -305,7 +306,7 @@ func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, opts ...
 	if err != nil {
 		return false, failed(ctx, op, err)
 	}
-	o, err := s.settings(opts)
+	o, err := s.settings(opts, name)
 	if err != nil {
 		return false, failed(ctx, op, err)
 	}

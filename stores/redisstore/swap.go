@@ -90,7 +90,7 @@ func (s *Store) CompareAndSet(
 	ctx context.Context, key string, old []byte, tail int, next []byte, opts ...store.Option,
 ) (bool, error) {
 	const op = "compare and set"
-	o, err := s.settings(opts)
+	o, err := s.settings(opts, key)
 	if err != nil {
 		return false, failed(ctx, op, err)
 	}
@@ -158,7 +158,7 @@ func (s *Store) GetBytesToSwap(ctx context.Context, key string, limit int) ([]by
 // CompareAndSwap or CompareAndExpire gives an entry a longer lifetime than Set gave it.
 func (s *Store) ExtendTags(ctx context.Context, key string, tags []string, ttl time.Duration) error {
 	const op = "extend tags"
-	o, err := s.settings([]store.Option{store.WithExpiration(ttl), store.WithTags(tags)})
+	o, err := s.settings([]store.Option{store.WithExpiration(ttl), store.WithTags(tags)}, key)
 	if err != nil {
 		return failed(ctx, op, err)
 	}

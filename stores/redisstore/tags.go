@@ -54,12 +54,31 @@ const tagSource = addToTagSource + `
 addToTag(KEYS[1], ARGV[1], ARGV[2])
 return 1`
 
-// membersSource reads some members of a tag. KEYS: tag set. ARGV: cursor, how many. Its SREM does nothing, because a tag
-// set cannot be an entry that carries the tag itself. Because of it, a read-only node refuses the script: such a node may
-// lack members of its master. A script also reaches the master where SSCAN alone would be sent to a replica.
+// membersSource reads some members of a tag. KEYS: tag set. ARGV: cursor, how many, longest member. Its first SREM does
+// nothing, because a tag set cannot be an entry that carries the tag itself. Because of it, a read-only node refuses the
+// script: such a node may lack members of its master. A script also reaches the master where SSCAN alone would be sent to a
+// replica.
+//
+// An attacker may plant huge members. The script removes members that are too long to name an entry, and does not return them. If
+// the others are together longer than four members may be, it reads fewer.
 const membersSource = `
 redis.call('SREM', KEYS[1], KEYS[1])
-return redis.call('SSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])`
+local count, most = tonumber(ARGV[2]), tonumber(ARGV[3])
+while true do
+	local page, members, bytes = redis.call('SSCAN', KEYS[1], ARGV[1], 'COUNT', count), {}, 0
+	for _, member in ipairs(page[2]) do
+		if #member > most then
+			redis.call('SREM', KEYS[1], member)
+		else
+			members[#members + 1], bytes = member, bytes + #member
+		end
+	end
+	if bytes <= 4 * most or count == 1 then return {page[1], members} end
+	count = math.max(1, math.floor(count / 10))
+end`
+
+// maxTaggedKey bounds the name of an entry with tags, which the sets of its tags hold.
+const maxTaggedKey = 1 << 20
 
 // untagSource removes entries that are still in a tag, and then their memberships, so that an entry whose UNLINK is denied
 // stays in the tag. KEYS: tag set, entries. Other types than strings, such as a list of a job queue, are not entries.
@@ -224,7 +243,7 @@ func (s *Store) eachChunk(ctx context.Context, tag string, do func(members []str
 
 // members reads about a thousand members of a tag, from the master.
 func (s *Store) members(ctx context.Context, tag string, cursor uint64) ([]string, uint64, error) {
-	reply, err := s.run(ctx, s.scripts.members, []string{tagPrefix + tag}, strconv.FormatUint(cursor, 10), chunk).Slice()
+	reply, err := s.run(ctx, s.scripts.members, []string{tagPrefix + tag}, strconv.FormatUint(cursor, 10), chunk, maxTaggedKey).Slice()
 	if err != nil {
 		return nil, 0, err
 	}
