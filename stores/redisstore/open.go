@@ -19,6 +19,8 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/sealcache/sealcache/internal/abandon"
 )
 
 // Open returns a store for a URL. Close closes the store and its client. Open does not connect, so that a service can start
@@ -107,7 +109,7 @@ func connect(ctx context.Context, url string, near bool) (*target, redis.Univers
 			return nil, nil, err
 		}
 	}
-	client, err := t.client()
+	client, err := t.client(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("redisstore: open: %w", err)
 	}
@@ -123,7 +125,7 @@ const noPassword = "nopass"
 
 // resolve finds the password. prefix is the start of the names of the login's options. For a password in a file it returns a
 // function that reads the file again.
-func (l login) resolve(prefix string) (login, credentials, error) {
+func (l login) resolve(ctx context.Context, prefix string) (login, credentials, error) {
 	switch {
 	case l.env != "":
 		l.password = os.Getenv(l.env)
@@ -132,11 +134,12 @@ func (l login) resolve(prefix string) (login, credentials, error) {
 		}
 	case l.file != "":
 		option := prefix + "password_file"
-		if _, err := passwordIn(option, l.file); err != nil {
+		read := fileReader(make(chan struct{}, fileReads))
+		if _, err := passwordIn(ctx, read, option, l.file); err != nil {
 			return l, nil, err
 		}
-		return l, func(context.Context) (string, string, error) {
-			password, err := passwordIn(option, l.file)
+		return l, func(ctx context.Context) (string, string, error) {
+			password, err := passwordIn(ctx, read, option, l.file)
 			return l.user, password, err
 		}, nil
 	case l.user != "" && l.password == "":
@@ -146,9 +149,9 @@ func (l login) resolve(prefix string) (login, credentials, error) {
 }
 
 // passwordIn reads a password from the file of an option, without the newline at its end.
-func passwordIn(option, path string) (string, error) {
+func passwordIn(ctx context.Context, read fileReader, option, path string) (string, error) {
 	const most = 64 << 10
-	b, err := readFile(path, most+1)
+	b, err := read.file(ctx, path, most+1)
 	if err != nil {
 		return "", fmt.Errorf("read the file of the option %q: %w", option, withoutPath(err))
 	}
@@ -162,18 +165,49 @@ func passwordIn(option, path string) (string, error) {
 	return string(b), nil
 }
 
-// fileTimeout bounds the wait for the writer of a named pipe.
-const fileTimeout = 10 * time.Second
+const (
+	// fileTimeout bounds the reading of a file.
+	fileTimeout = 10 * time.Second
+	// fileReads bounds the readings of one file that were abandoned and still run, and those in progress.
+	fileReads = 4
+)
+
+// errFileTimeout is the cause of a context that fileTimeout ended.
+var errFileTimeout = fmt.Errorf("the file could not be read within %v (check its file system)", fileTimeout)
+
+// fileReader bounds the readings of a file that run at a time. If its file system hangs, each one keeps a thread.
+type fileReader chan struct{}
+
+// file reads at most limit bytes, and does not wait much longer than ctx or fileTimeout last. A regular file on a mount that hangs
+// cannot be interrupted, so its reading is abandoned.
+func (r fileReader) file(ctx context.Context, path string, limit int64) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, fileTimeout, errFileTimeout)
+	defer cancel()
+	select {
+	case r <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	discard := func(b []byte) { clear(b) }
+	a, ok := abandon.Call(ctx, "redisstore: the reading of a file", func() { <-r }, discard, func() ([]byte, error) { return readFile(ctx, path, limit) })
+	if !ok || errors.Is(a.Err, os.ErrDeadlineExceeded) {
+		<-ctx.Done() // the deadline of the file may pass a moment earlier
+		return nil, context.Cause(ctx)
+	}
+	return a.Out, a.Err
+}
 
 // readFile reads at most limit bytes. It does not wait for the writer of a named pipe to come. If one has the pipe open, it
-// waits at most fileTimeout.
-func readFile(path string, limit int64) ([]byte, error) {
+// waits until the deadline of ctx.
+func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = f.Close() }()                   // the file was only read
-	_ = f.SetReadDeadline(time.Now().Add(fileTimeout)) // regular files have none
+	defer func() { _ = f.Close() }() // the file was only read
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = f.SetReadDeadline(deadline) // regular files have none
+	}
 	b, err := io.ReadAll(io.LimitReader(f, limit))
 	if err != nil {
 		return nil, err
@@ -201,13 +235,14 @@ func variable(name string) string {
 	return name
 }
 
-func (t *target) tlsConfig() (*tls.Config, error) {
+func (t *target) tlsConfig(ctx context.Context) (*tls.Config, error) {
 	if !t.tls {
 		return nil, nil
 	}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.serverName}
+	read := fileReader(make(chan struct{}, 1))
 	if t.caFile != "" {
-		pem, err := readFile(t.caFile, maxPEM)
+		pem, err := read.file(ctx, t.caFile, maxPEM)
 		if err != nil {
 			return nil, fmt.Errorf("read the file of the option \"ca_file\": %w", withoutPath(err))
 		}
@@ -217,7 +252,7 @@ func (t *target) tlsConfig() (*tls.Config, error) {
 		}
 	}
 	if t.certFile != "" {
-		pair, err := loadKeyPair(t.certFile, t.keyFile)
+		pair, err := read.keyPair(ctx, t.certFile, t.keyFile)
 		if err != nil {
 			return nil, fmt.Errorf("read the files of the options \"cert_file\" and \"key_file\": %w", withoutPath(err))
 		}
@@ -229,13 +264,13 @@ func (t *target) tlsConfig() (*tls.Config, error) {
 // maxPEM bounds the part of a PEM file that is read: 16 MiB.
 const maxPEM = 16 << 20
 
-// loadKeyPair is tls.LoadX509KeyPair with readFile.
-func loadKeyPair(certFile, keyFile string) (tls.Certificate, error) {
-	cert, err := readFile(certFile, maxPEM)
+// keyPair is tls.LoadX509KeyPair with bounded readings.
+func (r fileReader) keyPair(ctx context.Context, certFile, keyFile string) (tls.Certificate, error) {
+	cert, err := r.file(ctx, certFile, maxPEM)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	key, err := readFile(keyFile, maxPEM)
+	key, err := r.file(ctx, keyFile, maxPEM)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
@@ -259,21 +294,21 @@ func quiet() *maintnotifications.Config {
 	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 }
 
-func (t *target) client() (redis.UniversalClient, error) {
-	cfg, err := t.tlsConfig()
+func (t *target) client(ctx context.Context) (redis.UniversalClient, error) {
+	cfg, err := t.tlsConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l, ask, err := t.login.resolve("")
+	l, ask, err := t.login.resolve(ctx, "")
 	if err != nil {
 		return nil, err
 	}
-	watch, _, err := t.watch.resolve("sentinel_")
+	watch, again, err := t.watch.resolve(ctx, "sentinel_")
 	if err != nil {
 		return nil, err
 	}
-	if t.watch.file != "" {
-		if watch.password, err = passwordIn("sentinel_password_file", t.watch.file); err != nil { // go-redis asks for no other
+	if again != nil {
+		if _, watch.password, err = again(ctx); err != nil { // go-redis asks for no other
 			return nil, err
 		}
 	}
