@@ -420,3 +420,38 @@ func TestCheckRace(t *testing.T) {
 	}
 	require.Equal(t, 1, agree)
 }
+
+// answersOnce is a key service that once answers something else, such as the page of a proxy.
+type answersOnce struct {
+	aeadLike
+	calls, at int
+	answer    []byte
+}
+
+func (a *answersOnce) EncryptWithContext(ctx context.Context, plaintext, ad []byte) ([]byte, error) {
+	if a.calls++; a.calls == a.at {
+		return a.answer, nil
+	}
+	return a.aeadLike.EncryptWithContext(ctx, plaintext, ad)
+}
+
+// All processes would report other keys if a wrong answer of the key service became the key check.
+func TestWrongAnswerIsNoKeyCheck(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []string{"<html>502 Bad Gateway</html>", ""} {
+		for at := 1; at <= 4; at++ {
+			backing, err := memorystore.New()
+			require.NoError(t, err)
+			ring := sealtest.Keyring(t)
+			first := checkedStore(t, backing, &answersOnce{aeadLike: ring, at: at, answer: []byte(answer)})
+			for range 3 {
+				_ = first.Check(t.Context()) // an error if the answer is that of its test
+				require.NoError(t, first.KeysDiffer())
+			}
+			other := checkedStore(t, backing, ring)
+			require.NoError(t, other.Check(t.Context()))
+			require.NoError(t, other.KeysDiffer())
+			require.Empty(t, other.log.String()+first.log.String())
+		}
+	}
+}

@@ -93,7 +93,7 @@ func (b *Box) Seal(ctx context.Context, dst []byte, h wire.Header, plaintext []b
 		return nil, fmt.Errorf("seal the value: %w", err)
 	}
 	if len(out) <= header {
-		return nil, errors.New("seal: the AEAD returned neither a ciphertext nor an error")
+		return nil, fmt.Errorf("%w: seal: the AEAD returned neither a ciphertext nor an error", aead.ErrKeyServiceUnavailable)
 	}
 	return out, nil
 }
