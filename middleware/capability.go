@@ -258,7 +258,8 @@ func listedCapabilities(backing store.StoreInterface) []string {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if strings.HasPrefix(t.PkgPath(), "github.com/eko/gocache/") { // declared there, so nothing is overridden
+	_, setsNX := backing.(store.SetIfNotExistsStore)
+	if setsNX && strings.HasPrefix(t.PkgPath(), "github.com/eko/gocache/") { // declared there, so nothing is overridden
 		return []string{"SetIfNotExistsStore"}
 	}
 	return nil
