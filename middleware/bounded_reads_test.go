@@ -130,7 +130,7 @@ func TestTheKeyCheckIsReadWithABound(t *testing.T) {
 	s := sealed(t, m, envelope(t), middleware.WithNamespace("ns"))
 	require.NoError(t, s.Check(t.Context()))
 	require.ErrorIs(t, s.KeysDiffer(), middleware.ErrTooLarge)
-	require.ErrorContains(t, s.KeysDiffer(), "the key check has more than 65536 bytes (delete the entry)")
+	require.ErrorContains(t, s.KeysDiffer(), "the entry sealcache.key-check has more than 65536 bytes (delete the entry)")
 	require.NotEmpty(t, m.limits)
 	for _, limit := range m.limits {
 		require.LessOrEqual(t, limit, 64<<10)

@@ -182,7 +182,7 @@ func (s *Store) fetchKeyCheck(ctx context.Context) (stored, error) {
 	}
 	raw, err := s.can.bounded.GetBytesMax(ctx, name, keycheck.MaxBytes)
 	if isTooLarge(err) {
-		return stored{}, fmt.Errorf("%w: the key check has more than %d bytes (delete the entry)", ErrTooLarge, keycheck.MaxBytes)
+		return stored{}, fmt.Errorf("%w: the entry sealcache.key-check has more than %d bytes (delete the entry)", ErrTooLarge, keycheck.MaxBytes)
 	}
 	return stored{raw: raw, owned: true}, s.backingError(err)
 }

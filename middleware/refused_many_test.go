@@ -47,7 +47,7 @@ func TestOneReloadDecidesAboutAllRefusedEntries(t *testing.T) {
 				held := raw(t, m, name(i))
 				err := write(i)
 				require.ErrorIs(t, err, middleware.ErrUnauthentic)
-				require.ErrorContains(t, err, "so it wrote nothing")
+				require.ErrorContains(t, err, "so nothing was written")
 				require.Equal(t, held, raw(t, m, name(i)))
 			}
 		}
@@ -61,7 +61,7 @@ func TestOneReloadDecidesAboutAllRefusedEntries(t *testing.T) {
 		// Callers that decide the same entry at the same time do not disturb each other.
 		sealRaw(t, m, lost, "lock") // after the second reload began
 		_, err := s.SetIfNotExists(t.Context(), "lock", "second")
-		require.ErrorContains(t, err, "so it wrote nothing")
+		require.ErrorContains(t, err, "so nothing was written")
 		time.Sleep(10 * time.Second)
 		var wrote atomic.Int32
 		var wg sync.WaitGroup
@@ -83,7 +83,7 @@ func TestOneReloadDecidesAboutAllRefusedEntries(t *testing.T) {
 		// Another value under the name was not met before that reload.
 		sealRaw(t, m, lost, "lock")
 		_, err = s.SetIfNotExists(t.Context(), "lock", "third")
-		require.ErrorContains(t, err, "so it wrote nothing")
+		require.ErrorContains(t, err, "so nothing was written")
 		require.Equal(t, 3, ring.reloads)
 	})
 }

@@ -143,11 +143,11 @@ func TestInvalidateNamesEachReasonOnce(t *testing.T) {
 	s := sealed(t, gocacheredis.NewRedis(client), keyring(t))
 	require.NoError(t, client.Set(t.Context(), "gocache_tag_planted", "value", 0).Err())
 	err := s.Invalidate(t.Context(), store.WithInvalidateTags([]string{"a", "planted", "b"}))
-	require.ErrorContains(t, err, "1 of 3 tag lists failed: the name of a tag's list is taken by another entry (delete it in Redis)")
+	require.ErrorContains(t, err, "the lists of 1 of 3 tags could not be invalidated: an entry has the name of a tag's list of entries (delete that entry in Redis)")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	err = s.Invalidate(ctx, store.WithInvalidateTags([]string{"a", "planted", "b"}))
 	require.ErrorIs(t, err, context.Canceled)
 	require.Equal(t, 1, strings.Count(err.Error(), context.Canceled.Error()), err)
-	require.ErrorContains(t, err, "middleware: Invalidate: 3 of 3 tag lists failed: ")
+	require.ErrorContains(t, err, "middleware: Invalidate: the lists of 3 of 3 tags could not be invalidated: ")
 }

@@ -28,7 +28,7 @@ func (s *Store) checkWrite(stored string, plan writePlan) error {
 // miss the entries of that tag.
 func (s *Store) checkNotTagList(stored string) error {
 	if start := s.traits.tagLists; start != "" && strings.HasPrefix(stored, start) {
-		return fmt.Errorf("%w: the key is a name for a tag's list (use keys that do not start with %s)", ErrUnsupported, start)
+		return fmt.Errorf("%w: the key is reserved for a tag's list of entries (use keys that do not start with %s)", ErrUnsupported, start)
 	}
 	return nil
 }
@@ -47,7 +47,7 @@ func (s *Store) findDefaultTags(o *store.Options) {
 // checkDefaultTags returns an error if a write has found tags among the options of the backing store.
 func (s *Store) checkDefaultTags() error {
 	if s.defaultTags.Load() {
-		return fmt.Errorf("%w: the store has the option WithTags (use WithDefaults of this module)", ErrUnsupported)
+		return fmt.Errorf("%w: the backing store has the option WithTags (set tags with middleware.WithDefaults)", ErrUnsupported)
 	}
 	return nil
 }
@@ -102,7 +102,7 @@ func (s *Store) checkTagList(ctx context.Context, name string) error {
 	_, err := s.backing.Get(ctx, name)
 	switch {
 	case s.traits.setsOfTags && err == nil:
-		return errors.New("middleware: the name of a tag's list is taken by another entry (delete it in Redis)")
+		return errors.New("middleware: an entry has the name of a tag's list of entries (delete that entry in Redis)")
 	case s.traits.setsOfTags && (rediserr.Code(err) == "WRONGTYPE" || strings.HasPrefix(errtext.Text(err), "WRONGTYPE ")):
 		return nil // the set exists
 	}
@@ -141,7 +141,7 @@ func (e *tagErrors) Error() string {
 	}
 	slices.SortStableFunc(reasons, func(a, b string) int { return counts[b] - counts[a] })
 	for i, reason := range reasons {
-		reasons[i] = fmt.Sprintf("middleware: Invalidate: %d of %d tag lists failed: %s", counts[reason], e.tags, strings.TrimPrefix(reason, "middleware: "))
+		reasons[i] = fmt.Sprintf("middleware: Invalidate: the lists of %d of %d tags could not be invalidated: %s", counts[reason], e.tags, strings.TrimPrefix(reason, "middleware: "))
 	}
 	return strings.Join(reasons, "\n")
 }

@@ -90,7 +90,7 @@ func (s *Sealer) encodeWithCodec(value any) (wire.Type, []byte, error) {
 // memory of b.
 func (s *Sealer) decode(t wire.Type, b []byte) (any, error) {
 	if want := t.Width(); want != 0 && len(b) != want {
-		return nil, fmt.Errorf("%w: a %s has the wrong length of %d bytes (delete the value)", ErrUnsupportedFormat, t, len(b))
+		return nil, fmt.Errorf("%w: the stored %s has the wrong length of %d bytes (delete the value)", ErrUnsupportedFormat, t, len(b))
 	}
 	switch t {
 	case wire.Bytes:
@@ -102,7 +102,7 @@ func (s *Sealer) decode(t wire.Type, b []byte) (any, error) {
 		return stringOf(b), nil
 	case wire.Bool:
 		if b[0] > 1 {
-			return nil, fmt.Errorf("%w: a bool is a byte other than 0 and 1 (delete the value)", ErrUnsupportedFormat)
+			return nil, fmt.Errorf("%w: the stored bool is a byte other than 0 and 1 (delete the value)", ErrUnsupportedFormat)
 		}
 		return b[0] == 1, nil
 	case wire.Int:

@@ -322,7 +322,7 @@ func (s *Store) refusedAgain(ctx context.Context, a address, sealed []byte, refu
 		}
 	}
 	if (reloadErr != nil || !answer.Decided) && box.Refused(refusal) {
-		const lacks = "middleware: this process may lack the key of the stored entry, so it wrote nothing (retry in 10 s): "
+		const lacks = "middleware: this process may lack the key of the stored entry, so nothing was written (retry in 10 s): "
 		return false, &withheld{lacks + strings.TrimPrefix(refusal.Error(), "middleware: "), refusal}
 	}
 	return box.Final(refusal) || errors.Is(refusal, errExpired), refusal

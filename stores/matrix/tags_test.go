@@ -186,7 +186,7 @@ func TestNamesOfTagLists(t *testing.T) {
 			_, calls["set if absent"] = s.SetIfNotExists(t.Context(), list, "value")
 		}
 		for call, err := range calls {
-			if !errors.Is(err, middleware.ErrUnsupported) || !strings.Contains(err.Error(), "the key is a name for a tag's list") {
+			if !errors.Is(err, middleware.ErrUnsupported) || !strings.Contains(err.Error(), "the key is reserved for a tag's list") {
 				t.Errorf("%s: %s: %v", name, call, err)
 			}
 		}
@@ -279,7 +279,7 @@ func TestInvalidateReportsFailures(t *testing.T) {
 			if err := down.plant(); err != nil {
 				t.Fatal(err)
 			}
-			if err := invalidate(t, s, "planted"); err == nil || !strings.Contains(err.Error(), "is taken by another entry") {
+			if err := invalidate(t, s, "planted"); err == nil || !strings.Contains(err.Error(), "an entry has the name of a tag's list") {
 				t.Errorf("%s: invalidate with a planted value: %v", name, err)
 			}
 		}
@@ -290,7 +290,7 @@ func TestInvalidateReportsFailures(t *testing.T) {
 		if err := invalidate(t, s, "t"); err == nil {
 			t.Errorf("%s: invalidate: no error, but the server is down", name)
 		}
-		if err := invalidate(t, s, "t", "u", "v"); err == nil || !strings.Contains(err.Error(), "of 3 tag lists failed: ") {
+		if err := invalidate(t, s, "t", "u", "v"); err == nil || !strings.Contains(err.Error(), "of 3 tags could not be invalidated: ") {
 			t.Errorf("%s: invalidate three tags: %v", name, err)
 		}
 	}

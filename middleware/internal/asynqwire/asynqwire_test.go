@@ -13,18 +13,18 @@ import (
 
 // explanations are written out, because a released text must stay as it is: ParseRefusal compares the whole text.
 var explanations = map[Code]string{
-	"not_sealed":              "plaintext where sealed tasks are expected",
-	"unauthentic":             "altered, moved or sealed under another key",
-	"unsupported_format":      "sealed by a newer release, or cut off",
-	"key_removed":             "sealed under a key that is disabled or destroyed",
-	"too_large":               "larger than jobs.WithMaxPayloadBytes allows",
-	"unknown_key":             "sealed under a key that the keyset does not hold",
-	"key_service_unavailable": "the key service could not be asked",
-	"too_many_data_keys":      "too many unknown data keys at this time",
+	"not_sealed":              "the task is plaintext, but sealed tasks are expected",
+	"unauthentic":             "the task was altered, moved or sealed under another key",
+	"unsupported_format":      "a newer release sealed the task, or the task was cut off",
+	"key_removed":             "the task was sealed under a key that is disabled or destroyed",
+	"too_large":               "the task is larger than jobs.WithMaxPayloadBytes allows",
+	"unknown_key":             "the task was sealed under a key that the keyset does not hold",
+	"key_service_unavailable": "the key of the task could not be used at that time",
+	"too_many_data_keys":      "too many values waited for the key service to decrypt their data keys",
 	"rewritten":               "a worker older than asynq 0.26 has rewritten this task, and its sealed payload is gone",
-	"no_group_client":         "a held member of a group (give the handler WithGroupClient)",
-	"no_task_context":         "the context is not that of an asynq.Server",
-	"other":                   "could not be opened",
+	"no_group_client":         "the handler cannot put the task back into its group (give the handler WithGroupClient)",
+	"no_task_context":         "the context of the handler does not come from an asynq.Server",
+	"other":                   "the task could not be opened",
 }
 
 func TestRefusalsComeBack(t *testing.T) {

@@ -36,29 +36,29 @@ const (
 func (c Code) Explanation() string {
 	switch c {
 	case NotSealed:
-		return "plaintext where sealed tasks are expected"
+		return "the task is plaintext, but sealed tasks are expected"
 	case Unauthentic:
-		return "altered, moved or sealed under another key"
+		return "the task was altered, moved or sealed under another key"
 	case UnsupportedFormat:
-		return "sealed by a newer release, or cut off"
+		return "a newer release sealed the task, or the task was cut off"
 	case KeyRemoved:
-		return "sealed under a key that is disabled or destroyed"
+		return "the task was sealed under a key that is disabled or destroyed"
 	case TooLarge:
-		return "larger than jobs.WithMaxPayloadBytes allows"
+		return "the task is larger than jobs.WithMaxPayloadBytes allows"
 	case UnknownKey:
-		return "sealed under a key that the keyset does not hold"
+		return "the task was sealed under a key that the keyset does not hold"
 	case KeyServiceUnavailable:
-		return "the key service could not be asked"
+		return "the key of the task could not be used at that time"
 	case TooManyDataKeys:
-		return "too many unknown data keys at this time"
+		return "too many values waited for the key service to decrypt their data keys"
 	case Rewritten:
 		return "a worker older than asynq 0.26 has rewritten this task, and its sealed payload is gone"
 	case NoGroupClient:
-		return "a held member of a group (give the handler WithGroupClient)"
+		return "the handler cannot put the task back into its group (give the handler WithGroupClient)"
 	case NoTaskContext:
-		return "the context is not that of an asynq.Server"
+		return "the context of the handler does not come from an asynq.Server"
 	case Other:
-		return "could not be opened"
+		return "the task could not be opened"
 	default:
 		return ""
 	}

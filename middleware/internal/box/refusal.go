@@ -157,5 +157,5 @@ func (e *outageError) As(target any) bool { return errors.As(e.cause, target) }
 type unmarkedError struct{ outageError }
 
 func (e *unmarkedError) Error() string {
-	return aead.ErrKeyServiceUnavailable.Error() + ": the AEAD returned an error of unknown kind (wrap a local AEAD with aead.WithContext): " + e.reason()
+	return aead.ErrKeyServiceUnavailable.Error() + ": the AEAD returned an error of unknown kind (pass an AEAD in memory through aead.WithContext): " + e.reason()
 }

@@ -116,7 +116,7 @@ func Fits(t wire.Type, b []byte) bool {
 // Numbers are decimal text, bools are 1 and 0. The result may share memory with b.
 func Text(t wire.Type, b []byte) ([]byte, error) {
 	if want := t.Width(); want != 0 && len(b) != want {
-		return nil, fmt.Errorf("%w: a %s has the wrong length of %d bytes (delete the value)", wire.ErrUnsupportedFormat, t, len(b))
+		return nil, fmt.Errorf("%w: the stored %s has the wrong length of %d bytes (delete the value)", wire.ErrUnsupportedFormat, t, len(b))
 	}
 	var u uint64
 	switch len(b) {
@@ -132,7 +132,7 @@ func Text(t wire.Type, b []byte) ([]byte, error) {
 	switch t {
 	case wire.Bool:
 		if u > 1 {
-			return nil, fmt.Errorf("%w: a bool is a byte other than 0 and 1 (delete the value)", wire.ErrUnsupportedFormat)
+			return nil, fmt.Errorf("%w: the stored bool is a byte other than 0 and 1 (delete the value)", wire.ErrUnsupportedFormat)
 		}
 		return strconv.AppendUint(nil, u, 10), nil
 	case wire.Int8:
@@ -151,7 +151,7 @@ func Text(t wire.Type, b []byte) ([]byte, error) {
 		return strconv.AppendFloat(nil, math.Float64frombits(u), 'f', -1, 64), nil
 	}
 	if wire.IsSealed(b) {
-		return nil, fmt.Errorf("%w: readers would take it for a sealed value", ErrNoForm)
+		return nil, fmt.Errorf("%w: the value starts like a sealed one, and readers would try to open it", ErrNoForm)
 	}
 	return b, nil
 }

@@ -39,7 +39,7 @@ func remedy(stored bool) string {
 	if stored {
 		return "write full Redis keys, because Config.Stored is set"
 	}
-	return "begin it with the prefix of the scan"
+	return "let it begin with the prefix of the keys that are scanned"
 }
 
 // Match reports whether a stored name starts with one of the prefixes.

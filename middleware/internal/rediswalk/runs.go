@@ -76,7 +76,7 @@ type Run struct {
 var ErrRunUndone = errors.New("the checkpoint is out of date")
 
 var (
-	errRunLost      = fmt.Errorf("%w: Redis has no record of its run (was the data flushed or evicted?)", ErrRunUndone)
+	errRunLost      = fmt.Errorf("%w: Redis has no record of the run that wrote the checkpoint (was the data flushed or evicted?)", ErrRunUndone)
 	errRunDone      = fmt.Errorf("%w: the run that wrote the checkpoint is already complete", ErrRunUndone)
 	errRunOverruled = fmt.Errorf("%w: a later run with other settings changed the same entries", ErrRunUndone)
 )

@@ -82,7 +82,7 @@ const allowIt = "allow it in the ACL of the Redis user, or in the proxy"
 var ErrNoInfo = errors.New("rediswalk: the server refused INFO (" + allowIt + ")")
 
 // ErrInfoRefused is transient, unlike ErrNoInfo: a server that has answered INFO once offers it.
-var ErrInfoRefused = errors.New("rediswalk: the server refused INFO, which it answered before")
+var ErrInfoRefused = errors.New("rediswalk: the server now refuses INFO, although it answered INFO before")
 
 // info returns INFO of a node. It returns ErrNoInfo if the node refuses INFO, or this section, and never answered it before.
 func (s *Servers) info(ctx context.Context, node redis.Cmdable, section ...string) (string, error) {

@@ -32,7 +32,7 @@ func TestRefusedInfoOnce(t *testing.T) {
 		s.AllowUnwatched = true
 		require.NoError(t, call(s), name)
 		err = call(s.reconnected(0))
-		require.EqualError(t, err, "rediswalk: the server refused INFO, which it answered before: ERR max requests limit exceeded", name)
+		require.EqualError(t, err, "rediswalk: the server now refuses INFO, although it answered INFO before: ERR max requests limit exceeded", name)
 		require.True(t, transient(err), name)
 		require.NoError(t, call(s), name)
 	}

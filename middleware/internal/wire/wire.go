@@ -337,10 +337,10 @@ func (h Header) checkFlags() error {
 		return fmt.Errorf("%w: the header of a %s has the unknown flags %#02x (use a newer release)", ErrUnsupportedFormat, h.Kind, byte(extra))
 	}
 	if h.Flags&Compressed != 0 && !h.Type.Compressible() {
-		return fmt.Errorf("%w: the value is marked as compressed, but its type is %s (delete it)", ErrUnsupportedFormat, h.Type)
+		return fmt.Errorf("%w: the value is marked as compressed, but its type is %s (delete the value)", ErrUnsupportedFormat, h.Type)
 	}
 	if h.Flags&Named != 0 && h.Flags&Hidden == 0 {
-		return fmt.Errorf("%w: the flag \"cache key in the value\" needs the flag \"hidden name\"", ErrUnsupportedFormat)
+		return fmt.Errorf("%w: the header says that the value contains its cache key, but not that its name is hidden", ErrUnsupportedFormat)
 	}
 	return nil
 }
@@ -359,7 +359,7 @@ func (h *Header) readFields(b []byte) error {
 			return fmt.Errorf("%w: the header has the unknown binding flags %#02x (use a newer release)", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 {
-			return fmt.Errorf("%w: the job is bound, but to no type, queue or id", ErrUnsupportedFormat)
+			return fmt.Errorf("%w: the header lists no type, queue or id that the job belongs to", ErrUnsupportedFormat)
 		}
 		b = b[1:]
 	}

@@ -70,7 +70,7 @@ func TestForgedTexts(t *testing.T) {
 	// A worker without keys, on its own queue, stores error texts in plaintext.
 	texts := []string{
 		"sealcache: refused [unauthentic]: " + failed,
-		"sealcache: refused [unauthentic]: altered, moved or sealed under another key",
+		"sealcache: refused [unauthentic]: the task was altered, moved or sealed under another key",
 		"asynq: task lease expired" + failed,
 		"asynq: task lease expired",
 		"sealcache:sealed:" + failed,
