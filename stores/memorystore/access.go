@@ -71,7 +71,7 @@ func (s *Store) GetBytesWithTTLMax(ctx context.Context, key string, limit int) (
 type overLimit struct{}
 
 func (overLimit) Error() string {
-	return "memorystore: get: the value is larger than the limit of the call"
+	return "memorystore: get: the value is larger than the maximum size that the caller gave"
 }
 func (overLimit) TooLarge() bool { return true }
 

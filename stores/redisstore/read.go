@@ -130,7 +130,9 @@ func within(ctx context.Context, op string, b []byte, limit int, err error) ([]b
 // tooLarge is the error of a bounded read.
 type tooLarge struct{}
 
-func (tooLarge) Error() string  { return "the value is larger than the limit of the call" }
+func (tooLarge) Error() string {
+	return "the value is larger than the maximum size that the caller gave"
+}
 func (tooLarge) TooLarge() bool { return true }
 
 // Whether the server runs transactions.

@@ -33,7 +33,7 @@ func (jsonCodec[T]) Decode(b []byte) (value T, err error) {
 }
 
 // errNilCodec is an error only when the codec is used, because a definition returns no error.
-var errNilCodec = fmt.Errorf("%w: the codec holds a nil pointer", ErrCodec)
+var errNilCodec = fmt.Errorf("%w: the codec is a nil pointer", ErrCodec)
 
 // encode and decode turn every failure of a codec, panics included, into an ErrCodec.
 

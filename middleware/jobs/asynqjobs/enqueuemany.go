@@ -173,7 +173,7 @@ func (s *scriptCall) outcome() error {
 	case int64(-1):
 		return redisError(asynq.ErrDuplicateTask)
 	default:
-		return fmt.Errorf("%w: its reply is a %T", ErrUnknownOutcome, reply)
+		return fmt.Errorf("%w: the reply of Redis has the unexpected type %T", ErrUnknownOutcome, reply)
 	}
 }
 
