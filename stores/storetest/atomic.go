@@ -120,13 +120,13 @@ func compareAndExpire(t *testing.T, s *subject) {
 	expire := func(old string, tail int, ttl time.Duration, want bool) {
 		t.Helper()
 		if done, err := a.CompareAndExpire(t.Context(), "k", []byte(old), tail, ttl); err != nil || done != want {
-			t.Fatalf("CompareAndExpire(old %q, tail %d) returned %v, error %v, want %v", old, tail, done, err, want)
+			t.Fatalf("CompareAndExpire(old %q, tail %d) returned %v, error %v, want %v and no error", old, tail, done, err, want)
 		}
 	}
 	near := func(want time.Duration) {
 		t.Helper()
 		if got := left(); got > want || got <= want-time.Minute {
-			t.Fatalf("the TTL is %v, want %v", got, want)
+			t.Fatalf("after CompareAndExpire, GetWithTTL returned the TTL %v, want %v", got, want)
 		}
 	}
 	expire("value", 0, time.Hour, false)
@@ -156,7 +156,7 @@ func compareAndSet(t *testing.T, s *subject) {
 		t.Helper()
 		done, err := a.CompareAndSet(t.Context(), "k", []byte(old), tail, []byte(next), options...)
 		if err != nil || done != want {
-			t.Fatalf("CompareAndSet(old %q, tail %d) returned %v, error %v, want %v", old, tail, done, err, want)
+			t.Fatalf("CompareAndSet(old %q, tail %d) returned %v, error %v, want %v and no error", old, tail, done, err, want)
 		}
 	}
 	tagged := store.WithTags([]string{"a", "b"})
@@ -216,7 +216,7 @@ func deleteOnce(t *testing.T, s *subject) {
 				<-start
 				done, err := a.CompareAndDelete(t.Context(), "k", []byte("token"), 0)
 				if err != nil {
-					t.Errorf("CompareAndDelete failed under concurrency: %v", err)
+					t.Errorf("CompareAndDelete failed in concurrent calls: %v", err)
 				}
 				if done {
 					deleted.Add(1)
@@ -266,7 +266,7 @@ func batches(t *testing.T, s *subject) {
 		options = append(options, store.WithTags([]string{"tag", "other"}))
 	}
 	if errs := b.SetBytesMany(t.Context(), keys, values, options...); errs != nil {
-		t.Fatalf("SetBytesMany: %v", errs)
+		t.Fatalf("SetBytesMany returned the errors %v, want none", errs)
 	}
 	for _, v := range values {
 		for i := range v {
@@ -277,7 +277,7 @@ func batches(t *testing.T, s *subject) {
 	for _, limit := range []int{math.MaxInt, 2} {
 		got, errs := b.GetBytesMany(t.Context(), []string{"c", "absent", "empty", "a", "a", "b"}, limit)
 		if errs != nil {
-			t.Fatalf("GetBytesMany with limit %d: %v", limit, errs)
+			t.Fatalf("GetBytesMany with a limit of %d bytes returned the errors %v, want none", limit, errs)
 		}
 		for i, want := range []any{"3", nil, "", "1", "1", "2\x00"} {
 			switch {
@@ -332,19 +332,19 @@ func largeBatches(t *testing.T, s *subject) {
 			values[i] = []byte(strings.Repeat(fmt.Sprint(i%10), min(c.size, s.maxValue())))
 		}
 		if errs := b.SetBytesMany(t.Context(), keys, values); errs != nil {
-			t.Fatalf("SetBytesMany of %d entries: %v", c.entries, errors.Join(errs...))
+			t.Fatalf("SetBytesMany of %d entries failed, want no error: %v", c.entries, errors.Join(errs...))
 		}
 		got, errs := b.GetBytesMany(t.Context(), keys, math.MaxInt)
 		if errs != nil {
-			t.Fatalf("GetBytesMany of %d keys: %v", c.entries, errors.Join(errs...))
+			t.Fatalf("GetBytesMany of %d keys failed, want no error: %v", c.entries, errors.Join(errs...))
 		}
 		for i := range got {
 			if !bytes.Equal(got[i], values[i]) {
-				t.Fatalf("value %d of %d is %s, want %s", i, c.entries, shown(string(got[i])), shown(string(values[i])))
+				t.Fatalf("GetBytesMany of %d keys returned the value %s at position %d, want %s", c.entries, shown(string(got[i])), i, shown(string(values[i])))
 			}
 		}
 		if errs := b.DeleteMany(t.Context(), keys); errs != nil {
-			t.Fatalf("DeleteMany of %d keys: %v", c.entries, errors.Join(errs...))
+			t.Fatalf("DeleteMany of %d keys failed, want no error: %v", c.entries, errors.Join(errs...))
 		}
 		s.lacks(t, keys[c.entries-1])
 	}

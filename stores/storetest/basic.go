@@ -117,12 +117,12 @@ func setGetDelete(t *testing.T, s *subject) {
 func miss(t *testing.T, s *subject) {
 	value, err := s.Store.Get(t.Context(), "absent")
 	if err == nil {
-		t.Fatalf("Get returned %T and no error", value)
+		t.Fatalf("Get of an absent key returned a %T and no error, want an error", value)
 	}
 	declared(t, "MissIsNotFound", errors.Is(err, store.NotFound{}), s.Can.MissIsNotFound)
 	_, ttl, err := s.Store.GetWithTTL(t.Context(), "absent")
 	if err == nil {
-		t.Fatal("GetWithTTL returned no error")
+		t.Fatal("GetWithTTL of an absent key returned no error, want one")
 	}
 	if s.Can.MissIsNotFound && (!errors.Is(err, store.NotFound{}) || ttl > 0 || (s.Can.Sealed && ttl != 0)) {
 		t.Errorf("GetWithTTL of an absent key returned the TTL %v, error %v, want 0 and store.NotFound", ttl, err)
@@ -320,12 +320,12 @@ func concurrency(t *testing.T, s *subject) {
 				for _, key := range []string{shared, own} {
 					text := fmt.Sprintf("%s=%s", key, strings.Repeat(string(rune('a'+w)), 1+(w*37+i)%300))
 					if err := s.Store.Set(t.Context(), key, s.value(text)); err != nil {
-						t.Errorf("Set failed under concurrency: %v", err)
+						t.Errorf("Set failed in concurrent calls: %v", err)
 						return
 					}
 					got, err := s.Store.Get(t.Context(), key)
 					if err != nil {
-						t.Errorf("Get failed under concurrency: %v", err)
+						t.Errorf("Get failed in concurrent calls: %v", err)
 						return
 					}
 					name, rest, _ := strings.Cut(textOf(got), "=")

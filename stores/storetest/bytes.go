@@ -28,12 +28,12 @@ func ownedBytes(t *testing.T, s *subject) {
 	for range 2 {
 		got, err := b.GetBytes(t.Context(), "k")
 		if err != nil || string(got) != "0123456789" {
-			t.Fatalf("GetBytes: %q, %v", got, err)
+			t.Fatalf("GetBytes returned %q, error %v, want \"0123456789\", also after callers changed bytes that they gave or got", got, err)
 		}
 		clear(got[:cap(got)])
 		got, ttl, err := b.GetBytesWithTTL(t.Context(), "k")
 		if err != nil || string(got) != "0123456789" {
-			t.Fatalf("GetBytesWithTTL: %q, %v", got, err)
+			t.Fatalf("GetBytesWithTTL returned %q, error %v, want \"0123456789\", also after callers changed bytes that they gave or got", got, err)
 		}
 		if elapsed := time.Since(start); ttl > d || ttl < d-elapsed-time.Millisecond {
 			t.Errorf("GetBytesWithTTL returned the TTL %v, want between %v and %v", ttl, d-elapsed-time.Millisecond, d)
@@ -66,7 +66,7 @@ func setsTTL(t *testing.T, s *subject) {
 		TTLSetter
 	})
 	if !ok {
-		t.Fatal("the store is a TTLSetter, but not a BytesStore")
+		t.Fatal("the store implements TTLSetter, but not BytesStore, which TTLSetter extends")
 	}
 	for _, want := range []time.Duration{time.Hour, 0, 2 * time.Hour} {
 		given := []byte("0123456789")
@@ -77,10 +77,10 @@ func setsTTL(t *testing.T, s *subject) {
 		clear(given)
 		got, ttl, err := b.GetBytesWithTTL(t.Context(), "k")
 		if err != nil || string(got) != "0123456789" {
-			t.Fatalf("GetBytesWithTTL after SetBytesWithTTL: %q, %v", got, err)
+			t.Fatalf("after SetBytesWithTTL, GetBytesWithTTL returned %q, error %v, want \"0123456789\"", got, err)
 		}
 		if ttl > want || ttl < want-time.Minute || want == 0 && ttl != 0 {
-			t.Errorf("SetBytesWithTTL was given %v, but the entry has the TTL %v", want, ttl)
+			t.Errorf("after SetBytesWithTTL with the TTL %v, GetBytesWithTTL returned the TTL %v", want, ttl)
 		}
 	}
 	noError(t, "SetBytesWithTTL of nil", b.SetBytesWithTTL(t.Context(), "k", nil, time.Millisecond-1))
@@ -95,7 +95,7 @@ func setsTTL(t *testing.T, s *subject) {
 	}
 	if s.Can.TTL.NegativeIsError {
 		if err := b.SetBytesWithTTL(t.Context(), "k", nil, -time.Second); err == nil {
-			t.Error("SetBytesWithTTL accepted a negative TTL")
+			t.Error("SetBytesWithTTL with a negative TTL returned no error, want one")
 		}
 	}
 	if s.Can.HeedsContext {

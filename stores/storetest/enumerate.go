@@ -97,7 +97,7 @@ func clearPrefix(t *testing.T, s *subject) {
 		for key, err := range e.Keys(t.Context(), prefix) {
 			noError(t, "Keys", err)
 			if strings.HasPrefix(key, prefix) {
-				t.Fatalf("ClearPrefix(%q) left an entry", prefix)
+				t.Fatalf("ClearPrefix(%q) left an entry whose key starts with that prefix", prefix)
 			}
 		}
 		s.invalidate(t, prefix+"tag") // the tag is gone: this finds nothing

@@ -164,7 +164,7 @@ func reportsTTL(t *testing.T, s *subject) {
 	for _, d := range []time.Duration{s.lifetime(), 10 * time.Second, time.Hour, 31 * 24 * time.Hour} {
 		for attempts := 50; !s.reportsTTLOf(t, d); { // the machine has stopped for so long that the entry may be gone
 			if attempts--; attempts == 0 {
-				t.Fatalf("Set and GetWithTTL always take longer than the expiration %v", d)
+				t.Fatalf("Set and GetWithTTL together always took longer than the expiration %v (is the machine busy?)", d)
 			}
 		}
 	}
@@ -182,7 +182,7 @@ func (s *subject) reportsTTLOf(t *testing.T, d time.Duration) bool {
 		return false
 	}
 	if err != nil || textOf(value) != "v" {
-		t.Fatalf("GetWithTTL: %v", err)
+		t.Fatalf("GetWithTTL returned %s, error %v, want \"v\", which was set", typed(value), err)
 	}
 	if ttl > d+unit || ttl < d-elapsed-unit {
 		t.Errorf("GetWithTTL returned the TTL %v for an entry with the expiration %v, want between %v and %v", ttl, d, d-elapsed-unit, d+unit)

@@ -78,7 +78,7 @@ func sealedCases() []testCase {
 func (s *subject) sealed(t *testing.T, value any) []byte {
 	t.Helper()
 	if err := s.Store.Set(t.Context(), "k", value); err != nil {
-		t.Fatalf("Set of a %T: %v", value, err)
+		t.Fatalf("Set of a %T failed: %v", value, err)
 	}
 	return s.raw(t, "k")
 }
@@ -86,16 +86,16 @@ func (s *subject) sealed(t *testing.T, value any) []byte {
 func (s *subject) raw(t *testing.T, key string) []byte {
 	t.Helper()
 	b, err := s.Raw(t.Context(), key)
-	noError(t, "Raw", err)
+	noError(t, "the function Raw of the Subject", err)
 	if len(b) == 0 {
-		t.Fatal("Raw returned nothing")
+		t.Fatal("the function Raw of the Subject returned no bytes for a key that was set")
 	}
 	return bytes.Clone(b)
 }
 
 func (s *subject) plant(t *testing.T, key string, value []byte) {
 	t.Helper()
-	noError(t, "Plant", s.Plant(t.Context(), key, value))
+	noError(t, "the function Plant of the Subject", s.Plant(t.Context(), key, value))
 }
 
 // refuses checks that reading key is an error other than a miss.
@@ -103,17 +103,17 @@ func (s *subject) refuses(t *testing.T, key string) {
 	t.Helper()
 	value, err := s.Store.Get(t.Context(), key)
 	if err == nil {
-		t.Fatalf("Get accepted a value that it must refuse, and returned a %T", value)
+		t.Fatalf("Get of a stored value that must be refused returned a %T and no error, want an error", value)
 	}
 	if errors.Is(err, store.NotFound{}) {
-		t.Fatalf("Get reported a miss, want another error: %v", err)
+		t.Fatalf("Get of a stored value that must be refused returned store.NotFound, want another error: %v", err)
 	}
 	if value != nil {
-		t.Fatalf("Get returned a %T and an error, want only an error", value)
+		t.Fatalf("Get of a stored value that must be refused returned a %T and an error, want only an error", value)
 	}
 	value, _, err = s.Store.GetWithTTL(t.Context(), key)
 	if err == nil || value != nil || errors.Is(err, store.NotFound{}) {
-		t.Fatalf("GetWithTTL: a %T, %v", value, err)
+		t.Fatalf("GetWithTTL of a stored value that must be refused returned a %T, error %v, want only an error other than store.NotFound", value, err)
 	}
 }
 

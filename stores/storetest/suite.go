@@ -194,15 +194,17 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 	for _, c := range cases() {
 		t.Run(c.name, func(t *testing.T) {
 			s := &subject{Subject: open(t), rule: c.rule}
-			noError(t, "storetest: the declaration of the Subject cannot be used", s.valid())
+			if err := s.valid(); err != nil {
+				t.Fatalf("storetest: the declaration of the Subject cannot be used: %v", err)
+			}
 			if why := c.against(s); why != "" {
 				skipped++
-				t.Skipf("does not apply: %s", why)
+				t.Skipf("this case does not apply: %s", why)
 			}
 			ran++
 			defer func() {
 				if t.Failed() {
-					t.Logf("the rule: %s", c.rule)
+					t.Logf("this case checks the rule: %s", c.rule)
 				}
 			}()
 			c.run(t, s)
@@ -268,16 +270,18 @@ func (s *subject) maxKey() int { return cmp.Or(s.Can.MaxKeyBytes, 64<<10) }
 
 func (s *subject) set(t *testing.T, key, text string, options ...store.Option) {
 	t.Helper()
-	noError(t, "Set failed", s.Store.Set(t.Context(), key, s.value(text), options...))
+	noError(t, "Set of key "+shown(key), s.Store.Set(t.Context(), key, s.value(text), options...))
 }
 
 // holds checks that key holds text in any form.
 func (s *subject) holds(t *testing.T, key, want string) {
 	t.Helper()
 	got, err := s.Store.Get(t.Context(), key)
-	noError(t, "Get failed, although the entry should be there", err)
+	if err != nil {
+		t.Fatalf("Get of key %s failed, although the entry should exist: %v", shown(key), err)
+	}
 	if textOf(got) != want {
-		t.Fatalf("Get returned %s, want %s", shown(textOf(got)), shown(want))
+		t.Fatalf("Get of key %s returned %s, want %s", shown(key), shown(textOf(got)), shown(want))
 	}
 }
 
@@ -285,9 +289,9 @@ func (s *subject) holds(t *testing.T, key, want string) {
 func (s *subject) lacks(t *testing.T, key string) {
 	t.Helper()
 	if present, err := s.present(t.Context(), key); err != nil {
-		t.Fatalf("Get: %v", err)
+		t.Fatalf("Get of key %s returned error %v, want store.NotFound", shown(key), err)
 	} else if present {
-		t.Fatal("the entry is there and should not be")
+		t.Fatalf("Get of key %s found an entry, but there should be none", shown(key))
 	}
 }
 
@@ -319,7 +323,7 @@ func declared(t *testing.T, name string, is, want bool) {
 func noError(t *testing.T, call string, err error) {
 	t.Helper()
 	if err != nil {
-		t.Fatalf("%s: %v", call, err)
+		t.Fatalf("%s failed, want no error: %v", call, err)
 	}
 }
 

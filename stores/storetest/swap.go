@@ -52,7 +52,7 @@ func setIfNotExists(t *testing.T, s *subject) {
 		wg.Go(func() {
 			written, err := nx.SetIfNotExists(t.Context(), "contended", s.value("v"))
 			if err != nil {
-				t.Errorf("SetIfNotExists failed under concurrency: %v", err)
+				t.Errorf("SetIfNotExists failed in concurrent calls: %v", err)
 			}
 			if written {
 				won.Add(1)
@@ -99,7 +99,7 @@ func swap(t *testing.T, s *subject) {
 		return ok
 	}
 	if try("", 0, "new") || try("old", 0, "new") {
-		t.Error("CompareAndSwap wrote an entry that did not exist")
+		t.Error("CompareAndSwap of an absent entry returned true, want false")
 	}
 	s.lacks(t, "k")
 	for _, c := range comparisons() {
@@ -130,7 +130,7 @@ func swapKeeps(t *testing.T, s *subject) {
 		t.Helper()
 		s.set(t, "k", "old", store.WithTags([]string{"tag"}), store.WithExpiration(set))
 		if ok, err := sw.CompareAndSwap(t.Context(), "k", []byte("old"), 0, []byte("new"), asked); err != nil || !ok {
-			t.Fatalf("CompareAndSwap: %v, %v", ok, err)
+			t.Fatalf("CompareAndSwap returned %v, error %v, want true and no error, because the value is \"old\"", ok, err)
 		}
 		_, ttl, err := s.Store.GetWithTTL(t.Context(), "k")
 		noError(t, "GetWithTTL", err)
@@ -166,7 +166,7 @@ func swapConcurrently(t *testing.T, s *subject) {
 			for done := 0; done < each; {
 				value, err := s.Store.Get(t.Context(), "n")
 				if err != nil {
-					t.Errorf("Get failed under concurrency: %v", err)
+					t.Errorf("Get failed in concurrent calls: %v", err)
 					return
 				}
 				n, err := strconv.Atoi(textOf(value))
@@ -176,7 +176,7 @@ func swapConcurrently(t *testing.T, s *subject) {
 				}
 				ok, err := sw.CompareAndSwap(t.Context(), "n", []byte(textOf(value)), 16, []byte(strconv.Itoa(n+1)), -1)
 				if err != nil {
-					t.Errorf("CompareAndSwap failed under concurrency: %v", err)
+					t.Errorf("CompareAndSwap failed in concurrent calls: %v", err)
 					return
 				}
 				if ok {

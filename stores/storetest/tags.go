@@ -75,7 +75,7 @@ func tagCases() []testCase {
 			name: "tags under concurrency",
 			rule: "with concurrent calls of Set and Invalidate, no call fails and no entry loses its tag",
 			why: func(c Capabilities) string {
-				return cmp.Or(tags(c), unless(c.ConcurrentTags, "tags are lost under concurrency"))
+				return cmp.Or(tags(c), unless(c.ConcurrentTags, "ConcurrentTags is not declared, so concurrent calls may lose tags"))
 			},
 			run: concurrentTags,
 		},
@@ -95,7 +95,7 @@ func concurrentTags(t *testing.T, s *subject) {
 			for i := range each {
 				key := fmt.Sprintf("k%d-%d", w, i)
 				if err := s.Store.Set(t.Context(), key, s.value("v"), store.WithTags([]string{"hot"})); err != nil {
-					t.Errorf("Set failed under concurrency: %v", err)
+					t.Errorf("Set failed in concurrent calls: %v", err)
 					return
 				}
 			}
@@ -109,7 +109,7 @@ func concurrentTags(t *testing.T, s *subject) {
 				return
 			default:
 				if err := s.Store.Invalidate(t.Context(), store.WithInvalidateTags([]string{"hot"})); err != nil {
-					t.Errorf("Invalidate failed under concurrency: %v", err)
+					t.Errorf("Invalidate failed in concurrent calls: %v", err)
 					return
 				}
 			}
@@ -123,7 +123,7 @@ func concurrentTags(t *testing.T, s *subject) {
 	for w := range workers {
 		for i := range each {
 			if there, err := s.present(t.Context(), fmt.Sprintf("k%d-%d", w, i)); err != nil {
-				t.Fatalf("Get: %v", err)
+				t.Fatalf("Get failed with an error other than store.NotFound: %v", err)
 			} else if there {
 				left++
 			}

@@ -108,9 +108,9 @@ func throughCache[T any](t *testing.T, s *subject, value T) {
 	c := cache.New[T](s.Store)
 	key := fmt.Sprintf("cache[%T]", value)
 	if _, err := c.Get(ctx, key); err == nil {
-		t.Errorf("%s: Get of an absent key returned no error", key)
+		t.Errorf("%s: Get of an absent key returned no error, want one", key)
 	}
-	noError(t, key+": Set failed", c.Set(ctx, key, value, store.WithTags([]string{key})))
+	noError(t, key+": Set", c.Set(ctx, key, value, store.WithTags([]string{key})))
 	got, err := c.Get(ctx, key)
 	if err != nil || !reflect.DeepEqual(got, value) {
 		t.Errorf("%s: Get returned %#v, error %v, want %#v, which was set", key, got, err, value)
@@ -131,21 +131,21 @@ func throughCache[T any](t *testing.T, s *subject, value T) {
 	}
 	// gocache hashes keys that are not strings before the store sees them.
 	type structKey struct{ ID int }
-	noError(t, key+": Set with a struct as key failed", c.Set(ctx, structKey{1}, value))
+	noError(t, key+": Set with a struct as key", c.Set(ctx, structKey{1}, value))
 	if got, err := c.Get(ctx, structKey{1}); err != nil || !reflect.DeepEqual(got, value) {
 		t.Errorf("%s: Get with a struct as key returned %#v, error %v, want %#v, which was set", key, got, err, value)
 	}
 	if s.Can.Tags {
-		noError(t, key+": Invalidate failed", c.Invalidate(ctx, store.WithInvalidateTags([]string{key})))
+		noError(t, key+": Invalidate", c.Invalidate(ctx, store.WithInvalidateTags([]string{key})))
 		if _, err := c.Get(ctx, key); err == nil {
 			t.Errorf("%s: Invalidate did not remove the entry with the tag", key)
 		}
 	}
-	noError(t, key+": Delete failed", c.Delete(ctx, structKey{1}))
+	noError(t, key+": Delete", c.Delete(ctx, structKey{1}))
 	if _, err := c.Get(ctx, structKey{1}); err == nil {
 		t.Errorf("%s: Delete did not remove the entry", key)
 	}
-	noError(t, key+": Clear failed", c.Clear(ctx))
+	noError(t, key+": Clear", c.Clear(ctx))
 	if through, direct := c.GetCodec().GetStore().GetType(), s.Store.GetType(); through != direct {
 		t.Errorf("%s: GetType() returned %q, and %q through the cache, want the same text at each call", key, direct, through)
 	}
@@ -220,18 +220,18 @@ func throughChain[T any](t *testing.T, s *subject, value func(string) T) {
 	s.set(t, "mortal", "lower", options...)
 	for _, key := range []string{"eternal", "mortal"} {
 		if got, err := c.Get(t.Context(), key); err != nil || textOf(got) != "lower" {
-			t.Fatalf("Get: %v", err)
+			t.Fatalf("Get of key %q through a Chain returned %#v, error %v, want \"lower\", which was set in the store", key, got, err)
 		}
-		eventually(t, patience, "the value is in the upper level", func() bool {
+		eventually(t, patience, "the Chain has copied the value to its upper level", func() bool {
 			got, err := first.Get(t.Context(), key)
 			return err == nil && textOf(got) == "lower"
 		})
 	}
 	if ttl := upper.expiration("eternal"); s.Can.TTL.None <= 0 && ttl > 0 || s.Can.TTL.None == 0 && ttl != 0 {
-		t.Errorf("a Chain copied an entry without expiration with the TTL %v, which it got from GetWithTTL", ttl)
+		t.Errorf("a Chain copied an entry without expiration with the TTL %v, which GetWithTTL returned, want none", ttl)
 	}
 	if ttl := upper.expiration("mortal"); s.Can.TTL.Reported && (ttl <= 0 || ttl > time.Hour+s.Can.TTL.Resolution) {
-		t.Errorf("a Chain copied an entry with a TTL of one hour with the TTL %v, which it got from GetWithTTL", ttl)
+		t.Errorf("a Chain copied an entry with a TTL of one hour with the TTL %v, which GetWithTTL returned, want one hour", ttl)
 	}
 	noError(t, "Delete", c.Delete(t.Context(), "both"))
 	s.lacks(t, "both")
