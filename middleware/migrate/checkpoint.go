@@ -151,11 +151,11 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	}
 	c := new(checkpoint)
 	if err := strictjson.Unmarshal(plaintext, c); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+		return nil, fmt.Errorf("%w: another release wrote it: %w", ErrCheckpoint, err)
 	}
 	// Vault shows the version of its key. Work under another version has to be repeated.
 	if was := wire.KeyOf(sealed[n:]); was.Version != m.present.Version {
-		return nil, fmt.Errorf("%w: the key service has rotated the key since", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the key service has rotated its key since the file was written", ErrCheckpoint)
 	}
 	return c, nil
 }
@@ -180,7 +180,7 @@ func (m *migration) ownBox(a tink.AEADWithContext) (*box.Box, error) {
 // checkCheckpoint refuses a checkpoint of another job, and one that is out of date.
 func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job string) error {
 	if c.Job != job {
-		return fmt.Errorf("%w: its run had another operation, setting, database or key", ErrCheckpoint)
+		return fmt.Errorf("%w: the run that wrote it had another operation, setting, database or key", ErrCheckpoint)
 	}
 	if age := time.Since(c.Updated); age > maxCheckpointAge || age < -time.Hour {
 		return fmt.Errorf("%w: it is over %d days old or in the future (check the clock)", ErrCheckpoint, maxCheckpointAge/(24*time.Hour))
@@ -192,7 +192,7 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 		}
 		switch _, _, err := m.openOwn(ctx, b, c.OldKeys); {
 		case box.Refused(err):
-			return fmt.Errorf("%w: its run had different old keys (check Config.OldKeys)", ErrCheckpoint)
+			return fmt.Errorf("%w: the run that wrote it had different old keys (check Config.OldKeys)", ErrCheckpoint)
 		case err != nil:
 			return fmt.Errorf("migrate: cannot compare the old encryption keys with those of the run that wrote the checkpoint: %w", err)
 		}

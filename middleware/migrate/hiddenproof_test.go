@@ -62,7 +62,7 @@ func TestPRFKeysAreProven(t *testing.T) {
 			dry.DryRun = true
 			r, err := migrate.Run(ctx, rdb, dry)
 			require.NoError(t, err)
-			require.Contains(t, r.Warnings, "the real run would refuse to start: no hidden name was made with these PRF keys")
+			require.Contains(t, r.Warnings, "the real run would refuse to start: no hidden name in Redis was made with the given PRF keys")
 
 			proven := config(keys, 1) // the entry of Proof lies under the other key of the set
 			proven.Proof = "proof"

@@ -29,14 +29,14 @@ import (
 //
 // Report.Written says how many entries were written before. They are sealed under the wrong keys. Delete the key check
 // of the namespace, and unseal the entries with the same keys and Config.AllowUnproven. Or delete the entries.
-var ErrWrongKeys = errors.New("migrate: the keys are not those of the application")
+var ErrWrongKeys = errors.New("migrate: the given keys are not those of the application")
 
 // ErrUnproven reports that nothing proves Config.Keys, or that nothing proves the PRF keys by which Seal hides names.
 //
 // Keys are proven by the key check of the namespace, which Store.Check of the application makes. PRF keys are proven by an
 // entry whose hidden name one of them gives. A one-way name proves nothing without its key. Without these, give
 // Config.Proof, or set Config.AllowUnproven.
-var ErrUnproven = errors.New("migrate: nothing proves the keys")
+var ErrUnproven = errors.New("migrate: cannot tell whether the keys are right")
 
 // The proofs of Config.Keys that a Report names.
 const (
@@ -72,16 +72,16 @@ func (m *migration) proveKeys(ctx context.Context) error {
 	}
 	if m.provenBy == "" && !m.AllowUnproven {
 		if underOld {
-			return fmt.Errorf("%w: the key check needs Config.OldKeys (set Config.AllowUnproven)", ErrUnproven)
+			return fmt.Errorf("%w: the entry %s opens only with Config.OldKeys (set Config.AllowUnproven)", ErrUnproven, keycheck.Name)
 		}
 		if empty, err := m.foundNoName(ctx); rediserr.RefusedForGood(err) {
-			return fmt.Errorf("%w: no entry %s, and Redis refused to list names: %w", ErrUnproven, keycheck.Name, err)
+			return fmt.Errorf("%w: there is no entry %s, and Redis refused to list names: %w", ErrUnproven, keycheck.Name, err)
 		} else if err != nil { // a repeated run may find the names
 			return fmt.Errorf("migrate: cannot list the names of the namespace: %w", err)
 		} else if empty && m.From.stored() != "" {
 			return fmt.Errorf("%w: no name starts with %q (check Config.From.Prefix or the namespace)", ErrUnproven, m.From.stored())
 		}
-		return fmt.Errorf("%w: no %s (call Store.Check or set Config.Proof)", ErrUnproven, keycheck.Name)
+		return fmt.Errorf("%w: there is no entry %s (call Store.Check or set Config.Proof)", ErrUnproven, keycheck.Name)
 	}
 	return nil
 }
@@ -120,14 +120,14 @@ func (m *migration) proveNames(c *first) error {
 	case m.names == nil || m.Operation != Seal || m.namesProven.Load():
 		return nil
 	case wrong && m.DryRun:
-		m.warn("the real run would refuse to start: no hidden name was made with these PRF keys")
+		m.warn("the real run would refuse to start: no hidden name in Redis was made with the given PRF keys")
 		return nil
 	case wrong && !m.IgnoreUnreadable:
-		return fmt.Errorf("%w: no hidden name was made with these PRF keys", ErrWrongKeys)
+		return fmt.Errorf("%w: no hidden name in Redis was made with the given PRF keys", ErrWrongKeys)
 	case m.AllowUnproven:
 		return nil
 	default:
-		return fmt.Errorf("%w: no hidden name fits (set Config.Proof or Config.AllowUnproven)", ErrUnproven)
+		return fmt.Errorf("%w: no hidden name confirms the PRF keys (set Config.Proof or Config.AllowUnproven)", ErrUnproven)
 	}
 }
 
@@ -145,7 +145,7 @@ func (m *migration) openKeyCheck(ctx context.Context, namespace string) (by int,
 		return box.Refused(err) || errors.Is(err, wire.ErrNotSealed) || errors.Is(err, wire.ErrUnsupportedFormat)
 	})
 	if err == nil && by < 0 {
-		err = fmt.Errorf("%w: they do not open the entry %s: %w", ErrWrongKeys, keycheck.Name, refusal)
+		err = fmt.Errorf("%w: the entry %s does not open: %w", ErrWrongKeys, keycheck.Name, refusal)
 	}
 	return by, err
 }
@@ -225,7 +225,7 @@ func (m *migration) openUnderKeys(ctx context.Context, namespace, key string, st
 	})
 	switch {
 	case box.Refused(err):
-		return fmt.Errorf("%w: they do not open the entry of Config.Proof: %w", ErrWrongKeys, err)
+		return fmt.Errorf("%w: the entry of Config.Proof does not open: %w", ErrWrongKeys, err)
 	case err != nil:
 		return fmt.Errorf("migrate: cannot open the entry that Config.Proof names: %w", err)
 	}

@@ -121,7 +121,7 @@ func TestOppositeRunsAtTheSameTime(t *testing.T) {
 		end := halfway(t, rdb, seal)
 		r := run(t, rdb, unseal)
 		require.True(t, r.Complete && r.OppositeLeft && !r.Done())
-		require.Contains(t, strings.Join(r.Warnings, "\n"), "run this again when it no longer runs")
+		require.Contains(t, strings.Join(r.Warnings, "\n"), "repeat this run after the other one has ended")
 		_, err := end()
 		require.ErrorIs(t, err, migrate.ErrOpposed)
 		require.Empty(t, run(t, rdb, unseal).Warnings)

@@ -82,7 +82,7 @@ func (m *migration) recordRefusal(ctx context.Context) {
 	if m.Operation == Unseal || m.DryRun {
 		return
 	}
-	const lost = "Redis could not store that the given keys are wrong (do not repeat the run: its entries would prove these keys)"
+	const lost = "Redis could not store that the given keys are wrong (do not repeat the run with these keys)"
 	if m.before.Run == "" { // nothing was written, or the user may not write the records
 		if m.wrote.Load() > 0 {
 			m.warn(lost)
@@ -168,7 +168,7 @@ func (m *migration) checkRefusals(ctx context.Context) error {
 		m.warn("the real run would refuse to start: the given keys opened no value in an earlier run")
 		return nil
 	case refused:
-		return fmt.Errorf("%w: an earlier run opened none (set Config.Proof)", ErrWrongKeys)
+		return fmt.Errorf("%w: an earlier run opened no value with the same keys (set Config.Proof)", ErrWrongKeys)
 	}
 	return nil
 }
@@ -184,7 +184,7 @@ func (m *migration) checkEnd(ctx context.Context) error {
 		return m.servers.CheckEnd(ctx, m.before.Run, m.before.Opposites)
 	})
 	if left {
-		m.warn("an earlier opposite run on the same names did not end (run this again when it no longer runs)")
+		m.warn("an earlier opposite run on the same names did not end (repeat this run after the other one has ended)")
 		m.oppositeLeft = true
 	}
 	switch {

@@ -150,7 +150,7 @@ func (m *migration) prepareRun(ctx context.Context) error {
 			m.resume(old)
 		}
 		if m.before.Refused && !m.IgnoreUnreadable && m.provenBy == "" {
-			return fmt.Errorf("%w: an earlier run opened none (set Config.Proof)", ErrWrongKeys)
+			return fmt.Errorf("%w: an earlier run opened no value with the same keys (set Config.Proof)", ErrWrongKeys)
 		}
 		m.before.Refused = false
 	}
