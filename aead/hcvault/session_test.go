@@ -35,7 +35,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(2 * time.Minute); !ok(); {
 		if time.Now().After(end) {
-			t.Fatalf("not within two minutes: %s", what)
+			t.Fatalf("after two minutes, this is still not true: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

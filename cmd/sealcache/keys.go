@@ -296,7 +296,7 @@ type keysReport struct {
 // key of the file.
 func (p *program) sayTimesRefused(f *flags, view *keysetView, place keysetPlace) {
 	if view.timesRefused {
-		fmt.Fprintf(p.stderr, "%s: the ages of the keys in %s do not belong to this keyset (is it an older copy?)\n", f.cmd.CommandPath(), timesFile(place.File))
+		fmt.Fprintf(p.stderr, "%s: the ages of the keys in %s do not belong to this keyset (is the keyset an older copy?)\n", f.cmd.CommandPath(), timesFile(place.File))
 	}
 }
 

@@ -298,7 +298,7 @@ func (k *keysRotate) disable(ctx context.Context, p *program, r *rotationReport,
 	return changed, err
 }
 
-var errChangedDuringAudit = errors.New("the keyset changed during the audit (run again)")
+var errChangedDuringAudit = errors.New("the keyset changed during the audit (run the command again)")
 
 // notDisabled adds to an error what the command has done before: "the keyset was not changed" is about the last step only.
 func (r *rotationReport) notDisabled(err error) error {

@@ -101,7 +101,7 @@ func changeKeyset(ctx context.Context, k *keysetFlags, to string, edit func(m *k
 func keyID(f *flags) (uint32, error) {
 	id, err := strconv.ParseUint(f.args[0], 10, 32)
 	if err != nil {
-		return 0, wrong("the ID is not the number of a key (\"sealcache keys list\" shows them)")
+		return 0, wrong("the ID is not the number of a key (\"sealcache keys list\" shows the ids)")
 	}
 	return uint32(id), nil
 }

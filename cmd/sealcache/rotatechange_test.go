@@ -46,7 +46,7 @@ func TestKeysetChangesDuringAudit(t *testing.T) {
 		{func(t *testing.T, r *rotating) {
 			status, _, log := sealcache(t, r.args("add")...)
 			require.Equal(t, exitDone, status, log)
-		}, "key KEY was added; no key was disabled: the keyset changed during the audit (run again)", false},
+		}, "key KEY was added; no key was disabled: the keyset changed during the audit (run the command again)", false},
 		{func(t *testing.T, r *rotating) {
 			require.NoError(t, os.Remove(timesFile(r.file)))
 			require.NoError(t, os.Mkdir(timesFile(r.file), 0o700))
@@ -86,5 +86,5 @@ func TestKeysetChangesDuringAudit(t *testing.T) {
 		require.Len(t, report.Actions, 1)
 		require.Equal(t, keyset.Enabled, first.Status)
 	}
-	require.EqualError(t, new(rotationReport).notDisabled(errChangedDuringAudit), "no key was disabled: the keyset changed during the audit (run again)")
+	require.EqualError(t, new(rotationReport).notDisabled(errChangedDuringAudit), "no key was disabled: the keyset changed during the audit (run the command again)")
 }

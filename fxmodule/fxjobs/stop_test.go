@@ -126,7 +126,7 @@ func TestStopInTooLittleTime(t *testing.T) {
 	<-begun
 	ctx := sealtest.EarlyDeadline(t, 4*time.Second) // a second of it is left at the end
 	err = app.Stop(ctx)
-	require.ErrorContains(t, err, "fxjobs: tasks may still run: the step took longer than fx.StopTimeout allows")
+	require.ErrorContains(t, err, "fxjobs: stop the job server (tasks may still run): the step took longer than fx.StopTimeout allows")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.NoError(t, ctx.Err(), "before the time is over")
 	require.Contains(t, l.String(), "did not stop before fx.StopTimeout")
@@ -153,7 +153,7 @@ func TestStopWhileRedisHangs(t *testing.T) {
 		worker(func(context.Context, mailArgs) error { return nil }))
 	require.NoError(t, app.Start(t.Context()))
 	require.NoError(t, server.Pause())
-	require.ErrorContains(t, app.Stop(sealtest.EarlyDeadline(t, 4*time.Second)), "fxjobs: tasks may still run")
+	require.ErrorContains(t, app.Stop(sealtest.EarlyDeadline(t, 4*time.Second)), "fxjobs: stop the job server (tasks may still run)")
 	require.Equal(t, []string{"database closed"}, events.mail)
 	require.NoError(t, server.Resume())
 }

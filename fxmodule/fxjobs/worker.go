@@ -101,7 +101,7 @@ func serve(in serveInputs) {
 // for them. asynq panics if its client is closed before. See fxmodule.Jobs.ShutdownTimeout for what becomes of the tasks.
 func stop(ctx context.Context, server *asynq.Server, c *connection) error {
 	stopped := make(chan struct{})
-	err := early.Do(ctx, "fxjobs: tasks may still run", func() error {
+	err := early.Do(ctx, "fxjobs: stop the job server (tasks may still run)", func() error {
 		defer close(stopped)
 		server.Stop()
 		server.Shutdown()

@@ -55,7 +55,7 @@ func textOf(err error) (text string, whole bool) {
 	}()
 	before, _, cut := strings.Cut(err.Error(), panicMark)
 	if cut {
-		return before + "(rest withheld: a method of an error panicked)", false
+		return before + "(rest of the text not shown: a method of an error panicked)", false
 	}
 	return before, true
 }

@@ -40,7 +40,7 @@ func TestGuard(t *testing.T) {
 	}{
 		"Error":   {panicking{io.EOF}, "error of type errtext_test.panicking: its method Error panicked"},
 		"pointer": {none, "error of type *errtext_test.panicking: its method Error panicked"},
-		"quoted":  {fmt.Errorf("read: %w", panicking{io.EOF}), "read: %!v(rest withheld: a method of an error panicked)"},
+		"quoted":  {fmt.Errorf("read: %w", panicking{io.EOF}), "read: %!v(rest of the text not shown: a method of an error panicked)"},
 		"joined":  {errors.Join(io.EOF, panicking{}), "error of type *errors.joinError: its method Error panicked"},
 		"Format":  {formatting{}, "a text"},
 		"quoting": {quoting{}, "a text"},

@@ -47,7 +47,7 @@ func (s *Set) Text(name string) string {
 // AddText adds an existing text. It panics if the text is so short that a search could find it by chance.
 func (s *Set) AddText(name, text string) {
 	if len(text) < shortest {
-		panic("leaktest: a text of under 16 bytes is found by chance")
+		panic("leaktest: AddText needs a text of at least 16 bytes, because a shorter one may occur by chance")
 	}
 	s.add(name, []byte(text), true)
 	s.add(name, []byte(strings.ToLower(text)), true)
@@ -66,7 +66,7 @@ func (s *Set) Int(name string) int64 {
 // of either byte order.
 func (s *Set) AddInt(name string, n int64) {
 	if n < 1e9 {
-		panic("leaktest: a number of under ten digits is found by chance")
+		panic("leaktest: AddInt needs a number of at least ten digits, because a shorter one may occur by chance")
 	}
 	s.exactly(name, []byte(strconv.FormatInt(n, 10)))
 	if n > math.MaxUint32 {
@@ -90,7 +90,7 @@ func (s *Set) AddFloat(name string, f float64) {
 	for _, format := range []byte{'f', 'g'} {
 		text := strconv.FormatFloat(f, format, -1, 64)
 		if len(text) < 12 {
-			panic("leaktest: a number of under twelve digits is found by chance")
+			panic("leaktest: AddFloat needs a number of at least twelve digits, because a shorter one may occur by chance")
 		}
 		s.exactly(name, []byte(text))
 	}

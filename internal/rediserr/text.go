@@ -8,7 +8,7 @@ import (
 )
 
 // cut marks the end of a shortened text.
-const cut = " (rest withheld)"
+const cut = " (rest of the text not shown)"
 
 // marks returns the texts of Redis, its proxies and go-redis that precede data without quotation marks. The rest after
 // a mark is withheld. Marks are in lower case.

@@ -88,9 +88,9 @@ func TestTextQuotesNoData(t *testing.T) {
 	t.Parallel()
 	for text, kept := range quoting {
 		err := rediserr.Wrap(fmt.Errorf("wrapped: %w", errors.New(text)))
-		want := "wrapped: " + kept + " (rest withheld)"
+		want := "wrapped: " + kept + " (rest of the text not shown)"
 		if text[:3] == "big" {
-			want = "wrapped (rest withheld)"
+			want = "wrapped (rest of the text not shown)"
 		}
 		require.EqualError(t, err, want, text)
 		require.NotContains(t, err.Error(), "canary")
@@ -238,7 +238,7 @@ func FuzzTextOnlyShortens(f *testing.F) {
 		once := rediserr.Text(errors.New(text))
 		twice := rediserr.Text(errors.New(once))
 		for _, kept := range []string{once, twice} {
-			if start := strings.TrimSuffix(kept, " (rest withheld)"); !strings.HasPrefix(text, start) {
+			if start := strings.TrimSuffix(kept, " (rest of the text not shown)"); !strings.HasPrefix(text, start) {
 				t.Fatalf("%q becomes %q", text, kept)
 			}
 		}

@@ -103,7 +103,7 @@ func (s *Server) DumpFiles(t testing.TB) map[string][]byte {
 	rdb := redis.NewClient(s.ClientOptions())
 	defer func() { _ = rdb.Close() }()
 	if err := rdb.Save(context.Background()).Err(); err != nil {
-		t.Fatalf("SAVE: %v", err)
+		t.Fatalf("redistest: call SAVE: %v", err)
 	}
 	files, dir := make(map[string][]byte), os.DirFS(s.dir)
 	for _, pattern := range []string{"dump.rdb", "appendonlydir/*", "*.aof"} {

@@ -40,7 +40,7 @@ func (s *Server) Monitor(t testing.TB) *Monitor {
 		conn, err = net.Dial("tcp", s.Addr())
 	}
 	if err != nil {
-		t.Fatalf("MONITOR: %v", err)
+		t.Fatalf("redistest: cannot watch the server with MONITOR: %v", err)
 	}
 	r := bufio.NewReader(conn)
 	command := func(args ...string) {
@@ -50,11 +50,11 @@ func (s *Server) Monitor(t testing.TB) *Monitor {
 			line += fmt.Sprintf("$%d\r\n%s\r\n", len(arg), arg)
 		}
 		if _, err := conn.Write([]byte(line)); err != nil {
-			t.Fatalf("MONITOR: %v", err)
+			t.Fatalf("redistest: cannot watch the server with MONITOR: %v", err)
 		}
 		reply, err := r.ReadString('\n')
 		if err != nil || !strings.HasPrefix(reply, "+OK") {
-			t.Fatalf("MONITOR was answered %q, %v", reply, err)
+			t.Fatalf("redistest: redis-server answered %q to a command on the connection for MONITOR, error %v, want +OK", reply, err)
 		}
 	}
 	switch {
@@ -89,7 +89,7 @@ func (m *Monitor) Bytes(t testing.TB) []byte {
 	t.Helper()
 	mark := "redistest-" + rand.Text()
 	if err := m.rdb.Do(context.Background(), "echo", mark).Err(); err != nil {
-		t.Fatalf("MONITOR: %v", err)
+		t.Fatalf("redistest: cannot watch the server with MONITOR: %v", err)
 	}
 	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		m.mu.Lock()
@@ -99,7 +99,7 @@ func (m *Monitor) Bytes(t testing.TB) []byte {
 			return b
 		}
 	}
-	t.Fatal("MONITOR did not show a command that was answered")
+	t.Fatal("redistest: the output of MONITOR lacks a command that redis-server has answered")
 	return nil
 }
 
@@ -116,7 +116,7 @@ func (s *Server) Sent(t testing.TB) int64 {
 	info := s.Client(t).Info(t.Context(), "stats").Val()
 	n, err := strconv.ParseInt(rediscmd.InfoField(info, "total_net_output_bytes"), 10, 64)
 	if err != nil {
-		t.Fatalf("INFO stats: %v", err)
+		t.Fatalf("redistest: cannot read total_net_output_bytes in INFO stats: %v", err)
 	}
 	return n
 }

@@ -244,7 +244,7 @@ func (s *Sentinel) AwaitMaster(t testing.TB, want *Server) {
 	watch := redis.NewSentinelClient(s.sentinel.ClientOptions())
 	defer func() { _ = watch.Close() }()
 	if err := watch.Set(ctx, MasterName, "down-after-milliseconds", "1000").Err(); err != nil {
-		t.Fatalf("SENTINEL SET: %v", err)
+		t.Fatalf("redistest: call SENTINEL SET: %v", err)
 	}
 	noError(t, s.awaitMaster(ctx, want))
 }

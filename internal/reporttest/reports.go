@@ -51,11 +51,11 @@ func (r *Reports) Places(t testing.TB) map[string][]byte {
 	t.Helper()
 	var data metricdata.ResourceMetrics
 	if err := r.reader.Collect(context.Background(), &data); err != nil {
-		t.Fatalf("reporttest: metrics: %v", err)
+		t.Fatalf("reporttest: cannot collect the metrics: %v", err)
 	}
 	metrics, err := json.Marshal(data)
 	if err != nil {
-		t.Fatalf("reporttest: metrics: %v", err)
+		t.Fatalf("reporttest: cannot collect the metrics: %v", err)
 	}
 	var spans []byte
 	for _, sp := range r.spans.Ended() {

@@ -62,7 +62,7 @@ func Open(t *testing.T, file string) *Runbook {
 		}
 	}
 	if inside {
-		t.Fatalf("%s ends within a block", file)
+		t.Fatalf("the document %s ends within a block of commands (is a line of three backquotes missing?)", file)
 	}
 	return b
 }
@@ -94,7 +94,7 @@ func (b *Runbook) Follow(t *testing.T, section string) string {
 		cmd.Dir, cmd.Env = b.Dir, b.Environ
 		out, _ := cmd.CombinedOutput() // its status is compared
 		if got := fmt.Sprint(cmd.ProcessState.ExitCode()); got != want {
-			t.Fatalf("status %s, want %s: %s\n%s", got, want, line, out)
+			t.Fatalf("a command of the document ended with status %s, want %s: %s\n%s", got, want, line, out)
 		}
 		all.Write(out)
 	}
@@ -121,6 +121,6 @@ func (b *Runbook) HasMore(section string) bool {
 func (b *Runbook) End(t *testing.T) {
 	t.Helper()
 	if b.At != len(b.blocks) {
-		t.Fatalf("%d blocks of commands were not followed", len(b.blocks)-b.At)
+		t.Fatalf("the test did not run the last %d blocks of commands in the document", len(b.blocks)-b.At)
 	}
 }

@@ -129,7 +129,7 @@ func Within(t testing.TB, limit time.Duration, what string, condition func() boo
 	t.Helper()
 	for end := time.Now().Add(limit); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", limit, what)
+			t.Fatalf("after %v, this is still not true: %s", limit, what)
 		}
 	}
 }

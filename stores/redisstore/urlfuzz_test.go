@@ -12,7 +12,7 @@ func TestErrorsQuoteNoData(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("ERR unknown command 'UNLINK', with args beginning with: 'secret' ")
 	err := failed(t.Context(), "delete", cause)
-	require.EqualError(t, err, "redisstore: delete: ERR unknown command 'UNLINK' (rest withheld)")
+	require.EqualError(t, err, "redisstore: delete: ERR unknown command 'UNLINK' (rest of the text not shown)")
 	require.ErrorIs(t, err, cause)
 	require.NoError(t, failed(t.Context(), "set", nil))
 }
