@@ -70,10 +70,15 @@ func releaseSlow(release func(), slow time.Duration, bounded func() bool) func()
 	}
 }
 
-// callKEK calls the KEK by abandon.Call, because some clients of key services ignore their context. It calls release when the call
-// has returned. The answer of an abandoned call is cleared.
+// callKEK is callForeign for a KEK: some clients of key services ignore their context.
 func callKEK(ctx context.Context, release func(), call func() ([]byte, error)) ([]byte, error) {
-	a, ok := abandon.Call(ctx, "aead: the implementation of the key-encryption key or of the Source", release, func(late []byte) { clear(late) }, call)
+	return callForeign(ctx, "aead: the implementation of the key-encryption key", release, call)
+}
+
+// callForeign calls callee by abandon.Call. It calls release when the call has returned. The answer of an abandoned call is
+// cleared.
+func callForeign(ctx context.Context, callee string, release func(), call func() ([]byte, error)) ([]byte, error) {
+	a, ok := abandon.Call(ctx, callee, release, func(late []byte) { clear(late) }, call)
 	if !ok {
 		return nil, ended(ctx)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -91,5 +92,23 @@ func TestPanicOfAnErrorIsNotShown(t *testing.T) {
 	}
 	if strings.Contains(log.String(), sealtest.PanicSecret) {
 		t.Error(log.String())
+	}
+}
+
+type brokenSource func()
+
+func (f brokenSource) Load(context.Context) ([]byte, error) {
+	f()
+	return nil, nil
+}
+
+// A Source that panics or ends its goroutine is an error that names the Source, and shows no value of the panic.
+func TestSourceThatBreaks(t *testing.T) {
+	t.Parallel()
+	for want, f := range map[string]brokenSource{"panicked with a value of type string": func() { panic("secret") }, "called runtime.Goexit": runtime.Goexit} {
+		_, err := aead.OpenKeyring(t.Context(), f, newKeyring(t))
+		if want = "the Load method of the Source " + want; err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("got %v, want %s", err, want)
+		}
 	}
 }

@@ -89,14 +89,7 @@ func abandonable(ctx context.Context, slots chan struct{}, read func(context.Con
 	if err := take(ctx, slots); err != nil {
 		return nil, fmt.Errorf("aead: read keyset: %w", err)
 	}
-	return callKEK(ctx, releaser(slots), func() (out []byte, err error) {
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("aead: read keyset: the Load method of the Source panicked with a value of type %T", p)
-			}
-		}()
-		return read(ctx)
-	})
+	return callForeign(ctx, "aead: read keyset: the Load method of the Source", releaser(slots), func() ([]byte, error) { return read(ctx) })
 }
 
 // FileSource reads the keyset from a file. A named pipe must have been opened by its writer. OpenKeyring notices at once a
