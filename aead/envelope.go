@@ -341,6 +341,14 @@ func (e *Envelope) Overhead() int {
 // Close ends all background work, cancels calls to the KEK, and drops the data keys. It waits for the calls, unless they ignore
 // their context. Later calls fail with ErrClosed. Closing twice does nothing.
 func (e *Envelope) Close() error {
+	e.stop()
+	kekCloses := e.tenants.stop()
+	e.known.removeIf(func(*dataKey) bool { return true }) // once: those of all tenants, too
+	return closeKEKs(e.ctx, kekCloses)
+}
+
+// stop ends the background work of an Envelope or of a tenant. It leaves the data keys in the cache.
+func (e *Envelope) stop() {
 	e.mu.Lock()
 	e.closed = true
 	e.current.Store(nil)
@@ -350,8 +358,6 @@ func (e *Envelope) Close() error {
 	e.cancel()
 	e.gate.close()
 	e.background.Wait()
-	e.known.clear()
-	return e.tenants.close(e.ctx)
 }
 
 // maintain drops data keys that are past their TTL, and notices a suspension of the machine.

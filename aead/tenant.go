@@ -173,8 +173,8 @@ func (e *Envelope) newTenant(id string) *Envelope {
 	return t
 }
 
-// close closes the tenants. ctx is that of the Envelope. It has ended, so that their calls end together.
-func (ts *tenants) close(ctx context.Context) error {
+// stop stops the tenants, and returns the KEKs to close. The context of the Envelope has ended, so that their calls end together.
+func (ts *tenants) stop() []io.Closer {
 	if ts == nil {
 		return nil
 	}
@@ -183,10 +183,15 @@ func (ts *tenants) close(ctx context.Context) error {
 	m, closes := ts.m, ts.closes
 	ts.m, ts.closes = nil, nil
 	ts.mu.Unlock()
-	var errs []error
 	for _, t := range m {
-		errs = append(errs, t.envelope.Close())
+		t.envelope.stop()
 	}
+	return closes
+}
+
+// closeKEKs closes KEKs of tenants. ctx is that of the Envelope.
+func closeKEKs(ctx context.Context, closes []io.Closer) error {
+	var errs []error
 	closed := make(chan error)
 	for _, c := range closes { // at once: each may wait for a file that hangs
 		go func() { closed <- closeKEK(ctx, c) }()

@@ -307,6 +307,9 @@ func TestTenantKEKs(t *testing.T) {
 	if err := e.Close(); err != nil {
 		t.Error(err)
 	}
+	if n := e.Stats().DataKeys; n != 0 {
+		t.Errorf("after Close, %d data keys are held", n)
+	}
 	if _, err := e.Tenant("a"); !errors.Is(err, aead.ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
