@@ -279,7 +279,7 @@ func TestRespelledDataKeys(t *testing.T) {
 				if n := kek.calls.Load() - calls; n != 0 {
 					t.Errorf("%d calls for data keys that were held before", n)
 				}
-				if s := e.Stats(); s.DataKeys != 2 || s.GateRejections == 0 || s.UnwrapFailures != 0 {
+				if s := e.Stats(); s.DataKeys != 2 || s.TooManyDataKeys == 0 || s.UnwrapFailures != 0 {
 					t.Errorf("Stats: %+v", s)
 				}
 				open(t, e, late)

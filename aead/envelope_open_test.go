@@ -94,7 +94,7 @@ func TestGarbageDataKeysCannotStorm(t *testing.T) {
 			t.Errorf("%d refused, %d turned away", refused.Load(), turnedAway.Load())
 		}
 		s := reader.Stats()
-		if s.GateRejections < 10_000-aead.UnwrapQueue-aead.UnwrapParallel || s.GateRejections+s.UnwrapFailures != uint64(turnedAway.Load()) ||
+		if s.TooManyDataKeys < 10_000-aead.UnwrapQueue-aead.UnwrapParallel || s.TooManyDataKeys+s.UnwrapFailures != uint64(turnedAway.Load()) ||
 			s.Refusals != uint64(refused.Load()) || s.DataKeys != 2 {
 			t.Errorf("Stats: %+v", s)
 		}

@@ -17,7 +17,7 @@ type EnvelopeStats struct {
 	CacheHits          uint64 // messages whose data key was known
 	CacheMisses        uint64 // messages that needed an unknown data key, those that joined another's call excepted
 	RefusalsRemembered uint64 // refusals given again from memory
-	GateRejections     uint64 // messages that failed with ErrTooManyDataKeys: throttling, not an outage
+	TooManyDataKeys    uint64 // messages that failed with ErrTooManyDataKeys: throttling, not an outage
 
 	DataKeys int // unwrapped data keys that are held, each counted once however it is wrapped
 
@@ -47,7 +47,7 @@ func (e *Envelope) Stats() EnvelopeStats {
 		CacheHits:          e.stats.hits.load(),
 		CacheMisses:        e.stats.misses.Load(),
 		RefusalsRemembered: e.stats.remembered.Load(),
-		GateRejections:     e.stats.turnedAway.Load(),
+		TooManyDataKeys:    e.stats.turnedAway.Load(),
 		DataKeys:           e.known.len(),
 	}
 	if key := e.current.Load(); key != nil {

@@ -356,7 +356,7 @@ func TestManyUnknownDataKeysAreNoOutage(t *testing.T) {
 				t.Errorf("%d refused, %d turned away", refused.Load(), turnedAway.Load())
 			}
 		}
-		if s := e.Stats(); s.GateRejections == 0 || s.UnwrapFailures != 0 {
+		if s := e.Stats(); s.TooManyDataKeys == 0 || s.UnwrapFailures != 0 {
 			t.Errorf("Stats: %+v", s)
 		}
 	})

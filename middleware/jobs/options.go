@@ -16,13 +16,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-const (
-	// defaultMaxPayloadBytes is Redis' own bound on a value (proto-max-bulk-len), less 64 KiB for what sealing adds.
-	defaultMaxPayloadBytes = 512<<20 - 64<<10
-
-	// MaxNamespaceBytes bounds the length of a namespace.
-	MaxNamespaceBytes = wire.MaxNamespaceBytes
-)
+// defaultMaxPayloadBytes is Redis' own bound on a value (proto-max-bulk-len), less 64 KiB for what sealing adds.
+const defaultMaxPayloadBytes = 512<<20 - 64<<10
 
 // An Option changes what NewEncryptor returns. NewEncryptor checks all options at
 // once.

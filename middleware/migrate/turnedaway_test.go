@@ -172,5 +172,5 @@ func TestPlantedDataKeysDelayARun(t *testing.T) {
 	r := audited(t, rdb, audit.Config{Namespace: ns, Keys: []tink.AEADWithContext{keys}})
 	require.EqualValues(t, planted, r.Total.Unreadable.Values)
 	require.EqualValues(t, honest+planted, r.Total.Sealed.Values)
-	require.Positive(t, keys.Stats().GateRejections, "some were turned away")
+	require.Positive(t, keys.Stats().TooManyDataKeys, "some were turned away")
 }
