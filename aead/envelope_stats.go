@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// EnvelopeStats counts the events of an Envelope since it was made. Fields may be added.
+// EnvelopeStats counts the events of an Envelope since it was made, those of its tenants included. The fields that begin with Key
+// do not include tenants, because each tenant seals under its own data key. Fields may be added.
 type EnvelopeStats struct {
 	Wraps        uint64 // data keys that the KEK wrapped
 	WrapFailures uint64 // calls to wrap that failed

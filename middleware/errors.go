@@ -122,6 +122,9 @@ func unreadable(err error) bool {
 // Refused reports whether an error is a definite answer about a stored value. The value is plaintext, it was altered or
 // moved, or its key is disabled or destroyed. A key that the keyset does not list is not definite, because another process
 // may have loaded it first. With WithMissOnOpenFailure, atomic operations treat exactly these values as absent.
+//
+// ErrUnsupportedFormat and ErrTooLarge are not definite, unlike in jobs.Permanent: a process with a newer release or a larger
+// limit can read such a value, which must not be overwritten.
 func Refused(err error) bool {
 	return box.Final(err) || errors.Is(err, ErrNotSealed) && !errors.Is(err, ErrKeyServiceUnavailable)
 }

@@ -104,7 +104,8 @@ func WithPlaintext(p PlaintextPolicy) Option {
 	}
 }
 
-// WithPlaintextUntil ends the policy of WithPlaintext at t. From then on the store
+// WithPlaintextUntil ends the policy of WithPlaintext at t. Without such a policy it is an
+// error, where asynqjobs.WithPlaintextUntil accepts plaintext until t. From t on the store
 // behaves as with RejectPlaintext, without a restart. The end is final, even if
 // the clock is set back. t may be in the past, because a service that restarts
 // after the end must not fail.
@@ -213,6 +214,10 @@ func WithLogger(l *slog.Logger) Option {
 //   - sealcache.refused_writes, writes that failed, by outcome
 //   - sealcache.key_checks, comparisons of keys by Check, by outcome: same,
 //     created, renewed, differ, unavailable, failed, unsupported
+//   - sealcache.other_key_reads, the counts of OtherKeyReads, by key id
+//
+// If the backing store is a Counter, the store also reports those of its counts that are
+// known: sealcache.store.batches, combined, waiting, near_hits, near_misses and near_bytes.
 //
 // The default is none.
 func WithMeterProvider(p metric.MeterProvider) Option {

@@ -54,6 +54,9 @@ var (
 //
 // A key that the keyset lists as disabled or destroyed is permanent. A key that the
 // keyset does not list is not, because another process may have loaded it first.
+//
+// ErrUnsupportedFormat and ErrTooLarge are permanent, unlike in middleware.Refused: an
+// archived job is kept, and an operator can run it again.
 func Permanent(err error) bool {
 	return box.Final(err) || !errors.Is(err, ErrKeyServiceUnavailable) && !errors.Is(err, ErrUnauthentic) &&
 		(errors.Is(err, ErrNotSealed) || errors.Is(err, ErrUnsupportedFormat) || errors.Is(err, ErrTooLarge))

@@ -80,7 +80,8 @@ func WithPRF(set *prf.Set) Option {
 
 // WithCompression compresses values of at least minBytes bytes with zstd before they
 // are sealed, if that makes them smaller. minBytes is at least 0; a few hundred is
-// sensible. The default is off, because compression makes the length of a sealed value
+// sensible. 0 compresses values of any size, where middleware.WithCompression(0) starts
+// at 512 bytes. The default is off, because compression makes the length of a sealed value
 // depend on its content. Leave it off where an attacker can choose part of a payload
 // and see the length of the whole.
 //
@@ -143,9 +144,13 @@ func WithLogger(l *slog.Logger) Option {
 	return func(c *config) error { return c.telemetry.SetLogger(l) }
 }
 
-// WithMeterProvider makes the Encryptor report the OpenTelemetry metric
-// sealcache.jobs: values by operation (seal, open), kind and outcome, with the
-// namespace. The default is none.
+// WithMeterProvider makes the Encryptor report two OpenTelemetry metrics, with the
+// namespace:
+//
+//   - sealcache.jobs, values by operation (seal, open), kind and outcome
+//   - sealcache.jobs.other_key_reads, the counts of OtherKeyReads, by key id
+//
+// The default is none.
 func WithMeterProvider(p metric.MeterProvider) Option {
 	return func(c *config) error { return c.telemetry.SetMeterProvider(p) }
 }

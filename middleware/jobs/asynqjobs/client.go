@@ -25,6 +25,7 @@ type Client struct {
 }
 
 // NewClient returns a Client that seals with e and enqueues with c. It does not call Redis or the key service.
+// The Client owns c: its Close closes c.
 func NewClient(c *asynq.Client, e *jobs.Encryptor, opts ...Option) (*Client, error) {
 	if c == nil {
 		return nil, errors.New("asynqjobs: NewClient: the asynq client is nil")

@@ -73,7 +73,8 @@ func WithPlaintext(p jobs.PlaintextPolicy) Option {
 
 // WithPlaintextUntil ends the policy of WithPlaintext at t: from then on, without a restart, everything behaves as with
 // jobs.RejectPlaintext. The end is final: a wall clock that is set back later does not undo it. Without WithPlaintext, the
-// policy until t is jobs.ReadPlaintext. A time in the past is allowed, so that a service can restart after the end.
+// policy until t is jobs.ReadPlaintext; middleware's option of this name is then an error. A time in the past is allowed, so
+// that a service can restart after the end.
 func WithPlaintextUntil(t time.Time) Option {
 	return func(c *config) error {
 		if t.IsZero() {
