@@ -8,7 +8,13 @@ import (
 )
 
 // An Option is a setting of New.
-type Option func(*Store) error
+type Option func(*config) error
+
+type config struct {
+	user  func(context.Context, []byte) (string, error) // nil: EndAll is not possible
+	idle  time.Duration                                 // 0: no idle end
+	lossy bool
+}
 
 // WithIdleTimeout ends a session that was not used for d. Find moves the idle end only if it differs
 // from the one wanted by more than a sixteenth of d. So most requests write nothing, and a session
@@ -22,11 +28,11 @@ type Option func(*Store) error
 // The backing store must be one for middleware's Touch. Over another store, users who are active
 // would be logged out, so New returns middleware.ErrUnsupported.
 func WithIdleTimeout(d time.Duration) Option {
-	return func(s *Store) error {
+	return func(c *config) error {
 		if d < 2*time.Second {
 			return fmt.Errorf("WithIdleTimeout(%v): the duration must be at least 2 seconds", d)
 		}
-		s.idle = d
+		c.idle = d
 		return nil
 	}
 }
@@ -41,11 +47,11 @@ func WithIdleTimeout(d time.Duration) Option {
 // The backing store must keep tags: New asks the server, and refuses a Redis whose
 // maxmemory-policy may evict them. See WithLossyTags.
 func WithUser(user func(ctx context.Context, encoded []byte) (string, error)) Option {
-	return func(s *Store) error {
+	return func(c *config) error {
 		if user == nil {
 			return errors.New("WithUser: the function that returns the user is nil")
 		}
-		s.user = user
+		c.user = user
 		return nil
 	}
 }
@@ -53,8 +59,8 @@ func WithUser(user func(ctx context.Context, encoded []byte) (string, error)) Op
 // WithLossyTags accepts a backing store that may lose the tag of a user, or does not know whether
 // it does. EndAll may then miss sessions.
 func WithLossyTags() Option {
-	return func(s *Store) error {
-		s.lossy = true
+	return func(c *config) error {
+		c.lossy = true
 		return nil
 	}
 }

@@ -19,9 +19,7 @@ import (
 // any more.
 type Store struct {
 	sealed *middleware.Store
-	user   func(context.Context, []byte) (string, error) // nil: EndAll is not possible
-	idle   time.Duration                                 // 0: no idle end
-	lossy  bool
+	config
 }
 
 const (
@@ -57,7 +55,7 @@ func newStore(sealed *middleware.Store, opts []Option) (*Store, error) {
 		return nil, errors.New("the key names in Redis would show session tokens (make the store with middleware.WithOneWayKeys)")
 	}
 	s := &Store{}
-	err := options.Apply("", opts, func(o Option) error { return o(s) })
+	err := options.Apply("", opts, func(o Option) error { return o(&s.config) })
 	if err != nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ func WithQueueCheckGrace(d time.Duration) Option {
 
 // WithHeldUp bounds the age of the last ticks that a scheduler goes by.
 func WithHeldUp(d time.Duration) SchedulerOption {
-	return func(s *Scheduler) error {
+	return func(s *schedulerConfig) error {
 		s.heldUp = d
 		return nil
 	}
@@ -50,7 +50,7 @@ func WithHeldUp(d time.Duration) SchedulerOption {
 
 // WithOpeningTime sets how long a call may open schedules.
 func WithOpeningTime(d time.Duration) SchedulerOption {
-	return func(s *Scheduler) error {
+	return func(s *schedulerConfig) error {
 		s.scanFor, s.listFor = d, d
 		return nil
 	}
@@ -58,7 +58,7 @@ func WithOpeningTime(d time.Duration) SchedulerOption {
 
 // WithPoll sets how often a running scheduler asks Redis for changes.
 func WithPoll(d time.Duration) SchedulerOption {
-	return func(s *Scheduler) error {
+	return func(s *schedulerConfig) error {
 		s.poll = d
 		return nil
 	}

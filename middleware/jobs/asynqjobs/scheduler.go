@@ -35,7 +35,13 @@ type Scheduler struct {
 	// mutex is held by the goroutine that reads or changes the stored schedules and records
 	// them in cache. Otherwise a slow reader could record a replaced schedule. It is a
 	// channel, so that waiting ends with a context.
-	mutex   chan struct{}
+	mutex chan struct{}
+
+	schedulerConfig
+}
+
+// schedulerConfig holds the settings of a Scheduler. Tests change the ones without an option.
+type schedulerConfig struct {
 	poll    time.Duration
 	catchUp time.Duration
 	heldUp  time.Duration
@@ -67,17 +73,17 @@ const (
 )
 
 // A SchedulerOption configures a Scheduler.
-type SchedulerOption func(*Scheduler) error
+type SchedulerOption func(*schedulerConfig) error
 
 // WithCatchUp sets which ticks are enqueued late if no scheduler could enqueue them in time. These
 // are all ticks of the last d, and if there are none, the latest tick before. Zero means only the
 // latest tick. d is at most 1 minute, the default.
 func WithCatchUp(d time.Duration) SchedulerOption {
-	return func(s *Scheduler) error {
+	return func(cfg *schedulerConfig) error {
 		if d < 0 || d > defaultCatchUp {
 			return fmt.Errorf("WithCatchUp: %v is not between 0 and %v", d, defaultCatchUp)
 		}
-		s.catchUp = max(d, time.Nanosecond)
+		cfg.catchUp = max(d, time.Nanosecond)
 		return nil
 	}
 }
@@ -96,14 +102,14 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 	if c.e.Tokens() == nil {
 		return nil, fmt.Errorf("asynqjobs: NewScheduler: %w", jobs.ErrNoPRF)
 	}
-	s := &Scheduler{
-		c: c, store: newScheduleStore(rdb, c.e), cache: newScheduleCache(), latest: newLatestCalls(),
-		mutex: make(chan struct{}, 1), poll: pollInterval, catchUp: defaultCatchUp, heldUp: mostHeldUp, scanFor: scanTimeout, listFor: listTimeout,
-	}
-	if err := options.Apply("", opts, func(o SchedulerOption) error { return o(s) }); err != nil {
+	cfg := schedulerConfig{poll: pollInterval, catchUp: defaultCatchUp, heldUp: mostHeldUp, scanFor: scanTimeout, listFor: listTimeout}
+	if err := options.Apply("", opts, func(o SchedulerOption) error { return o(&cfg) }); err != nil {
 		return nil, fmt.Errorf("asynqjobs: NewScheduler: %w", err)
 	}
-	return s, nil
+	return &Scheduler{
+		c: c, store: newScheduleStore(rdb, c.e), cache: newScheduleCache(), latest: newLatestCalls(),
+		mutex: make(chan struct{}, 1), schedulerConfig: cfg,
+	}, nil
 }
 
 // ScheduleOnce registers t to be enqueued periodically. There is one schedule for each name,
