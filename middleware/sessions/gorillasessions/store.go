@@ -39,18 +39,20 @@ type Store struct {
 var _ sessions.Store = (*Store)(nil)
 
 // An Option is a setting of New.
-type Option func(*Store) error
+type Option func(*config) error
+
+type config struct{ options sessions.Options }
 
 // WithOptions sets the attributes of cookies. MaxAge in seconds is also the lifetime
 // of a session on the server: its absolute end. The default is path "/", 30 days,
 // HttpOnly, Secure and SameSite Lax. With MaxAge 0 the cookie ends with
 // the browser, and the session after 24 hours. MaxAge is at most 9223372036.
 func WithOptions(o sessions.Options) Option {
-	return func(s *Store) error {
+	return func(c *config) error {
 		if err := checkMaxAge(&o); err != nil {
 			return fmt.Errorf("WithOptions: %w", err)
 		}
-		s.options = o
+		c.options = o
 		return nil
 	}
 }
@@ -68,13 +70,13 @@ func New(s *sealed.Store, opts ...Option) (*Store, error) {
 	if s == nil {
 		return nil, errors.New("gorillasessions: New: the Store of package middleware/sessions is nil")
 	}
-	c := &Store{sessions: s, options: sessions.Options{
+	c := config{options: sessions.Options{
 		Path: "/", MaxAge: 30 * 24 * 60 * 60, HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode,
 	}}
-	if err := options.Apply("", opts, func(o Option) error { return o(c) }); err != nil {
+	if err := options.Apply("", opts, func(o Option) error { return o(&c) }); err != nil {
 		return nil, fmt.Errorf("gorillasessions: New: %w", err)
 	}
-	return c, nil
+	return &Store{sessions: s, options: c.options}, nil
 }
 
 // Options returns the attributes of cookies of new sessions.
