@@ -12,6 +12,8 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
+	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
@@ -98,4 +100,36 @@ func TestMessagesWithTooManyHeadersAreNotUnderstood(t *testing.T) {
 	r := audited(t, rdb, audit.Config{})
 	require.EqualValues(t, 1, r.Jobs.Unparsed)
 	require.Zero(t, r.Jobs.Headers.Plaintext.Values)
+}
+
+// longString is a hook of a client that reports the size of a string as more than Redis usually allows, and fails on GET.
+type longString struct{ redis.Hook }
+
+func (longString) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (longString) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (longString) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		switch cmd.Name() {
+		case "strlen":
+			cmd.(*redis.IntCmd).SetVal(1 << 31) //nolint:forcetypeassert // a command is one
+			return nil
+		case "get":
+			panic("the value is read")
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// A value that is larger than Redis usually allows is not opened.
+func TestHugeValuesAreNotOpened(t *testing.T) {
+	t.Parallel()
+	rdb := redis.NewClient(shared.Single.ClientOptions())
+	t.Cleanup(func() { _ = rdb.Close() })
+	rdb.AddHook(longString{})
+	_, err := audit.Open(t.Context(), rdb, "", "k", sealtest.Keyring(t))
+	require.ErrorIs(t, err, middleware.ErrTooLarge)
 }

@@ -175,6 +175,12 @@ func Open(ctx context.Context, client redis.UniversalClient, namespace, key stri
 	case len(by) < len(keys):
 		return Value{}, fmt.Errorf("%w: one of the given encryption keys is nil", ErrConfig)
 	}
+	// An attacker may have planted a huge value, if the server allows more than usual.
+	if size, err := s.Client.StrLen(ctx, name).Result(); err != nil {
+		return Value{}, readError(s, err)
+	} else if size > cachevalue.MaxBytes {
+		return Value{}, fmt.Errorf("audit: read the entry: %w: it has %d bytes, but at most %d are read", wire.ErrTooLarge, size, cachevalue.MaxBytes)
+	}
 	b, err := s.Client.Get(ctx, name).Bytes()
 	switch {
 	case errors.Is(err, redis.Nil):
