@@ -236,6 +236,9 @@ func (g *getCommand) open(ctx context.Context, p *program, f *flags, client redi
 		return audit.Open(ctx, client, g.namespace, name, keys.both()...)
 	})
 	if err != nil {
+		if refusedByKey(err) {
+			sayDisabled(p, infoOf(keys.ring))
+		}
 		return 0, g.failed(f, candidates, err)
 	}
 	name := g.stored(candidates[len(candidates)-1])

@@ -369,6 +369,15 @@ func infoOf(ring *aead.Keyring) []keyInfo {
 	return keys
 }
 
+// sayDisabled names the disabled keys after something did not open, because it may be sealed under one of them.
+func sayDisabled(p *program, keys []keyInfo) {
+	for _, k := range keys {
+		if k.Status == "disabled" {
+			fmt.Fprintf(p.stderr, "key %[1]d is disabled, so it opens no value (if it was disabled too early, run \"sealcache keys enable %[1]d\")\n", k.ID)
+		}
+	}
+}
+
 // key returns nil if there is none of the id.
 func (v *keysetView) key(id uint32) *keyInfo {
 	for i := range v.keys {

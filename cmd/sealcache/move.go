@@ -188,6 +188,9 @@ func (m *moveCommand) run(ctx context.Context, p *program, f *flags) (int, error
 			err = e
 		}
 	}
+	if errors.Is(err, migrate.ErrWrongKeys) || report.Unreadable+report.UnknownKey > 0 {
+		sayDisabled(p, append(infoOf(keys.ring), oldKeys...))
+	}
 	return m.status(p, f, report, err)
 }
 
