@@ -23,7 +23,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// ErrCheckpoint reports that a checkpoint is not a regular file, is damaged, is of another job, or is out of date.
+// ErrCheckpoint reports that a checkpoint is not a regular file, is damaged, is of another job, or is out of date. It also reports
+// that another run uses the file at this time. While a run has the checkpoint FILE, it also has FILE.lock, on Unix.
 // It is out of date if it is older than a week, the data was flushed, or its run is complete. It is also out of date if a run
 // with other settings has changed the same names since. Give another file, or remove it to begin again. To begin again is
 // safe, and takes the time of a whole run.
@@ -236,10 +237,14 @@ func (m *migration) writeCheckpoint(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("migrate: cannot write the checkpoint file: %w", err)
 	}
-	if err := replaceFile(m.Checkpoint, append(data, '\n')); err != nil {
-		return fmt.Errorf("migrate: %w: %w (free space or correct its path, and repeat the run)", errUnwritable, err)
+	return unwritable(replaceFile(m.Checkpoint, append(data, '\n')))
+}
+
+func unwritable(err error) error {
+	if err == nil || errors.Is(err, ErrCheckpoint) {
+		return err
 	}
-	return nil
+	return fmt.Errorf("migrate: %w: %w (free space or correct its path, and repeat the run)", errUnwritable, err)
 }
 
 var errUnwritable = errors.New("cannot write the checkpoint file")
@@ -247,16 +252,7 @@ var errUnwritable = errors.New("cannot write the checkpoint file")
 // replaceFile replaces a file as a whole, so that a kill at any moment leaves the old one or the new one. An error names path,
 // and not the temporary file.
 func replaceFile(path string, data []byte) (err error) {
-	defer func() {
-		var of *fs.PathError
-		var link *os.LinkError
-		switch {
-		case errors.As(err, &of):
-			err = &fs.PathError{Op: of.Op, Path: path, Err: of.Err}
-		case errors.As(err, &link):
-			err = &fs.PathError{Op: link.Op, Path: path, Err: link.Err}
-		}
-	}()
+	defer func() { err = atPath(path, err) }()
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	if err != nil {
 		return err
@@ -275,6 +271,19 @@ func replaceFile(path string, data []byte) (err error) {
 	}
 	if err == nil {
 		err = os.Rename(f.Name(), path)
+	}
+	return err
+}
+
+// atPath makes the error of a file next to path one of path.
+func atPath(path string, err error) error {
+	var of *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &of):
+		return &fs.PathError{Op: of.Op, Path: path, Err: of.Err}
+	case errors.As(err, &link):
+		return &fs.PathError{Op: link.Op, Path: path, Err: link.Err}
 	}
 	return err
 }

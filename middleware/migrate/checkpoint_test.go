@@ -64,6 +64,43 @@ func TestResume(t *testing.T) {
 	})
 }
 
+// Two runs do not use one checkpoint at a time. The lock of a run that was killed does not stop the next one.
+func TestTwoRunsWithOneCheckpoint(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	fill(t, rdb, "ns", 100)
+	c := migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t),
+		Checkpoint: filepath.Join(t.TempDir(), "checkpoint"), Control: new(migrate.Control),
+	}
+	require.NoError(t, os.WriteFile(c.Checkpoint+".lock", nil, 0o600))
+	c.Control.Pause()
+	began, ended := make(chan struct{}), make(chan error, 1)
+	first, once := c, sync.Once{}
+	first.Progress = func(p migrate.Progress) {
+		if len(p.Paused) > 0 {
+			once.Do(func() { close(began) })
+		}
+	}
+	go func() {
+		_, err := migratetest.Unproven(t.Context(), rdb, first)
+		ended <- err
+	}()
+	<-began
+	second := c
+	second.Control = nil
+	r, err := migratetest.Unproven(t.Context(), rdb, second)
+	require.ErrorIs(t, err, migrate.ErrCheckpoint)
+	require.ErrorContains(t, err, "another run uses it now")
+	require.Zero(t, r.Runs)
+	c.Control.Resume()
+	require.NoError(t, <-ended)
+	r, err = migratetest.Unproven(t.Context(), rdb, second)
+	require.NoError(t, err)
+	require.EqualValues(t, 100, r.AlreadyDone)
+	require.NoFileExists(t, c.Checkpoint+".lock")
+}
+
 // A checkpoint that cannot be written is one error. It names the file that the caller gave, and the remedy.
 func TestUnwritableCheckpoint(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
@@ -239,14 +241,21 @@ func (m *migration) warnOfPlaintext(ctx context.Context) error {
 			entries = append(entries, entry{name: p.name})
 		}
 		slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
-		there, _, err := m.readWithExpiry(ctx, slices.Compact(entries), new(Counts))
-		left = 0
-		for _, v := range there {
-			if unsure[plaintextAt{v.name, plainVersion(v.old, v.expires)}] {
-				left++
-			}
+		entries = slices.Compact(entries)
+		sizes, err := rediswalk.Each(ctx, m.servers, namesOf(entries), func(p redis.Pipeliner, name string) *redis.IntCmd { return p.StrLen(ctx, name) })
+		if err != nil {
+			return err
 		}
-		return err
+		left = 0
+		return rediswalk.Groups(len(entries), func(i int) int64 { return sizes[i].Val() }, func(from, to int) error {
+			there, _, err := m.readWithExpiry(ctx, entries[from:to], new(Counts))
+			for _, v := range there {
+				if unsure[plaintextAt{v.name, plainVersion(v.old, v.expires)}] {
+					left++
+				}
+			}
+			return err
+		})
 	})
 	if err == nil {
 		m.renaming.counted()

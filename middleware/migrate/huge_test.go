@@ -9,6 +9,7 @@ import (
 	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/internal/sealtest"
+	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
@@ -65,4 +66,23 @@ func TestHugeEntriesUnderNewNamesAreNotRead(t *testing.T) {
 		require.Less(t, server.Sent(t)-sent, int64(1<<20))
 	}
 	require.Equal(t, "v", rdb.Get(ctx, "old:a").Val())
+}
+
+// The same holds for hidden names, which an attacker may see in Redis.
+func TestHugeEntriesUnderHiddenNamesAreNotRead(t *testing.T) {
+	t.Parallel()
+	ctx, server := t.Context(), redistest.Start(t)
+	rdb, set := server.Client(t), newPRFKeys(t, 1).set(t, 0)
+	hidden, err := audit.Pseudonyms("ns", "a", set)
+	require.NoError(t, err)
+	require.NoError(t, rdb.MSet(ctx, "ns:a", "v", "ns:b", "v", "ns:"+hidden[0], strings.Repeat("x", 16<<20)).Err())
+	sent := server.Sent(t)
+	r, err := migrate.Run(ctx, rdb, migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t), HiddenKeys: set, AllowUnproven: true,
+	})
+	require.NoError(t, err)
+	require.EqualValues(t, 1, r.Conflicts)
+	require.EqualValues(t, 1, r.Written)
+	require.Less(t, server.Sent(t)-sent, int64(1<<20))
+	require.Equal(t, "v", rdb.Get(ctx, "ns:a").Val())
 }

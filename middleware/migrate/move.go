@@ -263,10 +263,12 @@ func (m *migration) verify(ctx context.Context, moves []moved, c *Counts) ([]mov
 	return arrived, nil
 }
 
+// maxSealing is how many bytes sealing adds at most, with room.
+const maxSealing = wire.MaxHeaderSize + 2*wire.MaxKeyBytes
+
 // withoutLarger counts as conflicts the entries under whose new names are values that are too large to be the same. They are not
 // read, because an attacker may have planted huge ones.
 func (m *migration) withoutLarger(ctx context.Context, moves []moved, c *Counts) ([]moved, error) {
-	const sealing = wire.MaxHeaderSize + 2*wire.MaxKeyBytes // more than sealing ever adds
 	sizes := make([]*redis.IntCmd, len(moves))
 	err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i := range moves {
@@ -280,7 +282,7 @@ func (m *migration) withoutLarger(ctx context.Context, moves []moved, c *Counts)
 	}
 	kept := moves[:0]
 	for i, v := range moves {
-		if sizes[i] != nil && sizes[i].Val() > int64(len(v.plaintext)+sealing) {
+		if sizes[i] != nil && sizes[i].Val() > int64(len(v.plaintext)+maxSealing) {
 			c.Conflicts++
 			continue
 		}

@@ -32,7 +32,7 @@ const (
 // Each run leaves a record in the hash "sealcache.runs" of its database. If another run has undone the work of an
 // interrupted run, the interrupted run cannot be resumed. Run then returns ErrCheckpoint.
 //
-// Two runs of the same Config at the same time are safe, but do the
+// Two runs of the same Config without Checkpoint at the same time are safe, but do the
 // work twice. The exception is a Cluster with hidden names: there, give names to entries by one run at a time. Otherwise an
 // entry can be lost that the application changes while both runs rename it, or that both runs of Unseal rename.
 //
@@ -45,7 +45,15 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 	if err != nil {
 		return nil, err
 	}
-	if err = m.run(ctx); err == nil {
+	unlock := func() {}
+	if m.keepsCheckpoint() {
+		unlock, err = lockCheckpoint(m.Checkpoint)
+	}
+	defer unlock()
+	if err = unwritable(err); err == nil {
+		err = m.run(ctx)
+	}
+	if err == nil {
 		err = m.checkEnd(ctx)
 	}
 	err = errtext.Guard(err)                      // it may hold the cause of ctx, which the caller made

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
@@ -21,9 +23,44 @@ import (
 // deleted if this batch has written its copy: what is under the new name has replaced that. An entry that a failover has brought back
 // stays if both have changed since.
 func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (settled []renamed, changed []entry, err error) {
-	if len(taken) == 0 {
-		return nil, nil, nil
+	taken, sizes, err := m.withoutHuge(ctx, taken, c)
+	if err != nil {
+		return nil, nil, err
 	}
+	err = rediswalk.Groups(len(taken), func(i int) int64 { return sizes[i] }, func(from, to int) error {
+		s, e, err := m.settleGroup(ctx, taken[from:to], c)
+		settled, changed = append(settled, s...), append(changed, e...)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return settled, changed, nil
+}
+
+// withoutHuge counts as conflicts the entries under whose new names are values that the run would not have written. They are not
+// read, because an attacker may have planted huge ones. It returns the others, with the sizes of the values under their new names.
+func (m *migration) withoutHuge(ctx context.Context, taken []renamed, c *Counts) (kept []renamed, sizes []int64, err error) {
+	names := make([]string, len(taken))
+	for i := range taken {
+		names[i] = taken[i].to
+	}
+	all, err := rediswalk.Each(ctx, m.servers, names, func(p redis.Pipeliner, name string) *redis.IntCmd { return p.StrLen(ctx, name) })
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, v := range taken {
+		if all[i].Val() > int64(max(m.MaxValueBytes, len(v.plaintext))+maxSealing) {
+			c.Conflicts++
+			m.renaming.forget(v.name)
+			continue
+		}
+		kept, sizes = append(kept, v), append(sizes, all[i].Val())
+	}
+	return kept, sizes, nil
+}
+
+func (m *migration) settleGroup(ctx context.Context, taken []renamed, c *Counts) (settled []renamed, changed []entry, err error) {
 	plain := make([]moved, len(taken))
 	for i := range taken {
 		plain[i] = taken[i].moved
