@@ -94,7 +94,7 @@ func KeysFailed(err error) bool {
 	return outcome != "" && outcome != "ok" && !errors.Is(err, ErrStoreUnavailable)
 }
 
-// OtherKeyReads is Sealer.OtherKeyReads for the values that this Store has opened.
+// OtherKeyReads is Sealer.OtherKeyReads for the values that this Store, and the Stores that With made of it, have opened.
 func (s *Store) OtherKeyReads() map[uint32]uint64 { return s.sealer.OtherKeyReads() }
 
 // KeysDiffer returns the finding of the last Check or Clear that this process and

@@ -15,13 +15,15 @@ type origin struct {
 
 // With returns another Store over the same backing store and AEAD, with the options
 // of s and then opts. Both may be used at the same time. Close of either closes the
-// backing store. Only s reports the counts of the backing store.
+// backing store. Only s reports the counts of the backing store. OtherKeyReads of either
+// returns the counts of both.
 func (s *Store) With(opts ...Option) (*Store, error) {
 	all := append(s.origin.opts[:len(s.origin.opts):len(s.origin.opts)], opts...)
 	other, err := newStore(s.backing, s.origin.aead, all)
 	if err != nil {
 		return nil, fmt.Errorf("middleware: Store.With: %w", err)
 	}
+	other.sealer.countIn(s.sealer.reads)
 	if other.cfg.plaintext == s.cfg.plaintext && other.cfg.until.Equal(s.cfg.until) {
 		other.plaintext = s.plaintext // an end that has come is final
 	}

@@ -83,6 +83,25 @@ func TestOtherKeyReads(t *testing.T) {
 	}
 }
 
+// A Store that With makes, as sessions do, shares the counts: the operator asks the Store of the application. Metrics are those of
+// the Store that read.
+func TestOtherKeyReadsOfWith(t *testing.T) {
+	t.Parallel()
+	before, after, old := rotatedRings(t)
+	backing, reader := memory(t), sdkmetric.NewManualReader()
+	require.NoError(t, sealed(t, backing, before).Set(t.Context(), "k", "value"))
+	s := sealed(t, backing, after)
+	other, err := s.With(middleware.WithMissOnOpenFailure(), middleware.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))))
+	require.NoError(t, err)
+	for _, from := range []*middleware.Store{s, other} {
+		_, err = from.Get(t.Context(), "k")
+		require.NoError(t, err)
+	}
+	require.Equal(t, map[uint32]uint64{old: 2}, s.OtherKeyReads())
+	require.Equal(t, s.OtherKeyReads(), other.OtherKeyReads())
+	require.Equal(t, map[string]int64{fmt.Sprint(old): 1}, otherKeyReads(t, reader))
+}
+
 // otherKeyReads returns the values of the metric by key id.
 func otherKeyReads(t *testing.T, reader *sdkmetric.ManualReader) map[string]int64 {
 	t.Helper()

@@ -62,9 +62,14 @@ func newSealer(a tink.AEADWithContext, cfg *config) (*Sealer, error) {
 		box: b, codecs: cfg.codecs, maxBytes: cfg.maxValueBytes, now: cfg.now,
 		packer: content.New(cfg.compression, cfg.minCompressed, cfg.padding, cfg.maxValueBytes),
 	}
-	s.reads = box.NewReads(a, func(ctx context.Context, keyID string) { s.tel.otherKeys.Add(ctx, 1, keyID) })
-	b.Count(s.reads)
+	s.countIn(box.NewReads(a))
 	return s, nil
+}
+
+// countIn counts the reads under other keys in r.
+func (s *Sealer) countIn(r *box.Reads) {
+	s.reads = r
+	s.box.Count(r, func(ctx context.Context, keyID string) { s.tel.otherKeys.Add(ctx, 1, keyID) })
 }
 
 // OtherKeyReads returns how many values this Sealer has opened under a key other than the primary key, by the id of the key.

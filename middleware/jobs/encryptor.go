@@ -41,12 +41,12 @@ func NewEncryptor(a tink.AEADWithContext, opts ...Option) (*Encryptor, error) {
 		return nil, fmt.Errorf("jobs: NewEncryptor: %w", err)
 	}
 	e := &Encryptor{cfg: cfg, boxes: make(map[wire.Kind]*box.Box)}
-	e.reads = box.NewReads(a, func(ctx context.Context, keyID string) { e.tel.otherKeys.Add(ctx, 1, keyID) })
+	e.reads = box.NewReads(a)
 	for _, k := range [...]wire.Kind{wire.JobPayload, wire.JobResult, wire.JobFailure, wire.Schedule} {
 		if e.boxes[k], err = box.New(a, k, cfg.namespace); err != nil {
 			return nil, fmt.Errorf("jobs: NewEncryptor: %w", err)
 		}
-		e.boxes[k].Count(e.reads)
+		e.boxes[k].Count(e.reads, func(ctx context.Context, keyID string) { e.tel.otherKeys.Add(ctx, 1, keyID) })
 	}
 	if cfg.prf != nil {
 		e.tokens = newTokens(cfg.namespace, cfg.prf)

@@ -42,6 +42,7 @@ type Box struct {
 	kind     wire.Kind
 	context  []byte // the associated data before the names
 	reads    *Reads // nil: not counted
+	report   func(ctx context.Context, keyID string)
 }
 
 // New returns a Box. An empty namespace means none. The caller checks the namespace with CheckNamespace.
@@ -55,8 +56,11 @@ func New(a tink.AEADWithContext, kind wire.Kind, namespace string) (*Box, error)
 	return b, nil
 }
 
-// Count has Open count in r, which other boxes may share. It is called before the Box is used.
-func (b *Box) Count(r *Reads) { b.reads = r }
+// Count has Open count in r, which other boxes may share, and call report for each counted value, with the id of the key or
+// "unknown". Count is called before the Box is used.
+func (b *Box) Count(r *Reads, report func(ctx context.Context, keyID string)) {
+	b.reads, b.report = r, report
+}
 
 // unknownOverhead is the room for an AEAD that does not report its overhead.
 const unknownOverhead = 256
@@ -140,7 +144,9 @@ func (b *Box) Open(ctx context.Context, stored []byte, n int, owned bool, names 
 		return nil, fmt.Errorf("open: %w", err)
 	}
 	if named {
-		b.reads.count(ctx, id)
+		if label := b.reads.count(id); label != "" {
+			b.report(ctx, label)
+		}
 	}
 	return plaintext, nil
 }

@@ -1,7 +1,6 @@
 package box
 
 import (
-	"context"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -23,7 +22,6 @@ type Reads struct {
 	roles interface {
 		KeyRole(id uint32) (known, primary bool)
 	}
-	report func(ctx context.Context, keyID string)
 
 	counts atomic.Pointer[[]*readsOfKey] // replaced as a whole
 	mu     sync.Mutex                    // held while it is
@@ -35,16 +33,15 @@ type readsOfKey struct {
 	n     atomic.Uint64
 }
 
-// NewReads returns Reads for values under a. report is called for each counted value, with the id of the key or "unknown". The
-// result is nil, which counts nothing, if the keys of a have no ids.
-func NewReads(a tink.AEADWithContext, report func(ctx context.Context, keyID string)) *Reads {
+// NewReads returns Reads for values under a. The result is nil, which counts nothing, if the keys of a have no ids.
+func NewReads(a tink.AEADWithContext) *Reads {
 	roles, ok := a.(interface {
 		KeyRole(id uint32) (known, primary bool)
 	})
 	if !ok {
 		return nil
 	}
-	r := &Reads{roles: roles, report: report}
+	r := &Reads{roles: roles}
 	r.counts.Store(&[]*readsOfKey{})
 	return r
 }
@@ -60,12 +57,13 @@ func (r *Reads) Counts() map[uint32]uint64 {
 	return counts
 }
 
-// count counts a value that has opened under the key that its ciphertext names.
-func (r *Reads) count(ctx context.Context, id uint32) {
+// count counts a value that has opened under the key that its ciphertext names. It returns the id of the key, or "unknown", and
+// "" for the primary key.
+func (r *Reads) count(id uint32) (label string) {
 	known, primary := r.roles.KeyRole(id)
 	switch {
 	case primary:
-		return
+		return ""
 	case !known:
 		id = UnknownKey
 	}
@@ -74,7 +72,7 @@ func (r *Reads) count(ctx context.Context, id uint32) {
 		c = r.add(id)
 	}
 	c.n.Add(1)
-	r.report(ctx, c.label)
+	return c.label
 }
 
 func find(counts []*readsOfKey, id uint32) *readsOfKey {
