@@ -118,3 +118,55 @@ func TestIncrementsDuringAFailover(t *testing.T) {
 	require.LessOrEqual(t, n, acknowledged.Load()+unknown.Load(), "an increment was counted twice")
 	require.Equal(t, before, expires())
 }
+
+// A slot moves with its entry while several goroutines increment and take entries in it. No call fails, no increment is
+// lost or counted twice, and one caller gets each entry.
+func TestAtomicOperationsWhileASlotMoves(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	s := sealed(t, overURL(t, cluster.URL()), keyring(t))
+	rdb := cluster.Client(t)
+	slot := int(rdb.ClusterKeySlot(t.Context(), "{slot}counter").Val())
+	var stop atomic.Bool
+	var increments, given, taken atomic.Int64
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for !stop.Load() {
+				if _, err := s.Increment(context.Background(), "{slot}counter", 1); err != nil {
+					t.Errorf("increment: %v", err)
+					return
+				}
+				increments.Add(1)
+				written, err := s.SetIfNotExists(context.Background(), "{slot}taken", "v")
+				if err != nil {
+					t.Errorf("set if not exists: %v", err)
+					return
+				}
+				if written {
+					given.Add(1)
+				}
+				_, err = s.GetAndDelete(context.Background(), "{slot}taken")
+				if err != nil && !errors.Is(err, store.NotFound{}) {
+					t.Errorf("get and delete: %v", err)
+					return
+				}
+				if err == nil {
+					taken.Add(1)
+				}
+			}
+		})
+	}
+	for range 3 {
+		for _, to := range cluster.Nodes() {
+			require.NoError(t, cluster.MoveSlots(t.Context(), to, slot))
+		}
+	}
+	stop.Store(true)
+	all.Wait()
+	n, err := s.Increment(t.Context(), "{slot}counter", 0)
+	require.NoError(t, err)
+	require.Equal(t, increments.Load(), n)
+	require.Positive(t, n)
+	require.Equal(t, given.Load(), taken.Load())
+}

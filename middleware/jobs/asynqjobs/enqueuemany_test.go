@@ -447,3 +447,58 @@ func TestTypedJobsInABatch(t *testing.T) {
 	require.ErrorContains(t, err, "one TaskID cannot apply to many tasks")
 	require.Equal(t, []int{3}, sent.pipelines)
 }
+
+// While the slot of a queue moves, Redis refuses new tasks: some of their keys may have moved. The error says that, and nothing
+// is enqueued. Afterwards the same tasks are enqueued.
+func TestEnqueueWhileTheSlotMoves(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	rdb, ctx := cluster.Client(t), t.Context()
+	client, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(rdb), newEncryptor(t, nil), asynqjobs.WithPipeline(rdb), asynqjobs.WithLogger(quiet))
+	require.NoError(t, err)
+	inspector := asynq.NewInspectorFromRedisClient(rdb)
+	pending := func() int {
+		t.Helper()
+		tasks, err := inspector.ListPendingTasks("default", asynq.PageSize(100))
+		require.NoError(t, err)
+		return len(tasks)
+	}
+	_, err = client.Enqueue(asynq.NewTask("mail", []byte("first")))
+	require.NoError(t, err)
+	single, many := asynq.NewTask("mail", []byte("single"), asynq.TaskID("single")), numbered(10)
+	for i := range many {
+		many[i] = asynq.NewTask("mail", many[i].Payload(), asynq.TaskID(strconv.Itoa(i)))
+	}
+
+	slot := int(rdb.ClusterKeySlot(ctx, "asynq:{default}:pending").Val())
+	to := cluster.Nodes()[0]
+	from, err := cluster.OpenSlot(ctx, to, slot)
+	require.NoError(t, err)
+	if from == to {
+		to = cluster.Nodes()[1]
+		from, err = cluster.OpenSlot(ctx, to, slot)
+		require.NoError(t, err)
+	}
+	_, err = client.Enqueue(single)
+	require.ErrorContains(t, err, "TRYAGAIN")
+	_, err = client.EnqueueMany(ctx, many)
+	var batch *asynqjobs.BatchError
+	require.ErrorAs(t, err, &batch)
+	require.Len(t, batch.Errors, len(many))
+	for _, err := range batch.Errors {
+		require.ErrorContains(t, err, "TRYAGAIN")
+		require.NotErrorIs(t, err, asynqjobs.ErrUnknownOutcome)
+	}
+	for n := 1; n > 0; {
+		n, err = redistest.MoveKeys(ctx, from, to, slot, 100)
+		require.NoError(t, err)
+	}
+	require.NoError(t, cluster.CloseSlot(ctx, to, slot))
+	require.Equal(t, 1, pending())
+
+	_, err = client.Enqueue(single)
+	require.NoError(t, err)
+	_, err = client.EnqueueMany(ctx, many)
+	require.NoError(t, err)
+	require.Equal(t, 2+len(many), pending())
+}
