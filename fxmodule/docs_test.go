@@ -30,7 +30,7 @@ func blocks(t *testing.T) (text string, found map[string][]string) {
 func TestDocsSnippets(t *testing.T) {
 	_, found := blocks(t)
 	var configs []fxmodule.Config
-	require.Len(t, found["yaml"], 2)
+	require.Len(t, found["yaml"], 3)
 	for _, y := range found["yaml"] {
 		c, err := fxmodule.ConfigFromYAML(strings.NewReader(y))
 		require.NoError(t, err, y)
@@ -43,7 +43,7 @@ func TestDocsSnippets(t *testing.T) {
 		require.NoError(t, err, sh)
 		configs = append(configs, c)
 	}
-	require.Equal(t, configs[0].Caches, configs[3].Caches, "the same Config, by YAML and by variables")
+	require.Equal(t, configs[0].Caches, configs[4].Caches, "the same Config, by YAML and by variables")
 	require.Len(t, found["json"], 1)
 	d := json.NewDecoder(strings.NewReader(found["json"][0]))
 	d.DisallowUnknownFields()
