@@ -129,6 +129,7 @@ func (m *migration) makeKeys() (err error) {
 	if m.seals, err = box.New(m.Keys, wire.CacheValue, m.target().Namespace); err != nil {
 		return err
 	}
+	m.seals.Prove() // the sealed value replaces the only copy
 	if m.own, err = m.ownBox(m.Keys); err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/migratetest"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/migrate"
@@ -372,4 +373,37 @@ func TestTwoRuns(t *testing.T) {
 			require.Equal(t, fmt.Appendf(nil, "value %d", i), value(t, app, fmt.Sprint("k", i)))
 		}
 	})
+}
+
+// answersOnce is a key service that once answers something else, such as the page of a proxy.
+type answersOnce struct {
+	tink.AEADWithContext
+	seals atomic.Int64
+	at    int64
+}
+
+func (a *answersOnce) EncryptWithContext(ctx context.Context, plaintext, ad []byte) ([]byte, error) {
+	if a.seals.Add(1) == a.at {
+		return []byte("<html>502 Bad Gateway</html>"), nil
+	}
+	return a.AEADWithContext.EncryptWithContext(ctx, plaintext, ad)
+}
+
+// A sealed value replaces the only copy, so a run proves that it opens.
+func TestWrongAnswerReplacesNoValue(t *testing.T) {
+	t.Parallel()
+	rdb, ctx := redistest.Start(t).Client(t), t.Context()
+	a := sealtest.Keyring(t)
+	const n = 5
+	for i := range n {
+		require.NoError(t, rdb.Set(ctx, name("shop", i), "v", 0).Err())
+	}
+	service := &answersOnce{AEADWithContext: a, at: 3}
+	r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: service, AllowUnproven: true})
+	require.True(t, r.Done(), "%+v", r)
+	require.Greater(t, service.seals.Load(), int64(n))
+	app := migratetest.SealedStore(t, rdb, a, "shop")
+	for i := range n {
+		require.Equal(t, []byte("v"), value(t, app, name("", i)[1:]))
+	}
 }

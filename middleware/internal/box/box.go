@@ -43,6 +43,7 @@ type Box struct {
 	context  []byte // the associated data before the names
 	reads    *Reads // nil: not counted
 	report   func(ctx context.Context, keyID string)
+	proves   bool
 }
 
 // New returns a Box. An empty namespace means none. The caller checks the namespace with CheckNamespace.
@@ -61,6 +62,10 @@ func New(a tink.AEADWithContext, kind wire.Kind, namespace string) (*Box, error)
 func (b *Box) Count(r *Reads, report func(ctx context.Context, keyID string)) {
 	b.reads, b.report = r, report
 }
+
+// Prove has Seal open each value that an AEAD of the application has sealed. A key service may once answer with something else, such as
+// the page of a proxy. The AEADs of package aead prove their keys themselves. It is called before the Box is used.
+func (b *Box) Prove() { b.proves = b.appender == nil }
 
 // unknownOverhead is the room for an AEAD that does not report its overhead.
 const unknownOverhead = 256
@@ -98,6 +103,15 @@ func (b *Box) Seal(ctx context.Context, dst []byte, h wire.Header, plaintext []b
 	}
 	if len(out) <= header {
 		return nil, fmt.Errorf("%w: seal: the AEAD returned neither a ciphertext nor an error", aead.ErrKeyServiceUnavailable)
+	}
+	if b.proves {
+		opened, err := b.open(ctx, out[start:], header-start, false, names)
+		switch {
+		case err != nil && Undecided(err):
+			return nil, fmt.Errorf("seal the value: %w", err)
+		case err != nil || !bytes.Equal(opened, plaintext):
+			return nil, fmt.Errorf("%w: seal: it does not open what it has just sealed", aead.ErrKeyServiceUnavailable)
+		}
 	}
 	return out, nil
 }
