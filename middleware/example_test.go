@@ -160,6 +160,36 @@ func ExampleWithPlaintext() {
 	// sealed now: true
 }
 
+// In the state prepare of a rollout, old and new instances read what each other writes.
+func ExampleWithPlaintextUntil() {
+	ctx := context.Background()
+	backing, keys := exampleParts(ctx)
+	defer backing.Close()
+	defer keys.Close()
+	end := time.Now().Add(30 * 24 * time.Hour)
+	deploy := func() error {
+		sealed, err := middleware.New(backing, keys, middleware.WithNamespace("shop"),
+			middleware.WithPlaintext(middleware.WritePlaintext), // the state prepare
+			middleware.WithPlaintextUntil(end))                  // when you will be done
+		if err != nil {
+			return err
+		}
+		if err := sealed.Check(ctx); err != nil { // makes the key check, which "sealcache migrate" needs
+			return err
+		}
+		if err := sealed.Set(ctx, "user:42", "new value"); err != nil {
+			return err
+		}
+		stored, err := backing.GetBytes(ctx, "shop:user:42")
+		fmt.Printf("the store holds %q\n", stored)
+		return err
+	}
+	if err := deploy(); err != nil {
+		log.Fatal(err)
+	}
+	// Output: the store holds "new value"
+}
+
 // Inspect describes a stored value without any key.
 func ExampleInspect() {
 	ctx := context.Background()

@@ -142,8 +142,8 @@ func TestRunbook(t *testing.T) {
 	book.Words["go build -C cmd/sealcache -o \"$PWD/sealcache\" . "] = "command -v sealcache " // the test brings it
 	book.Words["redis://localhost:6379/0"] = server.URL()
 	book.Words["/run/secrets/kek.json"] = filepath.ToSlash(kekFile)
-	book.Follow(t, "")
-	book.Follow(t, "")
+	book.Follow(t, "The command")
+	book.Follow(t, "The command")
 	book.Follow(t, "Before") // makes the KEK and the keyset
 	kek, err := aead.OpenKEK(ctx, "file://"+filepath.ToSlash(kekFile)+"?reload=off")
 	require.NoError(t, err)
