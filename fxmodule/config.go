@@ -10,12 +10,8 @@ import (
 // Default is the name of the cache that is provided without a name.
 const Default = "default"
 
-const (
-	// DefaultKeyTimeout bounds the opening of all keys if Config.KeyTimeout is 0.
-	DefaultKeyTimeout = 15 * time.Second
-	// defaultKeysetReload is the interval at which keysets are read again if Cache.KeysetReload is 0.
-	defaultKeysetReload = time.Minute
-)
+// DefaultKeyTimeout bounds the opening of all keys if Config.KeyTimeout is 0.
+const DefaultKeyTimeout = 15 * time.Second
 
 // Config describes the caches, their keys and the jobs of an application. ConfigFromEnv and ConfigFromYAML read it. The
 // module validates it when the graph is built.
@@ -59,8 +55,8 @@ type Cache struct {
 	Keyset string `yaml:"keyset" env:"KEYSET" show:"source"`
 	// KeysetName is the name to which Keyset is bound: aead.WithKeysetName. A keyset of another name is refused.
 	KeysetName string `yaml:"keyset_name" env:"KEYSET_NAME" show:"name"`
-	// KeysetReload is the interval at which Keyset is read again. A changed file is also noticed at once. 0 is
-	// one minute. Negative is an error.
+	// KeysetReload is the interval at which Keyset is read again: aead.WithReload. A changed file is also noticed at once. 0 is
+	// one minute for a file; a variable, and a path that is not that of a regular file, are then read once. Negative is an error.
 	KeysetReload time.Duration `yaml:"keyset_reload" env:"KEYSET_RELOAD"`
 	// Cryptoperiod is how long a key of Keyset may be the primary key before a warning is logged: aead.WithCryptoperiod. Keyset
 	// must be a file. 0 is never. Negative is an error.

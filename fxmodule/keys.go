@@ -1,7 +1,6 @@
 package fxmodule
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -262,8 +261,8 @@ func (o *keyOpener) openKeyring(ctx context.Context, id keyringID, c Cache, kek 
 	if err != nil {
 		return nil, err
 	}
-	reload := cmp.Or(c.KeysetReload, defaultKeysetReload)
-	opts := append(keysetName(c.KeysetName), aead.WithReload(reload), aead.WithLogger(o.log.With("keyset", c.Keyset)))
+	opts := append(keysetName(c.KeysetName), aead.WithLogger(o.log.With("keyset", c.Keyset)))
+	opts = options.Given(opts, c.KeysetReload, aead.WithReload)
 	opts = options.Given(opts, c.Cryptoperiod, aead.WithCryptoperiod)
 	ring, err := aead.OpenKeyring(ctx, source, kek, opts...)
 	if err != nil {

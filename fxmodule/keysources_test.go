@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -191,6 +192,25 @@ func TestRotation(t *testing.T) {
 	require.NoError(t, os.WriteFile(keyset, []byte("{"), 0o600))
 	require.Error(t, keys.Reload(t.Context()))
 	require.NoError(t, got.Set(t.Context(), "k", "v"), "the old keyset stays in service")
+}
+
+// A keyset in a variable is not read again, unless the Config gives an interval.
+func TestVariableIsReadOnce(t *testing.T) {
+	kek := sealtest.KEKFile(t)
+	keyset, err := os.ReadFile(sealtest.KeysetFile(t, kek, tinkaead.AES256GCMKeyTemplate()))
+	require.NoError(t, err)
+	for every, again := range map[time.Duration]bool{0: false, time.Minute: true} {
+		t.Setenv("FXMODULE_TEST_KEYSET", string(keyset))
+		synctest.Test(t, func(t *testing.T) {
+			logs := new(sealtest.Logs)
+			cache := fxmodule.Cache{Store: "memory://", KEK: kek + "?reload=off", Keyset: "env:FXMODULE_TEST_KEYSET", KeysetReload: every}
+			run(t, one(cache), fx.Replace(logs.Logger()))
+			require.NoError(t, os.Setenv("FXMODULE_TEST_KEYSET", "broken"))
+			time.Sleep(2 * time.Minute)
+			synctest.Wait()
+			require.Equal(t, again, strings.Contains(logs.String(), "level=ERROR"), logs.String())
+		})
+	}
 }
 
 // A KEK that does not encrypt is detected before a value is sealed.
