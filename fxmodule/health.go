@@ -12,6 +12,7 @@ import (
 	"go.uber.org/fx"
 	"golang.org/x/time/rate"
 
+	"github.com/sealcache/sealcache/fxmodule/internal/early"
 	"github.com/sealcache/sealcache/middleware"
 )
 
@@ -153,18 +154,25 @@ func (s *system) check(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// failures checks all caches at once, so that one that hangs does not hide the others.
+// failures checks all caches at once, so that one that hangs does not hide the others. A check that heeds its deadline has the
+// time to say which part failed. After that, only a store that ignores its context can still run.
 func (s *system) failures(ctx context.Context) []*CacheError {
 	found := make([]*CacheError, len(s.caches.names))
+	checking, cancel := early.WithDeadline(ctx)
+	defer cancel()
 	var wg sync.WaitGroup
 	for i, name := range s.caches.names {
-		wg.Go(func() { found[i] = s.failure(ctx, name) })
+		wg.Go(func() {
+			if err := early.Wait(ctx, func() error { return s.failure(checking, name) }); err != nil && !errors.As(err, &found[i]) {
+				found[i] = &CacheError{name, PartStore, err}
+			}
+		})
 	}
 	wg.Wait()
 	return slices.DeleteFunc(found, func(e *CacheError) bool { return e == nil })
 }
 
-func (s *system) failure(ctx context.Context, name string) *CacheError {
+func (s *system) failure(ctx context.Context, name string) error {
 	if c := s.in.Config.Caches[name]; c.Unsealed {
 		if err := middleware.Ping(ctx, s.backing[name], c.Namespace); err != nil {
 			return &CacheError{name, PartStore, err}

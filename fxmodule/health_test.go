@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -193,4 +194,48 @@ func TestHealthOfUnrelatedKeyset(t *testing.T) {
 	require.NoError(t, os.WriteFile(keyset, former, 0o600))
 	require.NoError(t, keys.Reload(t.Context()))
 	require.NoError(t, health.Check(t.Context()))
+}
+
+// hanging is a store that does not answer and ignores its context, until it is released.
+type hanging struct {
+	store.StoreInterface
+	released chan struct{}
+	hangs    atomic.Bool
+}
+
+func newHanging(t *testing.T) *hanging {
+	t.Helper()
+	h := &hanging{StoreInterface: newMemory(t), released: make(chan struct{})}
+	t.Cleanup(func() { close(h.released) })
+	return h
+}
+
+func (h *hanging) Get(ctx context.Context, key any) (any, error) {
+	if h.hangs.Load() {
+		<-h.released
+	}
+	return h.StoreInterface.Get(ctx, key)
+}
+
+// An application's store that ignores its context holds up neither a health check nor the start.
+func TestStoreThatIgnoresItsContext(t *testing.T) {
+	t.Parallel()
+	for name, cache := range map[string]fxmodule.Cache{"sealed": {KEK: sealtest.KEKFile(t)}, "unsealed": {Unsealed: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			backing := newHanging(t)
+			var health *fxmodule.Health
+			start(t, decorated(one(cache), backing, fx.Populate(&health)))
+			backing.hangs.Store(true)
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			defer cancel()
+			err := health.Check(ctx)
+			requireFailure(t, err, "default", fxmodule.PartStore)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+
+			ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			requireFailure(t, decorated(one(cache), backing).Start(ctx), "default", fxmodule.PartStore)
+		})
+	}
 }
