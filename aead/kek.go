@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"net/url"
 	"path/filepath"
@@ -81,14 +82,21 @@ const fileReload = time.Minute
 // The openers of the modules aead/awskms, aead/gcpkms, aead/gocloud and aead/hcvault open the schemes of key services. If two openers claim one scheme, OpenKEK returns an
 // error. Errors do not quote the URI. They name the file or variable that cannot be read.
 //
-// Warnings, reloads of a file and their failures are logged to slog.Default(). For another logger, open the file with
-// insecurecleartextkeyset.OpenKeyring and WithLogger.
+// Warnings, reloads of a file and their failures are logged to slog.Default(). OpenKEKWithLogger takes another logger.
 //
 // The caller closes the KEK, after the Envelopes and Keyrings that use it.
 func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (KEK, error) {
+	return OpenKEKWithLogger(ctx, uri, slog.Default(), openers...)
+}
+
+// OpenKEKWithLogger is OpenKEK with a logger, which must not be nil. Openers have their own loggers.
+func OpenKEKWithLogger(ctx context.Context, uri string, log *slog.Logger, openers ...KEKOpener) (KEK, error) {
+	if log == nil {
+		return nil, errors.New("aead: open KEK: the logger is nil")
+	}
 	known := map[string]func(context.Context, string) (KEK, error){
-		"file":       openFileKEK,
-		"passphrase": openPassphraseKEK,
+		"file":       func(ctx context.Context, uri string) (KEK, error) { return openFileKEK(ctx, uri, log) },
+		"passphrase": func(ctx context.Context, uri string) (KEK, error) { return openPassphraseKEK(ctx, uri, log) },
 	}
 	for _, o := range openers {
 		if nilcheck.IsNil(o) {
@@ -195,7 +203,7 @@ func listSchemes[T any](known map[string]T) string {
 }
 
 // openFileKEK opens file:///path?reload=... Errors of url.Parse quote the URI and are not passed on.
-func openFileKEK(ctx context.Context, uri string) (KEK, error) {
+func openFileKEK(ctx context.Context, uri string, log *slog.Logger) (KEK, error) {
 	u, err := url.Parse(uri)
 	if err != nil || u.User != nil || u.Fragment != "" || u.Opaque != "" || u.Host != "" && u.Host != "localhost" || !filepath.IsAbs(u.Path) {
 		return nil, errors.New("the URI must be file:///absolute/path")
@@ -204,22 +212,22 @@ func openFileKEK(ctx context.Context, uri string) (KEK, error) {
 	if err != nil {
 		return nil, errors.New("the parameters after '?' in the URI are malformed")
 	}
-	var reload []KeyringOption
+	opts := []KeyringOption{WithLogger(log)}
 	for name, values := range query {
 		if name != "reload" || len(values) != 1 {
 			return nil, errors.New("the URI has an unknown or repeated parameter (allowed: only \"reload\", for example \"reload=30s\")")
 		}
 		if values[0] == "off" {
-			reload = append(reload, WithoutReload())
+			opts = append(opts, WithoutReload())
 			continue
 		}
 		every, err := time.ParseDuration(values[0])
 		if err != nil || every <= 0 {
 			return nil, errors.New("the URI parameter \"reload\" must be \"off\" or a positive duration such as \"30s\"")
 		}
-		reload = append(reload, WithReload(every))
+		opts = append(opts, WithReload(every))
 	}
-	k, err := OpenKeyring(ctx, FileSource(u.Path), cleartext.KEK{}, reload...)
+	k, err := OpenKeyring(ctx, FileSource(u.Path), cleartext.KEK{}, opts...)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w (check the path; if there is no key yet, run \"sealcache kek create\")", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -235,5 +236,54 @@ func TestKEKWhoseCloseFails(t *testing.T) {
 				time.Sleep(2 * time.Hour) // the late KEK is closed
 			})
 		})
+	}
+}
+
+// Warnings and failed reloads go to the logger that the caller gave, also those of the KEKs of tenants.
+func TestLoggerOfKEKs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.json")
+	if err := writeKEK(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil { //nolint:gosec // the warning is about this mode
+		t.Fatal(err)
+	}
+	logged := func(open func(log *slog.Logger)) string {
+		var b bytes.Buffer
+		open(slog.New(slog.NewTextHandler(&b, nil)))
+		return b.String()
+	}
+	one := logged(func(log *slog.Logger) {
+		kek, err := aead.OpenKEKWithLogger(t.Context(), "file://"+path+"?reload=off", log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kek.Close()
+	})
+	tenants := logged(func(log *slog.Logger) {
+		e := newEnvelope(t, newKeyring(t), aead.WithTenantKEKs("file://"+dir+"/{tenant}.json?reload=off"), aead.WithLogger(log))
+		sealFor(t, newTenant(t, e, "a"), "value")
+		e.Close()
+	})
+	for which, text := range map[string]string{"one": one, "tenant": tenants} {
+		if !strings.Contains(text, "level=WARN") {
+			t.Errorf("%s: the warning about the file's mode is missing: %q", which, text)
+		}
+	}
+	salt := logged(func(log *slog.Logger) {
+		if err := os.WriteFile(path, []byte("a passphrase of a test"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := aead.OpenKEKWithLogger(t.Context(), "passphrase:file:"+path, log); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if !strings.Contains(salt, "salt") {
+		t.Errorf("the warning about the salt is missing: %q", salt)
+	}
+	if _, err := aead.OpenKEKWithLogger(t.Context(), "file://"+path, nil); err == nil {
+		t.Error("a nil logger was accepted")
 	}
 }

@@ -63,7 +63,7 @@ type passphraseKEK struct {
 }
 
 // openPassphraseKEK opens passphrase:env:NAME and passphrase:file:/path, with an optional ?salt= of 32 hex digits.
-func openPassphraseKEK(ctx context.Context, uri string) (KEK, error) {
+func openPassphraseKEK(ctx context.Context, uri string, log *slog.Logger) (KEK, error) {
 	_, rest, _ := strings.Cut(uri, ":")
 	rest, query, hasQuery := strings.Cut(rest, "?")
 	kind, name, _ := strings.Cut(rest, ":")
@@ -80,14 +80,14 @@ func openPassphraseKEK(ctx context.Context, uri string) (KEK, error) {
 		}
 		passphrase = []byte(value)
 	case kind == "file" && filepath.IsAbs(name):
-		if passphrase, err = readPassphrase(ctx, name); err != nil {
+		if passphrase, err = readPassphrase(ctx, name, log); err != nil {
 			return nil, err
 		}
 	default:
 		return nil, errors.New("the URI must be passphrase:env:NAME or passphrase:file:/absolute/path")
 	}
 	if !hasQuery {
-		slog.Default().WarnContext(ctx, "sealcache: the passphrase URI has no salt (use the URI that \"sealcache kek create\" prints)")
+		log.WarnContext(ctx, "sealcache: the passphrase URI has no salt (use the URI that \"sealcache kek create\" prints)")
 	}
 	return newPassphraseKEK(ctx, withoutLineEnd(passphrase), salt, passphraseParams())
 }
@@ -109,8 +109,8 @@ func passphraseSalt(query string, given bool) ([]byte, error) {
 }
 
 // readPassphrase reads a file. It reads two bytes more than the longest passphrase, for one line end.
-func readPassphrase(ctx context.Context, path string) ([]byte, error) {
-	return readSecretFile(ctx, path, maxPassphrase+3, slog.Default())
+func readPassphrase(ctx context.Context, path string, log *slog.Logger) ([]byte, error) {
+	return readSecretFile(ctx, path, maxPassphrase+3, log)
 }
 
 // withoutLineEnd returns b without one line end, which editors and `echo` add.

@@ -43,7 +43,7 @@ func WithTenants(open func(ctx context.Context, id string) (tink.AEADWithContext
 }
 
 // WithTenantKEKs is WithTenants with the key-encryption keys that a URI template names. Each "{tenant}" in it becomes the id. The
-// schemes are those of OpenKEK. The Envelope closes the keys in Close.
+// schemes are those of OpenKEK. The Envelope closes the keys in Close, and they have its logger.
 //
 // A key that does not exist is an outage, because a key service may give the same answer for a missing permission. A file://
 // key is read again each time that it wraps or unwraps a data key. So a file that was deleted, and a key that was destroyed in
@@ -58,7 +58,7 @@ func WithTenantKEKs(template string, openers ...KEKOpener) EnvelopeOption {
 			return errors.New("aead: WithTenantKEKs: an opener that the caller gave is nil")
 		}
 		return c.setTenants(func(ctx context.Context, id string) (tink.AEADWithContext, error) {
-			return OpenKEK(ctx, strings.ReplaceAll(template, tenantPlaceholder, id), openers...)
+			return OpenKEKWithLogger(ctx, strings.ReplaceAll(template, tenantPlaceholder, id), c.log, openers...)
 		}, true)
 	})
 }

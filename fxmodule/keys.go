@@ -241,7 +241,7 @@ func (o *keyOpener) openKEK(ctx context.Context, uri string) (aead.KEK, error) {
 	if kek, ok := o.keys.keks[uri]; ok {
 		return kek, nil
 	}
-	kek, err := aead.OpenKEK(ctx, uri, o.openers...)
+	kek, err := aead.OpenKEKWithLogger(ctx, uri, o.log, o.openers...)
 	if err != nil {
 		return nil, err
 	}

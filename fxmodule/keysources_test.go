@@ -213,6 +213,16 @@ func TestVariableIsReadOnce(t *testing.T) {
 	}
 }
 
+// Warnings about a KEK go to the application's logger.
+func TestLoggerOfKEKs(t *testing.T) {
+	t.Parallel()
+	kek := sealtest.KEKFile(t)
+	require.NoError(t, os.Chmod(strings.TrimPrefix(kek, "file://"), 0o644)) //nolint:gosec // the warning is about this mode
+	var l sealtest.Logs
+	start(t, fx.New(fx.NopLogger, fx.Supply(l.Logger(), one(fxmodule.Cache{Store: "memory://", KEK: kek})), fxmodule.Module))
+	require.Contains(t, l.String(), "other users can read or change a file with a key in plaintext")
+}
+
 // A KEK that does not encrypt is detected before a value is sealed.
 func TestKEKThatDoesNotEncrypt(t *testing.T) {
 	t.Parallel()
