@@ -8,11 +8,12 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 
+	"github.com/sealcache/sealcache/internal/capability"
 	"github.com/sealcache/sealcache/middleware"
 )
 
 // unsealedStore applies the namespace and TTL of a Config to a cache that is not sealed, as middleware.Store does to a
-// sealed one. It embeds nothing: a method that gocache adds later must not skip the namespace.
+// sealed one. It uses only capabilities that the backing store declares, see middleware.CapableStore. It embeds nothing: a method that gocache adds later must not skip the namespace.
 type unsealedStore struct {
 	backing store.StoreInterface
 	prefix  string
@@ -84,7 +85,7 @@ func (s *unsealedStore) Set(ctx context.Context, key any, value any, options ...
 }
 
 func (s *unsealedStore) SetIfNotExists(ctx context.Context, key any, value any, options ...store.Option) (bool, error) {
-	b, ok := s.backing.(store.SetIfNotExistsStore)
+	b, ok := capability.Of[store.SetIfNotExistsStore](s.backing, "SetIfNotExistsStore")
 	if !ok {
 		return false, fmt.Errorf("%w: the %s store has no operation that sets a key only if it is absent", middleware.ErrUnsupported, s.GetType())
 	}
@@ -107,7 +108,7 @@ func (s *unsealedStore) Delete(ctx context.Context, key any) error {
 // of other applications' entries to a tag set.
 func (s *unsealedStore) Invalidate(ctx context.Context, options ...store.InvalidateOption) error {
 	options = append(options[:len(options):len(options)], func(o *store.InvalidateOptions) { o.Tags = s.tags(o.Tags) })
-	if b, ok := s.backing.(middleware.PrefixInvalidator); ok && s.prefix != "" {
+	if b, ok := capability.Of[middleware.PrefixInvalidator](s.backing, "PrefixInvalidator"); ok && s.prefix != "" {
 		return b.InvalidatePrefix(ctx, s.prefix, options...)
 	}
 	return s.backing.Invalidate(ctx, options...)
@@ -118,7 +119,7 @@ func (s *unsealedStore) Clear(ctx context.Context) error {
 	if s.prefix == "" {
 		return fmt.Errorf("%w: Clear would empty the whole store (give the cache a namespace)", middleware.ErrUnsupported)
 	}
-	e, ok := s.backing.(middleware.Enumerator)
+	e, ok := capability.Of[middleware.Enumerator](s.backing, "Enumerator")
 	if !ok {
 		return fmt.Errorf("%w: the %s store can only clear everything, not a single namespace", middleware.ErrUnsupported, s.GetType())
 	}

@@ -1,6 +1,7 @@
 package fxmodule_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
 // opaque is a store with the methods of gocache's interface only.
@@ -62,6 +64,34 @@ func TestUnsealedCacheWithNamespaceAndTTL(t *testing.T) {
 	require.ErrorIs(t, plain.Clear(ctx), middleware.ErrUnsupported, "never more than the namespace")
 	_, err = plain.(store.SetIfNotExistsStore).SetIfNotExists(ctx, "a", "3")
 	require.ErrorIs(t, err, middleware.ErrUnsupported)
+}
+
+// renaming is an application's store that changes names. It inherits the capabilities of the store that it embeds, which would
+// bypass the change.
+type renaming struct{ *memorystore.Store }
+
+func (r renaming) Get(ctx context.Context, key any) (any, error) {
+	return r.Store.Get(ctx, "mine:"+key.(string))
+}
+
+func (r renaming) Set(ctx context.Context, key, value any, opts ...store.Option) error {
+	return r.Store.Set(ctx, "mine:"+key.(string), value, opts...)
+}
+
+// Capabilities that a store does not declare for itself are not used.
+func TestUnsealedCacheOverInheritedCapabilities(t *testing.T) {
+	t.Parallel()
+	backing := newMemory(t)
+	var got store.StoreInterface
+	start(t, decorated(one(fxmodule.Cache{Unsealed: true, Namespace: "ns"}), renaming{backing}, fx.Populate(&got)))
+	require.NoError(t, got.Set(t.Context(), "a", "1", store.WithTags([]string{"t"})))
+	require.NoError(t, backing.Set(t.Context(), "ns:a", "of another application"))
+	require.ErrorIs(t, got.Clear(t.Context()), middleware.ErrUnsupported)
+	_, err := got.(store.SetIfNotExistsStore).SetIfNotExists(t.Context(), "b", "2")
+	require.ErrorIs(t, err, middleware.ErrUnsupported)
+	require.NoError(t, got.Invalidate(t.Context(), store.WithInvalidateTags([]string{"t"})))
+	require.ErrorIs(t, errOf(backing.Get(t.Context(), "mine:ns:a")), store.NotFound{}, "the store's own Invalidate")
+	require.Equal(t, "of another application", stored(t, backing, "ns:a"))
 }
 
 // Clear of a cache without a namespace would empty its whole store.

@@ -4,12 +4,12 @@ import (
 	"context"
 	"iter"
 	"log/slog"
-	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
+
+	"github.com/sealcache/sealcache/internal/capability"
 )
 
 // CapableStore is a backing store that declares what it can do beyond gocache's
@@ -208,7 +208,7 @@ type capabilities struct {
 }
 
 func capabilitiesOf(backing store.StoreInterface) capabilities {
-	listed := listedCapabilities(backing)
+	listed := capability.Listed(backing)
 	c := capabilities{unfulfilled: slices.Clone(listed)}
 	use(&c, backing, listed, "BytesStore", &c.bytes)
 	use(&c, backing, listed, "TTLSetter", &c.ttlSetter)
@@ -243,33 +243,6 @@ func use[T any](c *capabilities, backing store.StoreInterface, listed []string, 
 	default:
 		c.unlisted = append(c.unlisted, name)
 	}
-}
-
-// listedCapabilities returns the names that backing declares for itself.
-func listedCapabilities(backing store.StoreInterface) []string {
-	if declaring, ok := backing.(CapableStore); ok {
-		owner, names := declaring.Capabilities()
-		if samePointer(owner, backing) {
-			return names
-		}
-		return nil
-	}
-	t := reflect.TypeOf(backing)
-	if t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	_, setsNX := backing.(store.SetIfNotExistsStore)
-	if setsNX && strings.HasPrefix(t.PkgPath(), "github.com/eko/gocache/") { // declared there, so nothing is overridden
-		return []string{"SetIfNotExistsStore"}
-	}
-	return nil
-}
-
-// samePointer reports whether two values are the same pointer. The types are
-// compared too, because a struct has the address of its first field.
-func samePointer(a, b any) bool {
-	x, y := reflect.ValueOf(a), reflect.ValueOf(b)
-	return x.IsValid() && x.Kind() == reflect.Pointer && x.Type() == y.Type() && x.Pointer() == y.Pointer()
 }
 
 // logIgnored logs capabilities that the backing store seems to offer and that the
