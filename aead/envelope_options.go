@@ -143,6 +143,13 @@ func WithDataKeyTTL(d time.Duration) EnvelopeOption {
 	})
 }
 
+// CheckEnvelopeOptions returns the error that NewEnvelope would return for opts, without a key-encryption key. It is for
+// programs that check a configuration before they open keys.
+func CheckEnvelopeOptions(opts ...EnvelopeOption) error {
+	_, err := envelopeConfigOf(opts)
+	return err
+}
+
 // envelopeConfigOf applies and checks all options.
 func envelopeConfigOf(opts []EnvelopeOption) (*envelopeConfig, error) {
 	c := &envelopeConfig{

@@ -168,7 +168,11 @@ func (o *keyOpener) open(ctx context.Context, name string, c Cache) error {
 	shared := envelopeID{id, c.DataKeys, c.TenantKEKs, fmt.Sprintf("%q %s", c.WrapContext, c.WrapContextState)}
 	envelope, ok := o.envelopes[shared]
 	if !ok {
-		opts := append(o.limits(c.DataKeys), c.wrapContext()...)
+		opts := []aead.EnvelopeOption{aead.WithLogger(o.log)}
+		for _, s := range c.envelopeSettings() {
+			opts = append(opts, s.option)
+		}
+		opts = append(opts, c.wrapContext()...)
 		if c.TenantKEKs != "" {
 			opts = append(opts, aead.WithTenantKEKs(c.TenantKEKs, o.openers...))
 		}
@@ -278,11 +282,24 @@ func keysetName(name string) []aead.KeyringOption {
 	return options.Given[aead.KeyringOption](nil, name, aead.WithKeysetName)
 }
 
-func (o *keyOpener) limits(d DataKeys) []aead.EnvelopeOption {
-	opts := []aead.EnvelopeOption{aead.WithLogger(o.log)}
-	opts = options.Given(opts, d.MaxMessages, aead.WithMaxMessages)
-	opts = options.Given(opts, d.MaxBytes, aead.WithMaxBytes)
-	opts = options.Given(opts, d.MaxAge, aead.WithMaxAge)
-	opts = options.Given(opts, d.CacheSize, aead.WithDataKeyCache)
-	return options.Given(opts, d.TTL, aead.WithDataKeyTTL)
+// envelopeSetting is a setting that is given, and its option.
+type envelopeSetting struct {
+	name   string
+	option aead.EnvelopeOption
+}
+
+// envelopeSettings returns the given limits of data keys.
+func (c Cache) envelopeSettings() []envelopeSetting {
+	d := c.DataKeys
+	var s []envelopeSetting
+	s = given(s, "data_keys.max_messages", d.MaxMessages, aead.WithMaxMessages)
+	s = given(s, "data_keys.max_bytes", d.MaxBytes, aead.WithMaxBytes)
+	s = given(s, "data_keys.max_age", d.MaxAge, aead.WithMaxAge)
+	s = given(s, "data_keys.cache_size", d.CacheSize, aead.WithDataKeyCache)
+	return given(s, "data_keys.ttl", d.TTL, aead.WithDataKeyTTL)
+}
+
+// given appends a setting, unless it has the zero value.
+func given[T comparable](s []envelopeSetting, name string, value T, option func(T) aead.EnvelopeOption) []envelopeSetting {
+	return options.Given(s, value, func(v T) envelopeSetting { return envelopeSetting{name, option(v)} })
 }

@@ -61,13 +61,6 @@ func TestEverySettingReachesTheStore(t *testing.T) {
 	}
 }
 
-func TestLimitsOfDataKeysAreChecked(t *testing.T) {
-	t.Parallel()
-	err := newApp(one(fxmodule.Cache{Store: "memory://", KEK: sealtest.KEKFile(t), DataKeys: fxmodule.DataKeys{MaxMessages: 1 << 40}})).Err()
-	requireFailure(t, err, "default", fxmodule.PartKeys)
-	require.ErrorContains(t, err, "2^32")
-}
-
 func requireFailure(t *testing.T, err error, cache string, part fxmodule.Part) {
 	t.Helper()
 	var failed *fxmodule.CacheError

@@ -182,13 +182,11 @@ func (s *system) packing(ctx context.Context, name string, c Cache) ([]middlewar
 	if c.SealedExpiry {
 		opts = append(opts, middleware.WithAuthenticatedExpiry())
 	}
-	switch {
-	case c.CompressMinBytes == 0:
-	case c.CompressFast:
-		opts = append(opts, middleware.WithFastCompression(c.CompressMinBytes))
-	default:
-		opts = append(opts, middleware.WithCompression(c.CompressMinBytes))
+	compress := middleware.WithCompression
+	if c.CompressFast {
+		compress = middleware.WithFastCompression
 	}
+	opts = options.Given(opts, c.CompressMinBytes, compress)
 	if c.Padding {
 		opts = append(opts, middleware.WithPadding())
 	}

@@ -10,7 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/names"
+	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
@@ -21,10 +23,14 @@ const (
 	maxWeight = 1000
 	// tenantPlaceholder stands for the tenant in Cache.TenantKEKs.
 	tenantPlaceholder = "{tenant}"
+	// maxOtherKEKs is a bound of aead.NewKEKSet, and maxCatchUp of asynqjobs.WithCatchUp.
+	maxOtherKEKs = 15
+	maxCatchUp   = time.Minute
 )
 
-// Validate reports everything that is wrong with the Config, without opening anything. It refuses a Config that would leave
-// a cache unsealed without Unsealed. Its errors name caches and settings but no values.
+// Validate reports what is wrong with the Config, as far as that can be known without opening stores and keys. It refuses a
+// Config that would leave a cache unsealed without Unsealed. Its errors name caches and settings. Of the values, they show only
+// numbers and durations.
 func (c Config) Validate() error { return c.validate(false) }
 
 // validate is Validate. If the Config is from the environment, the errors also name variables.
@@ -171,6 +177,7 @@ func (c Cache) sealedProblems(set remedy) []error {
 		errs = append(errs, fmt.Errorf("\"keyset_reload\" and \"keyset_name\" have no effect without \"keyset\" (%s)", set("keyset")))
 	}
 	errs = append(errs, c.tenantProblems(set)...)
+	errs = append(errs, c.boundProblems()...)
 	switch c.WrapContextState {
 	case "":
 	case wrapContextPrepare, wrapContextTolerate, wrapContextRequire:
@@ -185,6 +192,24 @@ func (c Cache) sealedProblems(set remedy) []error {
 		errs = append(errs, fmt.Errorf("plaintext: %w", wrongValue(reflect.TypeOf(c.Plaintext))))
 	}
 	return append(errs, untilProblems(c.Plaintext, c.PlaintextUntil, set)...)
+}
+
+// boundProblems checks the bounds of package aead and middleware. Negative values have an error already.
+func (c Cache) boundProblems() []error {
+	var errs []error
+	wrong := func(name string, err error) {
+		negative := slices.ContainsFunc(settingsOf(c), func(s setting) bool { return s.name == name && s.negative })
+		if err != nil && !negative {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	for _, s := range c.envelopeSettings() {
+		wrong(s.name, aead.CheckEnvelopeOptions(s.option))
+	}
+	wrong("wrap_context", aead.CheckEnvelopeOptions(c.wrapContext()...))
+	wrong("compress_min_bytes", middleware.CheckOptions(middleware.WithCompression(c.CompressMinBytes)))
+	wrong("max_value_bytes", middleware.CheckOptions(options.Given[middleware.Option](nil, c.MaxValueBytes, middleware.WithMaxValueBytes)...))
+	return errs
 }
 
 // untilProblems checks the end time of a plaintext policy.
@@ -255,6 +280,9 @@ func (c Cache) otherKEKProblems(set remedy) []error {
 	if len(c.OtherKEKs) > 0 && c.KEK == "" {
 		errs = append(errs, fmt.Errorf("\"other_keks\" is set, but \"kek\" is not (%s to the URI of the key that wraps new data keys)", set("kek")))
 	}
+	if len(c.OtherKEKs) > maxOtherKEKs {
+		errs = append(errs, fmt.Errorf("other_keks: there are %d URIs (at most %d are allowed)", len(c.OtherKEKs), maxOtherKEKs))
+	}
 	for i, uri := range c.OtherKEKs {
 		switch {
 		case uri == "":
@@ -306,6 +334,9 @@ func (j Jobs) problems(caches map[string]Cache, set remedy) []error {
 	errs = append(errs, untilProblems(j.Plaintext, j.PlaintextUntil, set)...)
 	if j.Redis != "" && !strings.Contains(j.Redis, "://") {
 		errs = append(errs, errors.New("redis: the value is not a URL such as redis://localhost:6379/0"))
+	}
+	if d := j.Schedules.CatchUp; d > maxCatchUp {
+		errs = append(errs, fmt.Errorf("schedules.catch_up: %v is too long (at most %v is allowed)", d, maxCatchUp))
 	}
 	return append(errs, negatives(j)...)
 }

@@ -230,6 +230,15 @@ func WithTracerProvider(p trace.TracerProvider) Option {
 	return func(c *config) error { return c.telemetry.SetTracerProvider(p) }
 }
 
+// CheckOptions returns the error that New would return for opts, without a store and keys. It is for programs that check a
+// configuration before they open these. New may refuse further options for the store that it gets.
+func CheckOptions(opts ...Option) error {
+	if _, err := newConfig(opts); err != nil {
+		return fmt.Errorf("middleware: CheckOptions: %w", err)
+	}
+	return nil
+}
+
 func newConfig(opts []Option) (*config, error) {
 	c := &config{maxValueBytes: DefaultMaxValueBytes, now: time.Now}
 	errs := []error{options.Apply("", opts, func(o Option) error { return o(c) })}
