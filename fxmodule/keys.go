@@ -12,6 +12,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/keyconfig"
 	"github.com/sealcache/sealcache/internal/options"
 )
 
@@ -172,7 +173,7 @@ func (o *keyOpener) open(ctx context.Context, name string, c Cache) error {
 		for _, s := range c.envelopeSettings() {
 			opts = append(opts, s.option)
 		}
-		opts = append(opts, c.wrapContext()...)
+		opts = append(opts, keyconfig.WrapContext(c.WrapContext, c.WrapContextState)...)
 		if c.TenantKEKs != "" {
 			opts = append(opts, aead.WithTenantKEKs(c.TenantKEKs, o.openers...))
 		}
@@ -187,26 +188,6 @@ func (o *keyOpener) open(ctx context.Context, name string, c Cache) error {
 		o.keys.rings[name] = ring
 	}
 	return nil
-}
-
-// The states of Cache.WrapContextState.
-const (
-	wrapContextPrepare  = "prepare"
-	wrapContextTolerate = "tolerate"
-	wrapContextRequire  = "require"
-)
-
-// wrapContext returns the options of an Envelope for the wrap context and its state.
-func (c Cache) wrapContext() []aead.EnvelopeOption {
-	switch {
-	case len(c.WrapContext) == 0:
-		return nil
-	case c.WrapContextState == wrapContextPrepare:
-		return []aead.EnvelopeOption{aead.WithOtherWrapContexts(c.WrapContext)}
-	case c.WrapContextState == wrapContextTolerate:
-		return []aead.EnvelopeOption{aead.WithWrapContext(c.WrapContext), aead.WithOtherWrapContexts(nil)}
-	}
-	return []aead.EnvelopeOption{aead.WithWrapContext(c.WrapContext)}
 }
 
 // kekID names the KEKs of a cache. A URI has no line ends.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/keyconfig"
 	"github.com/sealcache/sealcache/internal/names"
 	"github.com/sealcache/sealcache/internal/options"
 	"github.com/sealcache/sealcache/middleware"
@@ -180,7 +181,7 @@ func (c Cache) sealedProblems(set remedy) []error {
 	errs = append(errs, c.boundProblems()...)
 	switch c.WrapContextState {
 	case "":
-	case wrapContextPrepare, wrapContextTolerate, wrapContextRequire:
+	case keyconfig.Prepare, keyconfig.Tolerate, keyconfig.Require:
 		if len(c.WrapContext) == 0 {
 			errs = append(errs, fmt.Errorf("\"wrap_context_state\" has no effect without \"wrap_context\" (%s)", set("wrap_context")))
 		}
@@ -206,7 +207,7 @@ func (c Cache) boundProblems() []error {
 	for _, s := range c.envelopeSettings() {
 		wrong(s.name, aead.CheckEnvelopeOptions(s.option))
 	}
-	wrong("wrap_context", aead.CheckEnvelopeOptions(c.wrapContext()...))
+	wrong("wrap_context", aead.CheckEnvelopeOptions(keyconfig.WrapContext(c.WrapContext, c.WrapContextState)...))
 	wrong("compress_min_bytes", middleware.CheckOptions(middleware.WithCompression(c.CompressMinBytes)))
 	wrong("max_value_bytes", middleware.CheckOptions(options.Given[middleware.Option](nil, c.MaxValueBytes, middleware.WithMaxValueBytes)...))
 	return errs

@@ -10,6 +10,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/keyconfig"
 )
 
 // dataKeyFlags name the keys that values are sealed under.
@@ -46,24 +47,11 @@ func (f *flags) wrapContext(context *map[string]string, state *string) {
 	f.pairs(context, "wrap-context", wrapContextUse)
 	f.fromEnv["wrap-context"] = "SEALCACHE_WRAP_CONTEXT"
 	f.choice(state, "wrap-context-state", "which data keys are wrapped with the wrap context: all (require), new ones (tolerate), or only those of other processes (prepare)",
-		contextRequire, contextTolerate, contextPrepare)
+		keyconfig.Require, keyconfig.Tolerate, keyconfig.Prepare)
 	f.fromEnv["wrap-context-state"] = "SEALCACHE_WRAP_CONTEXT_STATE"
 }
 
 const wrapContextUse = "`NAME=VALUE,...` of the wrap context, with which the KEK wraps data keys"
-
-// wrapContext returns the options for the wrap context and the state of its introduction.
-func (k *dataKeyFlags) wrapContext() []aead.EnvelopeOption {
-	switch {
-	case len(k.context) == 0:
-		return nil
-	case k.contextState == contextPrepare:
-		return []aead.EnvelopeOption{aead.WithOtherWrapContexts(k.context)}
-	case k.contextState == contextTolerate:
-		return []aead.EnvelopeOption{aead.WithWrapContext(k.context), aead.WithOtherWrapContexts(nil)}
-	}
-	return []aead.EnvelopeOption{aead.WithWrapContext(k.context)}
-}
 
 func (k *dataKeyFlags) declareOld(f *flags) {
 	k.f, k.prefix, k.of = f, "old-", "old "
@@ -220,7 +208,7 @@ func (o *opened) openSealer(ctx context.Context, p *program, k *dataKeyFlags, ke
 	if _, ring := kek.(*aead.Keyring); to == toOpen && !ring {
 		kek, o.alone = &openOnly{AEADWithContext: kek}, k.tenant == "" // a tenant has its own KEK
 	}
-	opts := append(k.wrapContext(), aead.WithLogger(p.log), aead.WithDataKeyCache(dataKeysHeld))
+	opts := append(keyconfig.WrapContext(k.context, k.contextState), aead.WithLogger(p.log), aead.WithDataKeyCache(dataKeysHeld))
 	if k.tenantKEKs != "" {
 		opts = append(opts, aead.WithTenantKEKs(k.tenantKEKs, openers()...))
 	}

@@ -1,12 +1,9 @@
 package main
 
-import "strings"
+import (
+	"strings"
 
-// The states of the introduction of a wrap context.
-const (
-	contextRequire  = "require"
-	contextTolerate = "tolerate"
-	contextPrepare  = "prepare"
+	"github.com/sealcache/sealcache/internal/keyconfig"
 )
 
 // contextEvidence is the context with which data keys are wrapped. It is not a secret.
@@ -43,7 +40,7 @@ func contextsText(contexts []contextEvidence) string {
 // stateOfContext returns the state of a wrap context, whose default is to require it.
 func stateOfContext(context map[string]string, state string) string {
 	if len(context) > 0 && state == "" {
-		return contextRequire
+		return keyconfig.Require
 	}
 	return state
 }
@@ -58,7 +55,7 @@ func (i *inventory) note(w wantedKeyset, to *[]contextEvidence) {
 // findInContexts reports data keys that may lack their context.
 func (r *evidence) findInContexts(contexts []contextEvidence) {
 	for _, c := range contexts {
-		if c.State != contextRequire {
+		if c.State != keyconfig.Require {
 			r.found("%s: data keys without the wrap context are accepted (%s)", c.For, c.State)
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/sealcache/sealcache/aead/gcpkms"
 	"github.com/sealcache/sealcache/aead/gocloud"
 	"github.com/sealcache/sealcache/aead/hcvault"
+	"github.com/sealcache/sealcache/internal/keyconfig"
 )
 
 // openers are the key services that this program links, besides the schemes of package aead.
@@ -99,29 +100,14 @@ func openKEKs(ctx context.Context, uri string, others []string) (kek tink.AEADWi
 	return set, done, nil
 }
 
-// keysetPath returns the path of a keyset that --keyset gives as a path or as file:///path.
-func keysetPath(flag, s string) (string, error) {
-	if !strings.HasPrefix(s, "file:") {
-		return s, nil
-	}
-	u, err := url.Parse(s)
-	if err != nil || u.Path == "" || u.Host != "" && u.Host != "localhost" || u.RawQuery != "" {
-		return "", wrong("--%s: the value is not a path or a URL such as file:///path", flag)
-	}
-	return u.Path, nil
-}
-
-// keysetSource reads the forms of --keyset, which are those of fxmodule: a path, file:///path or env:NAME. A keyset in a variable
-// has no path.
+// keysetSource reads the forms of --keyset: a path, file:///path or env:NAME. A keyset in a variable has no path.
 func keysetSource(flag, s string) (source aead.Source, path string, err error) {
-	if name, ok := strings.CutPrefix(s, "env:"); ok {
-		if name == "" {
-			return nil, "", wrong("--%s: \"env:\" must be followed by the name of an environment variable", flag)
-		}
-		return aead.EnvSource(name), "", nil
-	}
-	if path, err = keysetPath(flag, s); err != nil {
-		return nil, "", err
+	variable, path, err := keyconfig.Keyset(s)
+	switch {
+	case err != nil:
+		return nil, "", wrong("--%s: %w", flag, err)
+	case variable != "":
+		return aead.EnvSource(variable), "", nil
 	}
 	return aead.FileSource(path), path, nil
 }
@@ -176,7 +162,7 @@ func (k *keysetFlags) open(ctx context.Context) (file *keysetFile, done func(), 
 	if strings.HasPrefix(k.keyset, "env:") {
 		return nil, nil, wrong("--keyset: a keyset in an environment variable cannot be changed (give its file)")
 	}
-	path, err := keysetPath("keyset", k.keyset)
+	_, path, err := keysetSource("keyset", k.keyset)
 	if err != nil {
 		return nil, nil, err
 	}
