@@ -247,7 +247,7 @@ func TestLoggerOfKEKs(t *testing.T) {
 	if err := writeKEK(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(path, 0o644); err != nil { //nolint:gosec // the warning is about this mode
+	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	logged := func(open func(log *slog.Logger)) string {
@@ -260,12 +260,16 @@ func TestLoggerOfKEKs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		kek.Close()
+		if err := kek.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 	tenants := logged(func(log *slog.Logger) {
 		e := newEnvelope(t, newKeyring(t), aead.WithTenantKEKs("file://"+dir+"/{tenant}.json?reload=off"), aead.WithLogger(log))
 		sealFor(t, newTenant(t, e, "a"), "value")
-		e.Close()
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 	for which, text := range map[string]string{"one": one, "tenant": tenants} {
 		if !strings.Contains(text, "level=WARN") {

@@ -205,7 +205,7 @@ func TestVariableIsReadOnce(t *testing.T) {
 			logs := new(sealtest.Logs)
 			cache := fxmodule.Cache{Store: "memory://", KEK: kek + "?reload=off", Keyset: "env:FXMODULE_TEST_KEYSET", KeysetReload: every}
 			run(t, one(cache), fx.Replace(logs.Logger()))
-			require.NoError(t, os.Setenv("FXMODULE_TEST_KEYSET", "broken"))
+			t.Setenv("FXMODULE_TEST_KEYSET", "broken")
 			time.Sleep(2 * time.Minute)
 			synctest.Wait()
 			require.Equal(t, again, strings.Contains(logs.String(), "level=ERROR"), logs.String())
@@ -217,7 +217,7 @@ func TestVariableIsReadOnce(t *testing.T) {
 func TestLoggerOfKEKs(t *testing.T) {
 	t.Parallel()
 	kek := sealtest.KEKFile(t)
-	require.NoError(t, os.Chmod(strings.TrimPrefix(kek, "file://"), 0o644)) //nolint:gosec // the warning is about this mode
+	require.NoError(t, os.Chmod(strings.TrimPrefix(kek, "file://"), 0o644))
 	var l sealtest.Logs
 	start(t, fx.New(fx.NopLogger, fx.Supply(l.Logger(), one(fxmodule.Cache{Store: "memory://", KEK: kek})), fxmodule.Module))
 	require.Contains(t, l.String(), "other users can read or change a file with a key in plaintext")

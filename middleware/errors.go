@@ -154,7 +154,7 @@ type codecError struct {
 }
 
 func (e *codecError) Error() string {
-	return fmt.Sprintf("%v: the format is %s (the codec's error is not shown, because it may quote the value)", e.kind, e.format)
+	return fmt.Sprintf("%v as %s (the codec's error is not shown, because it may quote the value)", e.kind, e.format)
 }
 func (e *codecError) Unwrap() []error { return []error{e.kind, e.cause} }
 

@@ -7,8 +7,10 @@
 //		aeadtest.Run(t, func(t *testing.T) tink.AEADWithContext { return newMyAEAD(t) })
 //	}
 //
-// If the implementation calls a key service, such as a cloud KMS, also call [RunRemote]. It breaks the service, and
-// checks the errors of the implementation. Then it repairs the service, and checks that encryption works again.
+// If the implementation calls a key service, such as a cloud KMS, also call [RunRemote]. Its argument is a [Remote]:
+// your functions that stop, slow or break a test instance of the service, and one that repairs it. RunRemote calls
+// them. It checks the errors of the implementation while the service is broken, and that encryption works again after
+// the repair.
 //
 // [KeyService] imitates a key service, for tests of code that uses one.
 package aeadtest

@@ -28,7 +28,7 @@ func checkSealTo(s *subject) {
 			sealed, err := s.appending.SealTo(s.Context(), dst, plaintext, ad)
 			s.noError("SealTo", err)
 			if !bytes.HasPrefix(sealed, []byte("before")) {
-				s.Fatalf("SealTo changed the bytes that dst held before (plaintext of %d bytes, spare capacity of dst %d)", n, room)
+				s.Fatalf("SealTo returned bytes that do not begin with those of dst (plaintext of %d bytes, spare capacity of dst %d)", n, room)
 			}
 			opened, err := s.DecryptWithContext(s.Context(), sealed[6:], ad)
 			if err != nil || !bytes.Equal(opened, plaintext) {

@@ -37,5 +37,6 @@
 // # Format
 //
 // A ciphertext has the format of tink-go-awskms v3, Tink's library for AWS KMS. The library can decrypt the ciphertext.
-// [aead.WithWrapContext] adds names and values to each call to KMS. CloudTrail records them, so they must not be secret.
+// With [aead.WithWrapContext], the KEK passes names and values to KMS as the encryption context. KMS decrypts only with
+// the same names and values. CloudTrail records them, so they must not be secret.
 package awskms

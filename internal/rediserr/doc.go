@@ -23,7 +23,7 @@
 //     an optional command, to continue without the command. An unknown reply can have another cause, such as a limit of
 //     calls. So the caller must not conclude that the server never runs the command.
 //
-// If there is no reply, as after a broken connection, all five functions above return false.
+// If there is no reply, as after a broken connection, these five functions return false.
 //
 // [LoginRefused], [DatabaseRefused], [NoCluster], [Protected] and [NotRedis] explain why the first command on a connection
 // failed.

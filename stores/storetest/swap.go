@@ -171,7 +171,7 @@ func swapConcurrently(t *testing.T, s *subject) {
 				}
 				n, err := strconv.Atoi(textOf(value))
 				if err != nil {
-					t.Errorf("after concurrent calls of CompareAndSwap, the counter is not a number")
+					t.Errorf("after concurrent calls of CompareAndSwap, Get returned %q, want a decimal number", textOf(value))
 					return
 				}
 				ok, err := sw.CompareAndSwap(t.Context(), "n", []byte(textOf(value)), 16, []byte(strconv.Itoa(n+1)), -1)

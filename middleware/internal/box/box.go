@@ -6,13 +6,14 @@
 // header in front of the encrypted value. The value is bound to three things: the namespace, the kind, and a name (a cache
 // key, or the id of a job). So [Box.Open] needs the same three.
 //
-// Each error of Box.Open wraps an error of package aead. If the value does not open with the encryption key, Box.Open
-// returns [aead.ErrUnauthentic] or [aead.ErrUnknownKey]. Any unknown error becomes [aead.ErrKeyServiceUnavailable], so that
-// the caller tries again and does not drop a valid value.
+// Each error of Box.Open wraps an error of package aead. [aead.ErrUnauthentic] means that the value was altered, or is
+// bound to other names. [aead.ErrUnknownKey] means that this process does not have the encryption key of the value.
+// [aead.ErrKeyServiceUnavailable] stands for the other errors, so that the caller tries again and does not drop a valid
+// value.
 //
-// [Refused] reports whether an error is aead.ErrUnauthentic or aead.ErrUnknownKey. [Final] reports whether a later attempt
-// must fail, too. Final returns false if the keyset of this process does not list the key: the process may load the key
-// later.
+// [Refused] reports whether an error is aead.ErrUnauthentic or aead.ErrUnknownKey. [Final] reports whether a later call
+// of Box.Open will certainly fail, too. Final returns false for a key that the keyset of this process does not list:
+// the process may load that key later.
 //
 // A Box is safe for concurrent use.
 package box

@@ -359,7 +359,7 @@ func (h *Header) readFields(b []byte) error {
 			return fmt.Errorf("%w: the header has the unknown binding flags %#02x (use a newer release)", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 {
-			return fmt.Errorf("%w: the header lists no type, queue or id that the job belongs to", ErrUnsupportedFormat)
+			return fmt.Errorf("%w: the header does not say whether the value is bound to the type, queue or id of the job", ErrUnsupportedFormat)
 		}
 		b = b[1:]
 	}

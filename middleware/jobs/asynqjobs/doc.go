@@ -15,10 +15,11 @@
 //	srv := asynq.NewServer(redis, cfg)
 //	err = srv.Run(handler)
 //
-// In handlers, replace t.ResultWriter().Write(b) by [WriteResult](ctx, b), because a decrypted task has no ResultWriter.
-// Unique tasks, hidden type names and schedules also need the keys of a pseudorandom function (PRF): pass them with
-// jobs.WithPRF. If you use a GroupAggregator, pass an asynq.Client with [WithGroupClient]. If tasks of a group do not open,
-// the client enqueues them separately.
+// In handlers, replace t.ResultWriter().Write(b) by [WriteResult](ctx, b), because a decrypted task has no
+// ResultWriter. Unique tasks, hidden type names and schedules also need the keys of a pseudorandom function (PRF): pass
+// them with jobs.WithPRF. If you use a GroupAggregator, give [Config] the option [WithGroupClient] with an
+// asynq.Client. If a task of a group does not open, this client enqueues it as a single task, so that asynq archives
+// only this task.
 //
 // Some parts of asynq write plaintext by themselves, such as its Scheduler. docs/jobs.md lists the replacements, such as
 // [Scheduler]. The rest of asynq works as before: handlers get decrypted tasks, and return the same errors. New code can use

@@ -65,7 +65,7 @@ func locate(payload []byte, headers map[string]string, at identity, trustClaim b
 	}
 	if !trustClaim {
 		if strings.HasPrefix(at.id, reservedID) {
-			return located{}, fmt.Errorf("%w: the task id starts with a zero byte, which asynqjobs reserves", jobs.ErrUnauthentic)
+			return located{}, fmt.Errorf("%w: asynqjobs enqueues no task with an id that starts with a zero byte", jobs.ErrUnauthentic)
 		}
 		if sealed, own := at.cutOwnClaim(whole); sealed != nil {
 			return located{sealed: sealed, at: own, tagged: tagged}, nil
