@@ -141,7 +141,7 @@ func replaceLocked(path string, old fs.FileInfo, before, after []byte, finish fu
 		return err
 	}
 	if err := sameOwner(f, old); err != nil {
-		return fmt.Errorf("the keyset was not changed: its file would get another owner (run the command as the present owner): %w", forFile(err, path))
+		return fmt.Errorf("the keyset was not changed: its file would get another owner (run as its owner): %w", forFile(err, path))
 	}
 	if err := writeAndClose(f, after); err != nil {
 		return err
