@@ -1,7 +1,8 @@
 // Package aead seals and opens bytes with Tink, Google's cryptography library, and manages the keys. To seal is to encrypt
 // so that altered bytes are detected. To open is to decrypt, and to check that no byte was altered.
 //
-// Open a key-encryption key (KEK), and make an [Envelope] with it. Close both at the end:
+// First call [OpenKEK], which returns a key-encryption key (KEK). [NewEnvelope] makes an [Envelope] with the KEK. Close
+// both at the end:
 //
 //	kek, err := aead.OpenKEK(ctx, "file:///run/secrets/kek.json")
 //	...
@@ -10,17 +11,18 @@
 //	...
 //	defer envelope.Close() // runs before kek.Close
 //
-// An Envelope seals messages with data keys. It makes the data keys itself, and the KEK encrypts ("wraps") each of them. The
-// wrapped data key is stored with each message. The Envelope uses one data key for many messages, so it calls the KEK only a
-// few times per day. The KEK is a file, a passphrase, or a key in a key service (such as a cloud KMS): see [OpenKEK].
+// An Envelope seals messages with data keys. It makes the data keys itself, and the KEK encrypts ("wraps") each of them.
+// The wrapped data key is stored with each message. The Envelope uses one data key for many messages, so it seldom calls
+// the KEK. To seal, it calls the KEK a few times per day. To open, it calls the KEK about once per hour for each data key
+// in use. The KEK is a file, a passphrase, or a key in a key service (such as a cloud KMS): see [OpenKEK].
 //
-// A [Keyring] is a set of keys (a Tink keyset). One key of the set, the primary key, seals new messages. All keys of the set
-// open messages. A keyset is stored encrypted under a KEK: see [CreateKeyset] and [OpenKeyring]. You can pass a Keyring to
-// NewEnvelope instead of a KEK. You can also seal with a Keyring directly, if the application writes few messages: the
-// comment of [Keyring] gives the limit.
+// A [Keyring] is a set of keys (a Tink keyset). One key of the set, the primary key, seals new messages. All enabled keys
+// of the set open messages. A keyset is stored encrypted under a KEK: see [CreateKeyset] and [OpenKeyring]. You can pass a
+// Keyring to NewEnvelope instead of a KEK. You can also seal with a Keyring directly, if the application writes few
+// messages: the comment of [Keyring] gives the limit.
 //
-// Other functions: [NewKEKSet] replaces a KEK without downtime. [OpenPRF] opens the keys with which an application replaces
-// names by pseudonyms. [WithTenants] gives each tenant of an application its own KEK.
+// Other functions: [NewKEKSet] replaces a KEK without downtime. [OpenPRF] reads the keys with which an application
+// replaces names by pseudonyms. [WithTenants] gives each tenant of an application its own KEK.
 //
 // # How keys are handled
 //
@@ -28,11 +30,12 @@
 // bytes or age. If the KEK does not answer, the Envelope uses the old data key up to its limit. From then on, sealing fails
 // with [ErrKeyServiceUnavailable], until the KEK answers.
 //
-// For opening, an Envelope keeps a data key in memory for the time of [WithDataKeyTTL], and then asks the KEK again. So
-// reading survives an outage of the KEK for this time. If you destroy a KEK, the values under its data keys become
-// unreadable after this time.
+// An Envelope opens values with a data key for at most the time of [WithDataKeyTTL], and then asks the KEK again. If the
+// data key is in use, the Envelope asks before this time ends. So in an outage of the KEK, values stay readable for at
+// most this time. If you destroy a KEK, the values under its data keys become unreadable after this time at the latest.
 //
-// Keys are in the memory of the process while they are in use. No error, log line or formatted value contains key material.
+// Keys are in the memory of the process while they are in use. No error or log line contains key material, and no printed
+// value of this package does.
 //
 // # Errors and concurrency
 //

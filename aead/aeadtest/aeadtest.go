@@ -7,12 +7,12 @@
 //		aeadtest.Run(t, func(t *testing.T) tink.AEADWithContext { return newMyAEAD(t) })
 //	}
 //
-// If the implementation calls a key service, such as a cloud KMS, also call [RunRemote]. Its argument is a [Remote]:
-// your functions that stop, slow or break a test instance of the service, and one that repairs it. RunRemote calls
-// them. It checks the errors of the implementation while the service is broken, and that encryption works again after
-// the repair.
+// If the implementation calls a key service, such as a cloud KMS, also call [RunRemote] with a function that returns a
+// [Remote]. The Remote contains your functions that break a test instance of the service, and the function Heal that
+// repairs it. RunRemote checks the errors of the implementation while the service is broken. It also checks that the
+// implementation decrypts again after the repair.
 //
-// [KeyService] imitates a key service, for tests of code that uses one.
+// [KeyService] imitates a key service, for tests of code that calls a key service.
 package aeadtest
 
 import (

@@ -17,7 +17,7 @@
 //	{"Effect": "Allow", "Action": ["kms:Encrypt", "kms:Decrypt"], "Resource": "arn:aws:kms:eu-west-1:111122223333:key/..."}
 //
 // When you move to a new key, add ?decrypt-only=true to the URI of the old key. The KEK with this URI then decrypts and
-// never encrypts.
+// never encrypts. [aead.NewKEKSet] combines it with the KEK of the new key.
 //
 // # Settings
 //
@@ -36,7 +36,9 @@
 //
 // # Format
 //
-// A ciphertext has the format of tink-go-awskms v3, Tink's library for AWS KMS. The library can decrypt the ciphertext.
-// With [aead.WithWrapContext], the KEK passes names and values to KMS as the encryption context. KMS decrypts only with
-// the same names and values. CloudTrail records them, so they must not be secret.
+// A ciphertext has the format of tink-go-awskms v3, Tink's library for AWS KMS. The library can decrypt the ciphertext,
+// unless the Envelope has the option [aead.WithWrapContext].
+//
+// With this option, the encryption context of each call is the map that the application gives to the option. KMS decrypts
+// only with the same map. CloudTrail records the map, so it must not contain a secret.
 package awskms

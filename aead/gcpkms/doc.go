@@ -15,7 +15,7 @@
 // cloudkms.cryptoKeyVersions.useToEncrypt and cloudkms.cryptoKeyVersions.useToDecrypt.
 //
 // When you move to a new key, add ?decrypt-only=true to the URI of the old key. The KEK with this URI then decrypts and
-// never encrypts.
+// never encrypts. [aead.NewKEKSet] combines it with the KEK of the new key.
 //
 // # Settings
 //

@@ -14,10 +14,11 @@
 //
 // # Do not use an Azure key for an Envelope
 //
-// Keys of Azure Key Vault are RSA keys, and Azure does not keep the public key secret. An Envelope stores an encrypted data
-// key with each value. An attacker with the public key can make such a data key, and write values that the application
-// accepts as genuine. So do not give an Azure key to [aead.NewEnvelope]. Instead, encrypt a keyset (a file with Tink keys)
-// with the Azure key. Make the keyset once, and deploy the file with the application:
+// Keys of Azure Key Vault are RSA keys, and Azure does not keep the public key secret. An Envelope stores an encrypted
+// data key with each value. An attacker with the public key can encrypt a data key of the attacker's choice. The
+// application then accepts values under this data key as genuine. So do not give an Azure key to [aead.NewEnvelope].
+// Instead, encrypt a keyset (a file with Tink keys) with the Azure key. Make the keyset once, and deploy the file with the
+// application:
 //
 //	sealcache keys create --kek "azurekeyvault://..." --out keyset.json
 //

@@ -2,12 +2,12 @@
 // attacker who reads this file can open everything that the keys sealed.
 //
 // Use this package in development and in tests. In production, use it only if another mechanism protects the file, such as
-// the secret store of a platform. Otherwise, use [aead.CreateKeyset] and [aead.OpenKeyring], with a key-encryption key that
-// encrypts the file.
+// the secret store of a platform. Otherwise, use [aead.CreateKeyset] and [aead.OpenKeyring], with a key-encryption key
+// (KEK) that encrypts the file. The file of a file:// KEK is itself a plaintext keyset: see [aead.OpenKEK].
 //
 // Write a keyset with [CreateKeyset], and open the keyset with [OpenKeyring]:
 //
-//	err := insecurecleartextkeyset.CreateKeyset(file, template) // such as Tink's aead.AES256GCMKeyTemplate()
+//	err := insecurecleartextkeyset.CreateKeyset(w, tinkaead.AES256GCMKeyTemplate()) // w: an io.Writer; tinkaead: Tink's aead
 //	...
 //	keyring, err := insecurecleartextkeyset.OpenKeyring(ctx, aead.FileSource("keyset.json"))
 //

@@ -3,6 +3,7 @@
 //
 //	cd aead/hcvault/vaulttest && go test ./...
 //
-// The engine (transit) runs inside the test process, so no Vault server is needed. The package is a separate Go module,
-// so that users of hcvault do not get the dependencies of Vault.
+// The engine (transit) runs inside the test process, so no Vault server is needed. Some tests need the program
+// redis-server in the PATH. The package is a separate Go module, so that users of hcvault do not get the dependencies of
+// Vault.
 package vaulttest
