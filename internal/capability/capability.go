@@ -1,6 +1,7 @@
-// Package capability tells what a store of gocache can do beyond gocache's interface. A store declares that with a method
-// Capabilities, as middleware.CapableStore describes. [Listed] returns the declared names, and [Of] returns the store as the
-// interface of one capability, if the store declares it.
+// Package capability tells what a store of gocache can do beyond gocache's interface. Each capability is an interface,
+// such as middleware.Swapper. A store lists the names of its capabilities in its method Capabilities, as
+// middleware.CapableStore describes. [Listed] returns these names. [Of] converts the store to one of the interfaces, if
+// the store lists it.
 package capability
 
 import (

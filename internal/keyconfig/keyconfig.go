@@ -1,5 +1,7 @@
-// Package keyconfig reads settings of keys that fxmodule and the command share: the place of a keyset, and the state in which
-// a wrap context is introduced.
+// Package keyconfig reads two settings that package fxmodule and the command sealcache have in common. [Keyset] reads the
+// place of a keyset: a file or an environment variable. [WrapContext] returns the options of an aead.Envelope for a wrap
+// context (see aead.WithWrapContext). Its argument state is [Prepare], [Tolerate] or [Require]: the steps in which a
+// running application begins to use the wrap context.
 package keyconfig
 
 import (

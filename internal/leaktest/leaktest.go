@@ -1,8 +1,9 @@
 // Package leaktest searches the output of a program for secrets. A test makes random values with a [Set] and uses them as
 // secrets. [Set.Find] then searches for them in dumps, logs and error texts.
 //
-// The search finds a value as plaintext, in lower case, in hexadecimal and in base64. It also finds a part of a value:
-// twelve characters of the plaintext, or sixteen of an encoded form. It does not find values in compressed data.
+// The search finds a value as plaintext, in lower case, in hexadecimal and in base64. It also finds a part of a text:
+// twelve characters of the plaintext, or sixteen of an encoded form. It finds numbers only as a whole. It does not find
+// values in compressed data.
 package leaktest
 
 import (

@@ -1,7 +1,7 @@
-// Package migratetest contains helper functions for the tests of packages migrate and audit. [SealedStore] makes a
-// sealed (encrypted) cache in Redis, and [Fill] writes plaintext values to Redis. [Migrated] runs package migrate, and
-// [Audited] runs package audit. Both fail the test if the run fails. [ReportedName] returns the key of Redis that a
-// JSON report shows. A report shows a key that is not UTF-8 as a Go string literal.
+// Package migratetest contains helper functions for the tests of packages migrate and audit. [SealedStore] makes a sealed
+// (encrypted) cache in Redis, and [Fill] writes plaintext values to Redis. [Migrated] runs package migrate, and [Audited]
+// runs package audit. Both fail the test if the run fails. A JSON report shows some Redis keys as Go string literals, such
+// as keys that are not UTF-8. [ReportedName] returns the key itself.
 package migratetest
 
 import (

@@ -1,7 +1,7 @@
 // Package names contains the rules for names, and the reserved names, that several packages of this module share:
 //
 //   - [Check] checks the name of a namespace, a cache or a keyset, and [CheckTenant] the id of a tenant.
-//   - [Group] returns the start of a stored name, up to the first colon, if this start can be a namespace.
+//   - [Group] returns the start of a stored name (a key in Redis) that can be a namespace, such as "shop:".
 //   - [JSON] returns the form of a stored name in JSON reports.
 //   - [KeyCheck], [Asynq] and [TagSets] are names and prefixes that are reserved.
 //

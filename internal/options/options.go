@@ -1,6 +1,7 @@
 // Package options handles the options of constructors, such as middleware.WithNamespace. A constructor calls [Apply] with
-// the options that its caller gave: Apply refuses nil options and applies all others. A caller with a configuration calls
-// [Given], which turns a field of the configuration into an option. If the field has the zero value, Given omits the option.
+// the options that it got: Apply refuses nil options and applies all others. Code that makes options from a configuration,
+// such as fxmodule, calls [Given]. Given appends the option for a field of the configuration, unless the field has the
+// zero value.
 package options
 
 import (

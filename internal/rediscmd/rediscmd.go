@@ -4,7 +4,7 @@
 //   - [ClusterNode] reports whether a server is a node of a Redis Cluster.
 //   - [CheckType] checks the name of a Redis type, such as hash.
 //   - [TimeLeft] converts the answer of PTTL to a time.Duration.
-//   - [Script] makes the commands that call a Lua script.
+//   - [Script] makes the EVAL and EVALSHA commands that run a Lua script.
 //   - [Exec] sends a pipeline, and [Once] marks a command that must not be sent twice.
 package rediscmd
 

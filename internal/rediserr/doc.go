@@ -11,17 +11,17 @@
 //     against a key holding the wrong kind of value". RefusedForGood also returns true for replies that this package does
 //     not know, such as "ERR 42".
 //
-// Three functions give the reason of a reply for which RefusedForGood returns true:
+// Three functions find a reason for which RefusedForGood returns true:
 //
-//   - [NotOffered]: the command fails for all keys. The server does not have the command, or the
-//     user has no permission for the command. Example: "ERR unknown command 'INFO'".
+//   - [NotOffered] returns true if the command fails for all keys. The server does not have the command, or the user has
+//     no permission for the command. Example: "ERR unknown command 'INFO'".
 //
-//   - [Denied]: the same replies as NotOffered, and also replies that say that the user has no permission for one of the
-//     keys. Example: "NOPERM No permissions to access a key".
+//   - [Denied] returns true if NotOffered does, and if the user has no permission for one of the keys. Example: "NOPERM No
+//     permissions to access a key".
 //
-//   - [Unavailable]: the same replies as NotOffered, and also replies that this package does not know. A caller uses it for
-//     an optional command, to continue without the command. An unknown reply can have another cause, such as a limit of
-//     calls. So the caller must not conclude that the server never runs the command.
+//   - [Unavailable] returns true if NotOffered does, and for replies with the code ERR that this package does not know. A
+//     caller uses it for an optional command, to continue without the command. An unknown reply can have another cause,
+//     such as a limit of calls. So the caller must not conclude that the server never runs the command.
 //
 // If there is no reply, as after a broken connection, these five functions return false.
 //

@@ -8,6 +8,6 @@
 // The program redis-server must be in the PATH. Otherwise the test fails, and is not skipped. Each server has its own
 // directory and listens only on this machine. By default, a server does not write data files.
 //
-// Several goroutines may use a server at once, also while one goroutine stops, kills or starts it. Two goroutines must
-// not do so at the same time.
+// Several goroutines may use a server at once, even while another goroutine stops, kills or starts it. But two goroutines
+// must not stop, kill or start the same server at the same time.
 package redistest
