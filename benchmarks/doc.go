@@ -1,16 +1,17 @@
-// Command benchmarks measures the speed of sealcache and the size of the values that it stores. It prints each result as a
-// ratio, such as the time with encryption to the time without it. This command runs all benchmarks:
+// Command benchmarks measures the speed of sealcache and the size of the values that it stores. Most results are ratios,
+// such as the time with encryption to the time without it. This command runs all benchmarks:
 //
 //	go run ./benchmarks
 //
-// A ratio can have a budget. The budget is the largest or smallest ratio that is acceptable. The command prints the budget
-// next to the ratio. If the ratio is not acceptable, the command also prints MISSED. With the flag -strict, the exit status
+// A result can have a budget. The budget is the largest or smallest acceptable result. The command prints the budget next
+// to the result. If the result is not acceptable, the command also prints MISSED. With the flag -strict, the exit status
 // is then 1. Without this flag, a missed budget does not change the exit status, because the speed of the machine changes.
 //
-// For each ratio, the command measures two ways of doing the same thing in one run, such as with and without encryption. The
-// two ways take turns in short slices of time (A B, B A, ...). The command calculates the ratio of each slice of A to the
-// slice of B next to it, because a slow phase of the machine slows both slices. For each benchmark, the command prints the
-// median, the smallest and the largest ratio. The file benchmarks/README.md describes each benchmark.
+// For each ratio, the command measures two ways of doing the same thing in one run, such as with and without encryption.
+// The two ways take turns in short slices of time (A B, B A, ...). The command divides the speed of each slice of A by the
+// speed of the slice of B next to it. A slow phase of the machine slows both slices, so it hardly changes the ratio. For
+// each result, the command prints the median, the smallest and the largest value. The file benchmarks/README.md describes
+// each benchmark.
 //
 // # Adding a row
 //

@@ -3,8 +3,8 @@
 //	go run ./benchmarks -save bench-results
 //	cd benchmarks/compare && go run ./charts -o ../../bench-results ../../bench-results/results.json
 //
-// It writes one SVG file for each benchmark that compares sealcache with something else. If a benchmark ran with several
-// numbers of goroutines, its chart is a curve with the number of goroutines on the x axis. Otherwise it is a bar chart.
+// It draws the results that are ratios, and writes SVG files. If a case ran with several numbers of concurrent callers,
+// its chart has curves, with this number on the x axis. One bar chart shows the other results of a benchmark.
 package main
 
 import (
