@@ -30,8 +30,8 @@
 //   - aead/insecurecleartextkeyset: keysets in plaintext, for development and tests.
 //   - aead/aeadtest: tests for your own key services and AEADs.
 //   - middleware: Store seals the values of a gocache store. Sealer seals values for any other store.
-//   - middleware/jobs: seals the data of jobs for any queue. Package asynqjobs is for asynq, and asynqjobs/monitor is its
-//     admin page.
+//   - middleware/jobs: seals the data of jobs for any queue. Package asynqjobs is for asynq, and asynqjobs/monitor is the
+//     admin page of the jobs.
 //   - middleware/sessions: seals HTTP sessions for scs. Package gorillasessions is for gorilla/sessions, and so for gin and echo.
 //   - middleware/migrate: seals existing data in Redis.
 //   - middleware/audit: counts sealed and plaintext values in Redis.

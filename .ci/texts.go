@@ -1,5 +1,6 @@
-// Texts reads the names of Go files and prints the place of each error, log line and warning with a line of over 120 bytes.
-// Constants in a text count with their values, and other operands with none.
+// Texts finds errors, log lines and warnings whose text has a line of over 120 bytes. It reads the names of Go files from
+// standard input, and prints the place of each such text. If a text is put together with +, a constant counts with its
+// value, and a variable does not count.
 package main
 
 import (

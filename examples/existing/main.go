@@ -1,6 +1,6 @@
-// Command existing is an example: a program that uses gocache (github.com/eko/gocache), with one line added. The program
-// has a Chain: a cache in memory in front of a cache in Redis. gocache's marshaler encodes the values. The added line seals
-// (encrypts) the values that go to Redis. The command needs a Redis server:
+// Command existing is an example: a program that uses gocache (github.com/eko/gocache), with encryption keys and one line
+// added. The program has a Chain: a cache in memory in front of a cache in Redis. gocache's marshaler encodes the values.
+// The added line seals (encrypts) the values that go to Redis. The command needs a Redis server:
 //
 //	go run ./examples/existing -redis localhost:6379
 //
