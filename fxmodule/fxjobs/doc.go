@@ -1,5 +1,5 @@
 // Package fxjobs adds sealed (encrypted) background jobs to an application that is built with go.uber.org/fx. The jobs run
-// on asynq, a job queue in Redis.
+// on asynq, a job queue in Redis. Give [Module] and [Worker] to fx.New:
 //
 //	fx.New(
 //		fx.Provide(fxmodule.ConfigFromEnv), // reads Config.Jobs, too

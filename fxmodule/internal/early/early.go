@@ -1,12 +1,13 @@
 // Package early stops slow hooks of fx (go.uber.org/fx) shortly before the timeout of fx. An application has two timeouts:
 // one for all OnStart hooks together, and one for all OnStop hooks together.
 //
-// If an OnStart hook still runs at the timeout, fx drops the error of the hook, which would name the cause. If an OnStop
-// hook still runs then, fx does not call the remaining hooks. So a hook should end before the timeout.
+// If an OnStart hook still runs at the timeout, fx reports only the timeout. The error of the hook, which would name the
+// cause, is lost. If an OnStop hook still runs then, fx does not call the remaining hooks. So a hook should end before the
+// timeout.
 //
 // [WithDeadline] returns a context that ends shortly before the timeout. A hook passes this context to the functions that
-// it calls. [Do] calls a function without a context. If the function still runs shortly before the timeout, Do returns an
-// error, and the function continues in its goroutine.
+// it calls. [Do] calls a function that takes no context. If the function still runs shortly before the timeout, Do returns
+// an error, and the function continues in its goroutine.
 //
 // [Wait] also calls a function, and returns an error if a context ends before the function returns. [Close] closes what a
 // failed hook has opened.
