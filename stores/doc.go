@@ -17,7 +17,7 @@
 // The comments of [memorystore.Open] and [redisstore.Open] list the options of a URL. If you need a Redis client for
 // the same URL, for example for a queue, call [redisstore.OpenClient].
 //
-// For an unknown scheme or option, Open returns an error that contains the scheme or option. Errors contain no password.
+// An unknown scheme or option is an error. Errors contain no password.
 //
 // These stores have more methods than gocache's interface. For example, they list entries, and swap values atomically.
 // Package middleware uses these methods. It also accepts the stores of gocache that docs/stores.md lists, with fewer features.

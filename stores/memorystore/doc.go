@@ -14,14 +14,15 @@
 // comes back as []byte and a string as string. Other values come back as the string that Redis would return: see
 // [Store.Set]. So an application can replace Redis by memory:// in its configuration.
 //
-// A middleware.Store over this store encrypts values, and returns each value with its original Go type.
+// A middleware.Store over this store encrypts values, and returns each value with its original Go type. Some types need a
+// Codec: see package middleware.
 //
 // # The limit
 //
-// If a write exceeds the limit, the store evicts entries before the call returns. It evicts entries that are seldom
-// read. The new entry can be one of these, especially if it is larger than a hundredth of the limit. The comment of
-// [WithMaxBytes] says how the size of an entry is counted. The process can use up to twice the limit, until the garbage
-// collector frees evicted entries.
+// If all entries together exceed the limit after a write, the store evicts entries before the call returns. It evicts
+// entries that are seldom read. The new entry can be one of these, especially if it is larger than a hundredth of the
+// limit. The comment of [WithMaxBytes] says how the size of an entry is counted. The process can use up to twice the
+// limit, until the garbage collector frees evicted entries.
 //
 // # Expiration
 //

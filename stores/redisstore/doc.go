@@ -34,9 +34,9 @@
 // errors.As.
 //
 // If a connection breaks, go-redis repeats the command. So Redis can execute a command twice. The Store sends
-// CompareAndSwap and SetIfNotExists only once, because the second execution would report false for a successful write.
-// These two methods can return an error that is not a reply of the server. After such an error, it is unknown whether
-// Redis executed the command.
+// SetIfNotExists and the methods whose names begin with Compare only once, because the second execution would report false
+// for a successful write. These methods can return an error that is not a reply of the server. After such an error, it is
+// unknown whether Redis executed the command.
 //
 // A call ends at the deadline of its context only if the client has ContextTimeoutEnabled. [Open] sets it. If a context is
 // canceled, a call that waits for a reply ends at the latest after ReadTimeout.
