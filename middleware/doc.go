@@ -13,7 +13,7 @@
 //
 // The returned [Store] is itself a gocache store. It seals each value before the value leaves the process. Get opens the
 // value and checks it. Without gocache, call [NewSealer]. The returned [Sealer] seals and opens single values, and the
-// application stores them. A Store and a Sealer read the values of each other.
+// application stores them. A Store and a Sealer with the same keys, namespace and codecs read the values of each other.
 //
 // # Promises
 //

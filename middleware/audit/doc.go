@@ -4,8 +4,8 @@
 //	report, err := audit.Run(ctx, client, audit.Config{Namespace: "shop"})
 //	answer, reasons := report.AnythingPlaintext()
 //
-// An audit needs no encryption keys. If you set Config.Keys, it also counts the sealed values that these keys do not open.
-// If both Config.Namespace and Config.Prefix are empty, it also examines the data of asynq, a job queue.
+// An audit needs no encryption keys. If you set Config.Keys, it also counts the sealed cache values that these keys do not
+// open. If both Config.Namespace and Config.Prefix are empty, it also examines the data of asynq, a job queue.
 //
 // Begin with [Run]. The [Report] answers three questions:
 //
@@ -25,7 +25,7 @@
 //   - An audit finds each entry that exists during the whole audit. It can miss entries that are created or deleted during
 //     the audit. It can count an entry twice if the entry moves to another node of the Redis Cluster.
 //   - An audit examines only the server or Cluster of its client, and no backups.
-//   - An audit does not examine the names of entries and tags. These names are plaintext unless the application hides
+//   - The three answers do not cover the names of entries and tags. These names are plaintext unless the application hides
 //     them.
 //
 // Errors and log lines contain no name of an entry and no value. The report contains names only if you set [Config.Samples].

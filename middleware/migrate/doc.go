@@ -14,10 +14,11 @@
 //
 // # Keys
 //
-// A run needs the encryption keys of the application. With other keys, the application could not read the values that the run
-// writes. So Run tests the keys before it writes. It opens the entry sealcache.key-check, which the application writes when
-// it calls middleware.Store.Check. If this entry does not open, Run returns [ErrWrongKeys]. If the entry does not exist, set
-// Config.Proof to another entry that the application has sealed. Otherwise Run returns [ErrUnproven].
+// A run needs the encryption keys of the application. With other keys, the application could not read the values that the
+// run writes. So Run tests the keys before it writes. It opens the entry sealcache.key-check, which the application writes
+// when it calls middleware.Store.Check. If this entry does not open, Run returns [ErrWrongKeys]. If the entry does not
+// exist, set Config.Proof to the key of another entry that the application has sealed. Otherwise Run returns
+// [ErrUnproven].
 //
 // # What a run does
 //
@@ -38,12 +39,13 @@
 // replicas have its writes. If a replica does not confirm them, Run returns [ErrUnconfirmed]. Then call Run again.
 //
 // Before some runs that change names, you must stop processes of the application. Before a run with Config.To, stop every
-// process that writes to the old names. Config.HiddenKeys and Config.OneWayKeys replace names by pseudonyms. Before Seal with
-// one of them, stop every process that uses plain names. The comments of these fields describe the details.
+// process that writes to the old names. Config.HiddenKeys and Config.OneWayKeys replace names by pseudonyms. Before Seal
+// with one of them, stop every process that does not hide names yet. The comments of these fields describe the details.
 //
-// gocache keeps the names of the entries of each tag in a Redis set. Runs that change names also change these sets. So does
-// Seal with Config.From.Namespace. Runs that change names need Redis 7.0 or newer. Seal with Config.From.Namespace also needs
-// Redis 7.0 if entries have tags. All other runs need Redis 6.2 or newer.
+// gocache keeps the names of the entries of each tag in a Redis set. Runs that change names also change these sets. So
+// does Seal with Config.From.Namespace, because a namespace also stands before the names of tags. Runs that change names
+// need Redis 7.0 or newer. Seal with Config.From.Namespace also needs Redis 7.0 if entries have tags. All other runs need
+// Redis 6.2 or newer.
 //
 // No error or log line contains a value or the name of an entry.
 package migrate

@@ -18,8 +18,8 @@
 //
 // # Expiration
 //
-// A session has two expiry times, and both are sealed. An expired session is not found, even if an attacker removed the TTL
-// in Redis or restored a dump.
+// A session has one or two expiry times, which are sealed. An expired session is not found, even if an attacker removed
+// the TTL in Redis or restored a dump.
 //
 //   - The absolute expiry is the time that scs passes to [Store.CommitCtx]. Loading a session or calling Touch never extends it.
 //   - The idle expiry exists only with [WithIdleTimeout]. Loading a session extends this expiry to the full timeout from now,
@@ -31,9 +31,9 @@
 // # Concurrent requests
 //
 // scs loads a session at the start of a request. If the request changed the session, scs writes it at the end. Another
-// request can delete the session in between (a logout). Then the write brings the deleted session back, because scs requires
-// CommitCtx to write every session, even one that no longer exists. Package gorillasessions does not have this problem: it
-// calls [Store.Replace], which writes only a session that exists.
+// request can delete the session in between (a logout). Then the write brings the deleted session back, because scs
+// requires CommitCtx to write every session, even one that no longer exists. Package gorillasessions does not have this
+// problem over redisstore and memorystore: it calls [Store.Replace], which writes only a session that exists.
 //
 // So, with scs, change a session in as few requests as possible. Use [WithIdleTimeout] and not the IdleTimeout of scs. With
 // the IdleTimeout of scs, each request writes the session.

@@ -3,13 +3,13 @@
 //
 // [New] returns a [Box] for values of one kind in one namespace. Examples of kinds are cache values and job payloads. A
 // namespace is the name that an application gives to a cache or to its jobs. [Box.Seal] encrypts a value, and writes a
-// header in front of the encrypted value. The value is bound to three things: the namespace, the kind, and a name (a cache
-// key, or the id of a job). So [Box.Open] needs the same three.
+// header in front of the encrypted value. The value is bound to the namespace, the kind and its names: the cache key, or
+// the type, queue and id of a job. So [Box.Open] needs the same namespace, kind and names.
 //
-// Each error of Box.Open wraps an error of package aead. [aead.ErrUnauthentic] means that the value was altered, or is
-// bound to other names. [aead.ErrUnknownKey] means that this process does not have the encryption key of the value.
-// [aead.ErrKeyServiceUnavailable] stands for the other errors, so that the caller tries again and does not drop a valid
-// value.
+// Each error of Box.Open wraps an error of package aead. [aead.ErrUnauthentic] means that the value was altered, was
+// sealed with other keys, or is bound to another namespace, kind or name. [aead.ErrUnknownKey] means that this process
+// does not have the encryption key of the value. An error of unknown cause wraps [aead.ErrKeyServiceUnavailable], so that
+// the caller tries again and does not drop a valid value.
 //
 // [Refused] reports whether an error is aead.ErrUnauthentic or aead.ErrUnknownKey. [Final] reports whether a later call
 // of Box.Open will certainly fail, too. Final returns false for a key that the keyset of this process does not list:

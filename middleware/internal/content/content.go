@@ -1,5 +1,6 @@
-// Package content builds the plaintext of a cache value, which is then encrypted. The plaintext contains the encoded value. It can also
-// contain the cache key of the entry and its tags. Tags are the labels by which gocache deletes several entries at once.
+// Package content builds the plaintext of a cache value, which is then encrypted. The plaintext contains the encoded
+// value. It can also contain the cache key of the entry and its tags. Tags are the labels by which gocache deletes several
+// entries at once.
 //
 // [Packer.Pack] builds this plaintext, and [Packer.Unpack] parses it. FORMAT.md, section "Plaintext of a cache value",
 // specifies it.

@@ -1,9 +1,9 @@
 // Package plaintext decides whether to accept a value that is stored without encryption. Packages middleware, jobs and
-// asynqjobs ask it when they read such a value. If the answer is no, they return an error.
+// asynqjobs ask this package when they read such a value. If the answer is no, they return an error.
 //
-// A [Policy] is the rule. For example, [Reject] refuses every such value. A [Window] applies a Policy until a set time, and
-// then Reject. Begin with [NewWindow]. Before you decode an accepted value as MessagePack, call [CheckMsgPack], which checks
-// that it is well-formed.
+// A [Policy] is the rule. For example, [Reject] refuses every such value. A [Window] applies a Policy until a set time,
+// and then Reject. Begin with [NewWindow]. Before you decode an accepted value as MessagePack, call [CheckMsgPack]. An
+// attacker may have written the value, and a few malformed bytes could crash the decoder.
 package plaintext
 
 import (

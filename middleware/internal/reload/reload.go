@@ -1,9 +1,9 @@
-// Package reload reads a keyset (a set of encryption keys) again when a stored value was encrypted with a key that the copy
-// in memory does not contain. Begin with [New].
+// Package reload reads a keyset (a set of encryption keys) again when a stored value needs a key that is not in memory.
+// Begin with [New].
 //
-// Such values appear after an operator adds a key to the keyset: another process has already loaded the new key and
-// encrypts with it, and this process has not. An attacker can also write values that name a key that does not exist. So
-// the package reads the keyset at most once in ten seconds.
+// Such values appear after an operator adds a key to the keyset. Another process has already loaded the new key and
+// encrypts with it, but this process has not loaded it. An attacker can also write values that name a key that does not
+// exist. So the package reads the keyset at most once in ten seconds.
 package reload
 
 import (

@@ -3,7 +3,8 @@
 //
 // [Header.Append] writes headers, and [Parse] reads them. [AppendContext] and [AppendName] build the associated data.
 // Associated data is not stored, but a value decrypts only with the same associated data. Associated data contains the
-// namespace, the kind and the name of the value. [KeyOf] returns the id of the encryption key, if the ciphertext contains the id.
+// namespace, the kind, the names (such as the cache key) and the header of the value. [KeyOf] returns how a ciphertext
+// names its encryption key, such as by the id of the key.
 //
 // FORMAT.md specifies every byte, and middleware/testdata/vectors.json holds test vectors.
 package wire

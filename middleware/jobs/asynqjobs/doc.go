@@ -15,15 +15,15 @@
 //	srv := asynq.NewServer(redis, cfg)
 //	err = srv.Run(handler)
 //
-// In handlers, replace t.ResultWriter().Write(b) by [WriteResult](ctx, b), because a decrypted task has no
-// ResultWriter. Unique tasks, hidden type names and schedules also need the keys of a pseudorandom function (PRF): pass
-// them with jobs.WithPRF. If you use a GroupAggregator, give [Config] the option [WithGroupClient] with an
-// asynq.Client. If a task of a group does not open, this client enqueues it as a single task, so that asynq archives
-// only this task.
+// In handlers, replace t.ResultWriter().Write(b) by [WriteResult](ctx, b), because a decrypted task has no ResultWriter.
+// Unique tasks, hidden type names and schedules also need the keys of a pseudorandom function (PRF): pass them with
+// jobs.WithPRF. If you use a GroupAggregator, give [Config] and [Handler] the option [WithGroupClient] with an
+// asynq.Client. If a task of a group does not open, this client enqueues it as a single task. So this task does not stop
+// the others.
 //
-// Some parts of asynq write plaintext by themselves, such as its Scheduler. docs/jobs.md lists the replacements, such as
-// [Scheduler]. The rest of asynq works as before: handlers get decrypted tasks, and return the same errors. New code can use
-// typed jobs: see [Define].
+// Some parts of asynq write plaintext by themselves. For example, replace asynq.Scheduler by [Scheduler]. docs/jobs.md
+// lists all replacements. The rest of asynq works as before: handlers get decrypted tasks, and return the same errors. New
+// code can use typed jobs: see [Define].
 //
 // Do not change all processes of a running application in one step. A worker without this package cannot read a sealed task,
 // and archives it, often at the first try. docs/rollout.md describes the steps. All workers need asynq 0.26 or newer,

@@ -14,8 +14,8 @@
 //
 // # Login
 //
-// Call [Store.Renew] when a user logs in. It gives the session a new token. The old token, which an attacker may know, then
-// opens no session. The Store never uses an unknown token from a cookie.
+// Call [Store.Renew] before Save when a user logs in. Save then gives the session a new token. The old token, which an
+// attacker may know, opens no session. The Store never uses an unknown token from a cookie.
 //
 // # Names
 //
