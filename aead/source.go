@@ -12,13 +12,13 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
 	"github.com/sealcache/sealcache/internal/nilcheck"
+	"github.com/sealcache/sealcache/internal/secretfile"
 )
 
 // MaxKeysetBytes bounds what is read from a Source: 1 MiB, several thousand keys.
@@ -112,8 +112,7 @@ func (f fileSource) Load(ctx context.Context) ([]byte, error) {
 
 func (f fileSource) watchPath() string { return string(f) }
 
-// readFile reads at most limit bytes. It does not wait for the writer of a named pipe to come. If one has the pipe open, it
-// reads until that one closes the pipe or the deadline of ctx passes. A read of a regular file cannot be interrupted.
+// readFile is secretfile.Read within the bounds of fileReads. Its error does not quote a path that may be a keyset.
 func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, ended(ctx)
@@ -123,20 +122,9 @@ func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%w (too many file reads have not ended: if a file system hung, restart the process)", err)
 	}
 	defer release()
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	data, err := secretfile.Read(ctx, path, limit)
 	if err != nil {
 		return nil, pathError(err)
-	}
-	defer file.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		_ = file.SetReadDeadline(deadline) // regular files have none
-	}
-	data, err := io.ReadAll(io.LimitReader(file, limit))
-	if err != nil {
-		return nil, pathError(err)
-	}
-	if info, err := file.Stat(); len(data) == 0 && err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
-		return nil, errors.New("the named pipe is empty (first start the program that writes into the pipe)")
 	}
 	return data, nil
 }

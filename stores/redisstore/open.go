@@ -8,12 +8,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"runtime"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -21,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/sealcache/sealcache/internal/abandon"
+	"github.com/sealcache/sealcache/internal/secretfile"
 )
 
 // Open returns a store for a URL. Close closes the store and its client. Open does not connect, so that a service can start
@@ -64,8 +63,9 @@ import (
 // A user without a password is a user with the ACL rule nopass.
 //
 // Durations have a unit. An unknown option is an error. Certificates are always verified. To connect without verification,
-// pass a client to New. Deadlines of contexts bound every call. Errors of Open quote only the name of an option from the
-// URL. Even a path, or the name of a variable, may be a misplaced password. Errors of calls name the server's address.
+// pass a client to New. Deadlines of contexts bound every call. Errors of Open quote from the
+// URL only names of options, paths that begin with "/" or ".", and names of variables in capital letters. Other texts may be
+// misplaced passwords. Errors of calls name the server's address.
 func Open(ctx context.Context, url string) (*Store, error) {
 	t, client, err := connect(ctx, url, true)
 	if err != nil {
@@ -189,33 +189,12 @@ func (r fileReader) file(ctx context.Context, path string, limit int64) ([]byte,
 		return nil, context.Cause(ctx)
 	}
 	discard := func(b []byte) { clear(b) }
-	a, ok := abandon.Call(ctx, "redisstore: the reading of a file", func() { <-r }, discard, func() ([]byte, error) { return readFile(ctx, path, limit) })
+	a, ok := abandon.Call(ctx, "redisstore: the reading of a file", func() { <-r }, discard, func() ([]byte, error) { return secretfile.Read(ctx, path, limit) })
 	if !ok || errors.Is(a.Err, os.ErrDeadlineExceeded) {
 		<-ctx.Done() // the deadline of the file may pass a moment earlier
 		return nil, context.Cause(ctx)
 	}
 	return a.Out, a.Err
-}
-
-// readFile reads at most limit bytes. It does not wait for the writer of a named pipe to come. If one has the pipe open, it
-// waits until the deadline of ctx.
-func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // the file was only read
-	if deadline, ok := ctx.Deadline(); ok {
-		_ = f.SetReadDeadline(deadline) // regular files have none
-	}
-	b, err := io.ReadAll(io.LimitReader(f, limit))
-	if err != nil {
-		return nil, err
-	}
-	if info, err := f.Stat(); len(b) == 0 && err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
-		return nil, errors.New("the named pipe is empty (first start the program that writes into the pipe)")
-	}
-	return b, nil
 }
 
 // withoutPath removes the path from an error unless it looks like one: a password may have been given in its place.
