@@ -134,7 +134,7 @@ func TestAllFeaturesTogetherShowNothing(t *testing.T) {
 	// The run used each kind of command.
 	sent := bytes.ToLower(written["MONITOR"])
 	for _, command := range []string{
-		`"hidden:`, `"one-way:`, `"tenant:`, `"sessions:`, `"evalsha"`, `"getrange"`, `"scan"`, `"unlink"`, `"smembers"`, `"pexpire"`,
+		`"hidden:`, `"one-way:`, `"tenant:`, `"sessions:`, `"evalsha"`, `"getrange"`, `"scan"`, `"del"`, `"smembers"`, `"pexpire"`,
 		"asynq:{default}:unique:", "asynq:{default}:g:", "asynq:{default}:archived", "{sealcache:jobs:}:schedules",
 	} {
 		require.True(t, bytes.Contains(sent, []byte(command)), command)

@@ -29,7 +29,7 @@ if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 	probeCompareSource = `
 redis.call('STRLEN', KEYS[1])
 redis.call('GETRANGE', KEYS[1], -1, -1)`
-	probeDropSource = `redis.call('UNLINK', KEYS[1])`
+	probeDropSource = `redis.call('DEL', KEYS[1])`
 	// probeExpirySource has the commands of swapSource for a value with a sealed expiry.
 	probeExpirySource = `
 redis.call('PTTL', KEYS[1])
@@ -66,7 +66,7 @@ func (m *migration) proveCommands(ctx context.Context) error {
 		}
 	}
 	if m.DeleteOld || m.hides() && (m.To != nil || len(m.prfSet().PRFs) > 1) { // Reseal deletes names of older PRF keys
-		if err := m.prove(ctx, name, probeDropSource, "UNLINK"); err != nil {
+		if err := m.prove(ctx, name, probeDropSource, "DEL"); err != nil {
 			return err
 		}
 	}

@@ -371,7 +371,7 @@ func (m *migration) dropOld(ctx context.Context, moves []moved, c *Counts) error
 	for i, call := range calls {
 		n, err := call.Cmd.Int64()
 		if err != nil {
-			return fmt.Errorf("migrate: cannot delete old entries with UNLINK: %w", rediserr.Wrap(err))
+			return fmt.Errorf("migrate: cannot delete old entries with DEL: %w", rediserr.Wrap(err))
 		}
 		switch n {
 		case 1:

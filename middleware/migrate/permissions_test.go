@@ -29,7 +29,7 @@ func TestPermissions(t *testing.T) {
 	}{
 		"in place": {"~* +scan +info +strlen +get +mget +type +getrange +exists +set +evalsha +eval +ping +hello +client", nil},
 		"moved": {"~* +scan +info +strlen +get +mget +type +getrange +exists +set +evalsha +eval +ping +hello +client " +
-			"+pexpiretime +unlink +sscan +sadd +srem +persist +pexpireat", &migrate.Space{Namespace: "n"}},
+			"+pexpiretime +del +sscan +sadd +srem +persist +pexpireat", &migrate.Space{Namespace: "n"}},
 		"without info": {"~* +scan +strlen +get +mget +type +getrange +exists +set +evalsha +eval +ping +hello +client", nil},
 	} {
 		server := redistest.StartWith(t, redistest.Options{User: "mover", Password: "secret", Rules: c.rules})
@@ -79,11 +79,11 @@ func TestDeletionIsDenied(t *testing.T) {
 	rdb := redis.NewClient(&o)
 	t.Cleanup(func() { _ = rdb.Close() })
 	require.NoError(t, admin.Set(ctx, "old:a", "v", time.Hour).Err())
-	rdb.AddHook(before{"set", func() { require.NoError(t, admin.Do(ctx, "acl", "setuser", "mover", "-unlink").Err()) }})
+	rdb.AddHook(before{"set", func() { require.NoError(t, admin.Do(ctx, "acl", "setuser", "mover", "-del").Err()) }})
 	_, err := migratetest.Unproven(ctx, rdb, migrate.Config{
 		Operation: migrate.Seal, From: migrate.Space{Prefix: "old:"}, To: &migrate.Space{Namespace: "new"}, Keys: sealtest.Keyring(t), DeleteOld: true,
 	})
-	require.Regexp(t, `^migrate: cannot delete old entries with UNLINK: [^()]* \(allow it in the ACL of the Redis user, or in the proxy\)$`, err)
+	require.Regexp(t, `^migrate: cannot delete old entries with DEL: [^()]* \(allow it in the ACL of the Redis user, or in the proxy\)$`, err)
 	require.EqualValues(t, 2, admin.Exists(ctx, "old:a", "new:a").Val())
 }
 
@@ -151,7 +151,7 @@ func TestDryRunTestsTheCommands(t *testing.T) {
 		return c
 	}
 	for command, c := range map[string]migrate.Config{
-		"unlink": moved, "time": unseal, "pttl": unseal, "pexpireat": unseal,
+		"del": moved, "time": unseal, "pttl": unseal, "pexpireat": unseal,
 		"hset": recorded, "hincrby": recorded, "expire": recorded, "hdel": recorded, "hget": recorded, "hlen": recorded, "hkeys": recorded, "hstrlen": recorded,
 		"sadd": seal, "persist": renamed, "srem": moved,
 	} {

@@ -143,8 +143,8 @@ func (r *renaming) faulty(t *testing.T, fault func(c net.Conn) net.Conn) *redis.
 }
 
 const (
-	sendsDeletions = "tonumber(ARGV[3]) then return 0 end\nreturn redis.call('UNLINK'" // of dropSource
-	sendsSwaps     = "ARGV[4*i-3]"                                                     // of swapSource
+	sendsDeletions = "tonumber(ARGV[3]) then return 0 end\nreturn redis.call('DEL'" // of dropSource
+	sendsSwaps     = "ARGV[4*i-3]"                                                  // of swapSource
 	sendsCopies    = "\r\n$2\r\nnx\r\n"
 )
 

@@ -43,8 +43,8 @@ func TestRenamingWithoutRights(t *testing.T) {
 	for _, dry := range []bool{false, true} {
 		c := config
 		c.DryRun = dry
-		_, err := migrate.Run(ctx, without("unlink"), c)
-		require.ErrorContains(t, err, "UNLINK")
+		_, err := migrate.Run(ctx, without("del"), c)
+		require.ErrorContains(t, err, "DEL")
 		require.Equal(t, before, scanned(t, admin, "ns:*"))
 	}
 
@@ -61,15 +61,15 @@ func TestRenamingWithoutRights(t *testing.T) {
 
 	// A run that changes no names needs no right to delete.
 	config.HiddenKeys = keys.only(t, 1)
-	_, err = migrate.Run(ctx, without("unlink"), config)
+	_, err = migrate.Run(ctx, without("del"), config)
 	require.NoError(t, err)
 
 	// Hidden names of another namespace are other names.
 	config.To = &migrate.Space{Namespace: "other"}
 	for _, dry := range []bool{true, false} {
 		config.DryRun = dry
-		_, err = migrate.Run(ctx, without("unlink"), config)
-		require.ErrorContains(t, err, "Redis refuses UNLINK")
+		_, err = migrate.Run(ctx, without("del"), config)
+		require.ErrorContains(t, err, "Redis refuses DEL")
 		require.Equal(t, after, scanned(t, admin, "ns:*"))
 	}
 }

@@ -65,7 +65,7 @@ return 1`
 // dropSource deletes an entry that has not changed since it was read. KEYS, ARGV and what it returns are those of
 // lookSource.
 const dropSource = unlessChanged + `
-return redis.call('UNLINK', KEYS[1])`
+return redis.call('DEL', KEYS[1])`
 
 // unlessChanged returns from a script unless the entry is as it was read. ARGV[3] may be missing.
 const unlessChanged = readOrTypeSource + `
@@ -81,16 +81,16 @@ if ARGV[3] and redis.call('PEXPIRETIME', KEYS[1]) ~= tonumber(ARGV[3]) then retu
 // renameSource writes the value of an entry under a new name and deletes the entry, if it still holds what was read. KEYS:
 // entry, new name, names that must not exist. ARGV: those of lookSource, the new value, and when the new entry expires, as in readSource. It
 // returns 1 if it did, 0 if the entry has changed, -1 if it does not exist, -2 if the new name is taken, -3 if another of the
-// names exists. Redis keeps what a script has written before a command is refused. So UNLINK is tested first, and the expiry is set
+// names exists. Redis keeps what a script has written before a command is refused. So DEL is tested first, and the expiry is set
 // with the value.
 const renameSource = unlessChanged + `
 for i = 3, #KEYS do
 	if redis.call('EXISTS', KEYS[i]) == 1 then return -3 end
 end
 if redis.call('EXISTS', KEYS[2]) == 1 then return -2 end
-redis.call('UNLINK', KEYS[2])
+redis.call('DEL', KEYS[2])
 if ARGV[5] == '-1' then redis.call('SET', KEYS[2], ARGV[4]) else redis.call('SET', KEYS[2], ARGV[4], 'PXAT', ARGV[5]) end
-return redis.call('UNLINK', KEYS[1])`
+return redis.call('DEL', KEYS[1])`
 
 // readSource reads a value and when it expires, in Unix milliseconds, -1 for never, -2 if it does not exist.
 const readSource = `return {redis.call('GET', KEYS[1]), redis.call('PEXPIRETIME', KEYS[1])}`

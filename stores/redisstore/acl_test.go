@@ -156,7 +156,7 @@ func TestDocumentedPermissionsAreTheLeast(t *testing.T) {
 	}
 
 	// These methods need neither tags nor swaps nor enumeration.
-	allow(t, admin, append(rules[:2:2], strings.Fields("-@all +ping +get +set +unlink +pttl +multi +exec")...)...)
+	allow(t, admin, append(rules[:2:2], strings.Fields("-@all +ping +get +set +del +pttl +multi +exec")...)...)
 	s, ctx := open(t, "redis://app:password@"+srv.Addr()), t.Context()
 	require.NoError(t, s.Set(ctx, "shop:k", "v"))
 	_, _, err := s.GetWithTTL(ctx, "shop:k")

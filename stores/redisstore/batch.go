@@ -200,7 +200,7 @@ func (s *Store) deletePart(ctx context.Context, keys []string, errs []error) {
 	cmds := make([]*redis.IntCmd, len(keys))
 	for i, key := range keys {
 		if errs[i] = s.noTagSet(ctx, key); errs[i] == nil {
-			cmds[i] = pipe.Unlink(ctx, key)
+			cmds[i] = pipe.Del(ctx, key)
 		}
 	}
 	if pipe.Len() > 0 {

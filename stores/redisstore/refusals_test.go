@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"testing"
@@ -123,12 +124,12 @@ func TestRefusedTransactionLeavesNoReply(t *testing.T) {
 	}
 }
 
-// If UNLINK of an entry is denied, the entry stays in its tag, so that a later Invalidate can still remove it.
-func TestInvalidateUnlinksBeforeItForgets(t *testing.T) {
+// If DEL of an entry is denied, the entry stays in its tag, so that a later Invalidate can still remove it.
+func TestInvalidateDeletesBeforeItForgets(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
 	admin, ctx := srv.Client(t), t.Context()
-	allow(t, admin, append(documented(t), "-unlink")...)
+	allow(t, admin, append(documented(t), "-del")...)
 	s := open(t, "redis://app:password@"+srv.Addr())
 	require.NoError(t, s.Set(ctx, "shop:k", "v", store.WithTags([]string{"shop:t"})))
 	tag := store.WithInvalidateTags([]string{"shop:t"})
@@ -139,8 +140,8 @@ func TestInvalidateUnlinksBeforeItForgets(t *testing.T) {
 	require.Zero(t, admin.Exists(ctx, "shop:k", "gocache_tag_shop:t").Val())
 }
 
-// If UNLINK of an entry is denied to ClearPrefix, the entry keeps its tags.
-func TestClearPrefixUnlinksEntriesBeforeTags(t *testing.T) {
+// If DEL of an entry is denied to ClearPrefix, the entry keeps its tags.
+func TestClearPrefixDeletesEntriesBeforeTags(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
 	admin, ctx := srv.Client(t), t.Context()
@@ -248,11 +249,29 @@ func TestAdviceOnEviction(t *testing.T) {
 	}
 }
 
+// Every removal works on a server without UNLINK.
+func TestRemovalsWithoutUnlink(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t, "--rename-command", "UNLINK", "")
+	s, ctx := open(t, "redis://"+srv.Addr()), t.Context()
+	for name, remove := range map[string]func() error{
+		"Delete":      func() error { return s.Delete(ctx, "k") },
+		"DeleteMany":  func() error { return errors.Join(s.DeleteMany(ctx, []string{"k"})...) },
+		"Invalidate":  func() error { return s.Invalidate(ctx, store.WithInvalidateTags([]string{"t"})) },
+		"ClearPrefix": func() error { return s.ClearPrefix(ctx, "") },
+	} {
+		require.NoError(t, s.Set(ctx, "k", "v", store.WithTags([]string{"t"})), name)
+		require.NoError(t, remove(), name)
+		require.Zero(t, srv.Client(t).Exists(ctx, "k").Val(), name)
+	}
+	require.Zero(t, srv.Client(t).DBSize(ctx).Val())
+}
+
 // A server that refuses writes, in any wording, does not look like one without entries.
 func TestClearNeedsAWritableServer(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
 	const refusal = "ERR this instance is read-only"
-	s := open(t, "redis://"+redistest.Refusing(t, srv.Addr(), map[string]string{"srem": refusal, "unlink": refusal}))
+	s := open(t, "redis://"+redistest.Refusing(t, srv.Addr(), map[string]string{"srem": refusal, "del": refusal}))
 	require.ErrorContains(t, s.ClearPrefix(t.Context(), "ns:"), "read-only")
 }

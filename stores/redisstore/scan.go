@@ -151,13 +151,13 @@ func (s *Store) checkWritable(ctx context.Context, node redis.Cmdable, prefix st
 }
 
 // ClearPrefix deletes the entries whose names start with a prefix, taken literally, and the sets of the tags that start with
-// it. It uses SCAN and UNLINK on every master. Entries that are written during the call may stay; they keep their tags. Keys
-// that are neither an entry nor a tag set are left alone. With the empty prefix it deletes every string in the database,
-// those of other applications included.
+// it. It uses SCAN and DEL on every master, and UNLINK for sets of tags if the server offers it. Entries that are written during
+// the call may stay; they keep their tags. Keys that are neither an entry nor a tag set are left alone. With the empty prefix it
+// deletes every string in the database, those of other applications included.
 //
 // While a Cluster moves slots, entries may stay. Then repeat the call when no slot moves any more.
 func (s *Store) ClearPrefix(ctx context.Context, prefix string) error {
-	// Entries go first, so that those whose UNLINK is denied keep their tags. Then the tag sets go, on all masters, and then
+	// Entries go first, so that those whose DEL is denied keep their tags. Then the tag sets go, on all masters, and then
 	// the entries that were written since. An entry that is in Redis when the last scan begins is deleted, and one that is
 	// written later has its tags written later.
 	for _, part := range []struct{ prefix, kind string }{
@@ -170,7 +170,14 @@ func (s *Store) ClearPrefix(ctx context.Context, prefix string) error {
 				return err
 			}
 			return s.scan(ctx, node, part.prefix, part.kind, func(keys []string) error {
-				return s.unlinkAll(ctx, keys)
+				if part.kind == entries {
+					return s.removeAll(ctx, keys, "del")
+				}
+				err := s.removeAll(ctx, keys, "unlink") // a set may be large
+				if rediserr.Denied(err) {
+					err = s.removeAll(ctx, keys, "del")
+				}
+				return err
 			})
 		})
 		if err != nil {
@@ -180,16 +187,22 @@ func (s *Store) ClearPrefix(ctx context.Context, prefix string) error {
 	return nil
 }
 
-func (s *Store) unlinkAll(ctx context.Context, keys []string) error {
+// removeAll deletes keys with DEL or UNLINK.
+func (s *Store) removeAll(ctx context.Context, keys []string, command string) error {
 	if len(keys) == 0 {
 		return nil
 	}
 	if s.masters == nil {
-		return s.client.Unlink(ctx, keys...).Err()
+		args := make([]any, 1, 1+len(keys))
+		args[0] = command
+		for _, key := range keys {
+			args = append(args, key)
+		}
+		return s.client.Do(ctx, args...).Err()
 	}
 	pipe := s.client.Pipeline() // slots may have moved since the keys were read
 	for _, key := range keys {
-		pipe.Unlink(ctx, key)
+		pipe.Do(ctx, command, key)
 	}
 	_, err := pipe.Exec(ctx) // of a Cluster
 	return err

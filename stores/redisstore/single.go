@@ -57,12 +57,12 @@ func (s *Store) setPlain(ctx context.Context, key string, value any, callerOwned
 	return s.combiner.process(ctx, r)
 }
 
-// unlink removes an entry.
-func (s *Store) unlink(ctx context.Context, key string) error {
+// del removes an entry. UNLINK would free a string no faster.
+func (s *Store) del(ctx context.Context, key string) error {
 	if s.combiner == nil {
-		return s.client.Unlink(ctx, key).Err()
+		return s.client.Del(ctx, key).Err()
 	}
-	return s.combiner.process(ctx, request{key: key, cmd: redis.NewIntCmd(ctx, "unlink", key), write: true})
+	return s.combiner.process(ctx, request{key: key, cmd: redis.NewIntCmd(ctx, "del", key), write: true})
 }
 
 // valueBytes returns the size of a value that may be sent after its caller has left, once bytes are copied. The target of

@@ -341,7 +341,7 @@ func (s *Store) Delete(ctx context.Context, key any) error {
 	if err := s.noTagSet(ctx, name); err != nil {
 		return failed(ctx, "delete", err)
 	}
-	return failed(ctx, "delete", s.unlink(ctx, name))
+	return failed(ctx, "delete", s.del(ctx, name))
 }
 
 // Capabilities names what the store can do beyond gocache's interface, for package middleware.

@@ -51,7 +51,7 @@ return 1`
 
 // deleteSource deletes the entry.
 const deleteSource = compareSource + `
-redis.call('UNLINK', KEYS[1])
+redis.call('DEL', KEYS[1])
 return 1`
 
 // CompareAndSwap writes next if the entry's value has the length of old and ends with old's last tail bytes, and reports

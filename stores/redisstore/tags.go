@@ -80,12 +80,12 @@ end`
 // maxTaggedKey bounds the name of an entry with tags, which the sets of its tags hold.
 const maxTaggedKey = 1 << 20
 
-// untagSource removes entries that are still in a tag, and then their memberships, so that an entry whose UNLINK is denied
+// untagSource removes entries that are still in a tag, and then their memberships, so that an entry whose DEL is denied
 // stays in the tag. KEYS: tag set, entries. Other types than strings, such as a list of a job queue, are not entries.
 const untagSource = `
 for i = 2, #KEYS do
 	if redis.call('SISMEMBER', KEYS[1], KEYS[i]) == 1 then
-		if redis.call('TYPE', KEYS[i]).ok == 'string' then redis.call('UNLINK', KEYS[i]) end
+		if redis.call('TYPE', KEYS[i]).ok == 'string' then redis.call('DEL', KEYS[i]) end
 		redis.call('SREM', KEYS[1], KEYS[i])
 	end
 end
@@ -93,7 +93,7 @@ return 1`
 
 // removeSource removes an entry. KEYS: entry.
 const removeSource = `
-if redis.call('TYPE', KEYS[1]).ok == 'string' then redis.call('UNLINK', KEYS[1]) end
+if redis.call('TYPE', KEYS[1]).ok == 'string' then redis.call('DEL', KEYS[1]) end
 return 1`
 
 // kindSource calls TYPE on the master. KEYS: any.

@@ -10,9 +10,9 @@ import (
 
 func TestErrorsQuoteNoData(t *testing.T) {
 	t.Parallel()
-	cause := errors.New("ERR unknown command 'UNLINK', with args beginning with: 'secret' ")
+	cause := errors.New("ERR unknown command 'DEL', with args beginning with: 'secret' ")
 	err := failed(t.Context(), "delete", cause)
-	require.EqualError(t, err, "redisstore: delete: ERR unknown command 'UNLINK' (rest of the text not shown)")
+	require.EqualError(t, err, "redisstore: delete: ERR unknown command 'DEL' (rest of the text not shown)")
 	require.ErrorIs(t, err, cause)
 	require.NoError(t, failed(t.Context(), "set", nil))
 }

@@ -36,7 +36,7 @@ type Copies struct {
 // that has written. KEYS: a name without an entry.
 const markSource = `
 if not redis.call('SET', KEYS[1], '', 'NX') then return 0 end
-return redis.call('UNLINK', KEYS[1])`
+return redis.call('DEL', KEYS[1])`
 
 var (
 	errUnmarked = errors.New("rediswalk: a Redis master was replaced before the new entries were verified (repeat the run)")
