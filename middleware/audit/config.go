@@ -82,7 +82,7 @@ type Config struct {
 
 // ErrConfig reports a Config with a missing, invalid or contradictory setting, or a client that cannot be used. Nothing was
 // read.
-var ErrConfig = errors.New("audit: invalid settings")
+var ErrConfig error = rediswalk.ConfigError("audit: invalid settings")
 
 // ErrClusterNode reports a client for a single node that is connected to one node of a Cluster. It is an ErrConfig.
 var ErrClusterNode = rediswalk.ErrClusterNode

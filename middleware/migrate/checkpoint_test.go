@@ -29,7 +29,7 @@ func interrupted(t *testing.T, rdb redis.UniversalClient, c migrate.Config, n in
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	c.Rate = float64(n) / 8 // the second half takes some seconds
+	c.Rate = float64(n) / 2 // the second half takes a second
 	c.Progress = func(p migrate.Progress) {
 		if p.Seen > n/2 {
 			cancel()

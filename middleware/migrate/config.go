@@ -212,7 +212,7 @@ const defaultMaxValueBytes = 8 << 20
 
 // ErrConfig reports a Config with a missing, invalid or contradictory setting, or a client that cannot be used. Nothing was
 // changed.
-var ErrConfig = errors.New("migrate: invalid settings")
+var ErrConfig error = rediswalk.ConfigError("migrate: invalid settings")
 
 // ErrClusterNode reports a client for a single node that is connected to one node of a Cluster. It is an ErrConfig.
 var ErrClusterNode = rediswalk.ErrClusterNode

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -12,6 +13,7 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/audit"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -137,7 +139,7 @@ func TestDryRunProvesTheCommands(t *testing.T) {
 	o.Addr = redistest.Refusing(t, server.Addr(), map[string]string{"evalsha": "LOADING Redis is loading the dataset in memory"})
 	busy := redis.NewClient(o)
 	t.Cleanup(func() { _ = busy.Close() })
-	_, err := migratetest.Unproven(t.Context(), busy, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t), DryRun: true})
+	_, err := migratetest.Unproven(tuned(t.Context(), rediswalk.Tuning{RetryFor: time.Second}), busy, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t), DryRun: true})
 	require.ErrorContains(t, err, "cannot test whether Redis allows EVAL, EVALSHA or SET: ")
 	require.NotContains(t, err.Error(), "refuses")
 }

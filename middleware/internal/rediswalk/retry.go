@@ -16,6 +16,12 @@ import (
 // retryFor is how long a batch or a command is tried again while Redis or the key service fails.
 const retryFor = 30 * time.Second
 
+// ConfigError is the type of migrate.ErrConfig and audit.ErrConfig. Retry does not repeat a call that returns one.
+type ConfigError string
+
+// Error returns e.
+func (e ConfigError) Error() string { return string(e) }
+
 // Retry repeats do after a transient failure, for half a minute from the first failure. The time before the first failure
 // does not count, because a run may be paused or throttled in do. do must be safe to repeat.
 func Retry(ctx context.Context, log *slog.Logger, what string, do func(ctx context.Context) error) error {
@@ -25,7 +31,7 @@ func Retry(ctx context.Context, log *slog.Logger, what string, do func(ctx conte
 		err := do(ctx)
 		now := time.Now()
 		if until.IsZero() {
-			until = now.Add(retryFor)
+			until = now.Add(TuningOf(ctx, 0).RetryFor)
 		}
 		if err == nil || ctx.Err() != nil || !transient(err) || now.After(until) {
 			return err
@@ -51,6 +57,9 @@ func RetryValue[T any](ctx context.Context, log *slog.Logger, what string, do fu
 func transient(err error) bool {
 	if errors.Is(err, ErrInfoRefused) || errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrTooManyDataKeys) {
 		return true
+	}
+	if _, ok := errors.AsType[ConfigError](err); ok {
+		return false
 	}
 	if errors.Is(err, redis.Nil) || errors.Is(err, errMoved) || errors.Is(err, ErrUnsuitable) || errors.Is(err, ErrNoInfo) || errors.Is(err, errNoClusterNodes) ||
 		errors.Is(err, ErrRunUndone) || errors.Is(err, errTooManyRuns) || errors.Is(err, ErrRunsRefused) || errors.Is(err, ErrOpposed) || errors.Is(err, ErrUnconfirmed) || errors.Is(err, context.Canceled) || errors.Is(err, aead.ErrClosed) || errors.Is(err, aead.ErrKeyExhausted) {

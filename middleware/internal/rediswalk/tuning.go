@@ -12,6 +12,7 @@ type Tuning struct {
 	Attempts        int           // of an entry that changes
 	CheckpointEvery time.Duration // also the longest time that a resumed run repeats
 	ProgressEvery   time.Duration
+	RetryFor        time.Duration // how long a call is repeated after its first failure
 	MaxRead         int           // bytes of a task or a collection that an audit reads: an attacker may have planted a huge one
 	ConfirmFor      time.Duration // how long replicas may take to confirm the writes
 	CleanupTimeout  time.Duration // bounds each last step of a run (copies, records, replicas), which an ended context does not stop
@@ -32,6 +33,7 @@ func TuningOf(ctx context.Context, rate float64) Tuning {
 	setDefault(&t.Attempts, 8)
 	setDefault(&t.CheckpointEvery, time.Second)
 	setDefault(&t.ProgressEvery, 200*time.Millisecond)
+	setDefault(&t.RetryFor, retryFor)
 	setDefault(&t.MaxRead, 64<<20)
 	setDefault(&t.ConfirmFor, 15*time.Second) // a replica confirms once a second
 	setDefault(&t.CleanupTimeout, 10*time.Second)
