@@ -69,7 +69,7 @@ func (a *aggregator) Aggregate(group string, tasks []*asynq.Task) *asynq.Task {
 	}
 	first, err := a.enqueueAlone(ctx, queue, refused, t == nil)
 	if err != nil {
-		a.tel.log.ErrorContext(ctx, "sealcache: a group is put back, because its tasks that do not open could not be removed", "queue", queue, "error", err)
+		a.tel.log.ErrorContext(ctx, "sealcache: tasks are put back into their group, because those that cannot be opened could not be enqueued alone", "queue", queue, "error", err)
 		return nil // the group is put back; members that were enqueued already keep their ids
 	}
 	if t == nil {
@@ -132,11 +132,11 @@ func (a *aggregator) plaintext(ctx context.Context, queue string, t *asynq.Task)
 // logSealingFailed logs that an aggregated task cannot be enqueued.
 func (a *aggregator) logSealingFailed(ctx context.Context, queue string, err error) {
 	if errors.Is(err, jobs.ErrTooLarge) {
-		a.tel.log.ErrorContext(ctx, "sealcache: the aggregated task is too large, so its members are put back (set a smaller GroupMaxSize)",
+		a.tel.log.ErrorContext(ctx, "sealcache: the aggregated task is too large, so its tasks are put back into their group (set a smaller GroupMaxSize)",
 			"queue", queue, "error", err)
 		return
 	}
-	a.tel.log.ErrorContext(ctx, "sealcache: the aggregated task could not be sealed, so its members are put back", "queue", queue, "error", err)
+	a.tel.log.ErrorContext(ctx, "sealcache: the aggregated task could not be sealed, so its tasks are put back into their group", "queue", queue, "error", err)
 }
 
 // open opens one member, which must have been enqueued into this group.
@@ -180,7 +180,7 @@ func (a *aggregator) agree(members []groupMember) string {
 			continue
 		}
 		if m.claim.queue != queue || seen[m.claim.id] {
-			members[i].err = fmt.Errorf("%w: the task was sealed for another queue, or is a copy of a task in this batch", jobs.ErrUnauthentic)
+			members[i].err = fmt.Errorf("%w: the task was sealed for another queue, or is a copy of a task in the same group", jobs.ErrUnauthentic)
 			continue
 		}
 		seen[m.claim.id] = true

@@ -44,7 +44,7 @@ type handler struct {
 	tel  *instruments
 }
 
-var errNoGroupClient = errors.New("asynqjobs: the handler cannot return a task to its group without the option WithGroupClient")
+var errNoGroupClient = errors.New("asynqjobs: the handler cannot put the task back into its group (give the handler WithGroupClient)")
 
 // ProcessTask opens t and runs it.
 func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {

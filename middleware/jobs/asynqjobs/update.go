@@ -33,14 +33,14 @@ func (c *Client) UpdateTaskPayload(ctx context.Context, i *asynq.Inspector, queu
 		return err
 	}
 	if o.held != nil {
-		return errors.New("asynqjobs: UpdateTaskPayload: the task waits in a group (delete the task and enqueue another)")
+		return errors.New("asynqjobs: UpdateTaskPayload: the task holds a task of a group (delete it and enqueue another)")
 	}
 	whole, unique, err := asynqwire.SealedPayload(info.Payload, info.Headers)
 	if err != nil {
 		return err
 	}
 	if unique {
-		return errors.New("asynqjobs: UpdateTaskPayload: a unique task cannot get a new payload (enqueue another task)")
+		return errors.New("asynqjobs: UpdateTaskPayload: a unique task keeps its payload (delete it and enqueue another)")
 	}
 	_, at, err := cutClaim(whole)
 	if err != nil {

@@ -64,7 +64,7 @@ func TestPayloadsThatCannotBeChanged(t *testing.T) {
 	later := asynq.ProcessIn(time.Hour)
 	info, err := b.client.Enqueue(asynq.NewTask("part", []byte("before")), asynq.Unique(time.Hour), later)
 	require.NoError(t, err)
-	require.ErrorContains(t, update(info), "unique")
+	require.ErrorContains(t, update(info), "a unique task keeps its payload (delete it and enqueue another)")
 	info, err = b.plain.Enqueue(asynq.NewTask("part", []byte("before")), later)
 	require.NoError(t, err)
 	require.ErrorIs(t, update(info), jobs.ErrNotSealed)
@@ -81,5 +81,5 @@ func TestPayloadsThatCannotBeChanged(t *testing.T) {
 	_, out := g.aggregate(b.e, g.members(newEncryptor(t, nil), 1, 10), nil)
 	info, err = b.plain.Enqueue(out, later)
 	require.NoError(t, err)
-	require.ErrorContains(t, update(info), "waits in a group")
+	require.ErrorContains(t, update(info), "holds a task of a group")
 }
