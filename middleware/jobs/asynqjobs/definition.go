@@ -211,7 +211,7 @@ func (d *definition) options(tick time.Time) ([]asynq.Option, error) {
 		case asynq.RetentionOpt:
 			retention = max(retention, time.Duration(s.Int))
 		default:
-			return nil, fmt.Errorf("asynqjobs: periodic job: a stored option has the unknown type %d (use a newer release)", s.Type)
+			return nil, fmt.Errorf("asynqjobs: periodic job: a stored option has the unknown type %d (update sealcache)", s.Type)
 		}
 	}
 	return append(opts, asynq.Retention(retention), asynq.TaskID(d.tickID(tick))), nil

@@ -115,7 +115,7 @@ func parseFrame(b []byte) (*frame, error) {
 	r := &reader{b: b}
 	flags := r.byte()
 	if flags&^knownFlags != 0 {
-		return nil, fmt.Errorf("%w: the sealed task has unknown flags %#02x (use a newer release)", jobs.ErrUnsupportedFormat, flags&^knownFlags)
+		return nil, fmt.Errorf("%w: the sealed task has unknown flags %#02x (update sealcache)", jobs.ErrUnsupportedFormat, flags&^knownFlags)
 	}
 	f := &frame{unique: flags&isUnique != 0}
 	if flags&hasName != 0 {

@@ -51,7 +51,7 @@ func TestSchedulesOfANewerReleaseAreLeftAlone(t *testing.T) {
 	require.Equal(t, before, after)
 	infos, err := w.s.List(t.Context())
 	require.ErrorIs(t, err, jobs.ErrUnsupportedFormat)
-	require.ErrorContains(t, err, "use a newer release")
+	require.ErrorContains(t, err, "update sealcache")
 	require.Len(t, infos, 1)
 
 	require.True(t, w.once("member", asynqjobs.Every(time.Minute), "x"), "a call of the application counts")

@@ -80,7 +80,7 @@ func (s *scheduleStore) open(ctx context.Context, field, raw string) entry {
 func unmarshal(b []byte) (*definition, error) {
 	d := new(definition)
 	if err := strictjson.Unmarshal(b, d); err != nil {
-		return nil, fmt.Errorf("%w: a stored schedule has unknown JSON (use a newer release)", jobs.ErrUnsupportedFormat)
+		return nil, fmt.Errorf("%w: a stored schedule has unknown JSON fields (update sealcache)", jobs.ErrUnsupportedFormat)
 	}
 	if err := d.parse(); err != nil {
 		return nil, err

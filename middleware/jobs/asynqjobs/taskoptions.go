@@ -27,7 +27,7 @@ func bakedOptions(t *asynq.Task) ([]asynq.Option, error) {
 	return slices.Clone(opts), nil
 }
 
-var errUnknownAsynq = errors.New("asynqjobs: this release of asynq is not supported (use a newer release)")
+var errUnknownAsynq = errors.New("asynqjobs: this release of asynq is not supported (use the asynq release in sealcache's go.mod)")
 
 // proveBakedOptions fails if bakedOptions does not find what NewTask was given.
 func proveBakedOptions() error {
