@@ -84,7 +84,7 @@ func TestNilArguments(t *testing.T) {
 		"an option":                {newClient(nil), "option 1 of 1 is nil"},
 		"NewScheduler":             {func() error { _, err := asynqjobs.NewScheduler((*redis.Client)(nil), client); return err }(), "NewScheduler: the Redis client is nil"},
 		"NewScheduler, cluster":    {func() error { _, err := asynqjobs.NewScheduler((*redis.ClusterClient)(nil), client); return err }(), "NewScheduler: the Redis client is nil"},
-		"NewScheduler, client":     {func() error { _, err := asynqjobs.NewScheduler(rdb, nil); return err }(), "NewScheduler: the client is nil"},
+		"NewScheduler, client":     {func() error { _, err := asynqjobs.NewScheduler(rdb, nil); return err }(), "NewScheduler: the asynqjobs.Client is nil"},
 		"Handler":                  {handler(nil), "Handler: the handler is nil"},
 		"Handler, mux":             {handler((*asynq.ServeMux)(nil)), "Handler: the handler is nil"},
 		"Handler, function":        {handler(asynq.HandlerFunc(nil)), "Handler: the handler is nil"},

@@ -24,7 +24,7 @@ func TestUnknownKeysOverABrokenConnection(t *testing.T) {
 	_, err := sameAs(def, nil, []entry{{field: "f", raw: "x", err: unknown}})
 	require.NoError(t, err)
 	_, err = sameAs(def, nil, []entry{{field: "f", raw: "x", err: broken}})
-	require.ErrorContains(t, err, "a schedule with this name is in Redis, but cannot be opened")
+	require.ErrorContains(t, err, "a schedule with this name is in Redis, but cannot be opened now")
 
 	now := time.Now()
 	unopened := func(failed error) error {

@@ -97,7 +97,7 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 		return nil, errors.New("asynqjobs: NewScheduler: the Redis client is nil")
 	}
 	if c == nil {
-		return nil, errors.New("asynqjobs: NewScheduler: the client is nil")
+		return nil, errors.New("asynqjobs: NewScheduler: the asynqjobs.Client is nil")
 	}
 	if c.e.Tokens() == nil {
 		return nil, fmt.Errorf("asynqjobs: NewScheduler: %w", jobs.ErrNoPRF)
@@ -311,7 +311,7 @@ func sameAs(def, latest *definition, found []entry) (*entry, error) {
 	for _, en := range found {
 		// Under an unknown key, it is forged, or its key was deleted.
 		if en.err != nil && !jobs.Permanent(en.err) && !box.Refused(en.err) {
-			return nil, within("a schedule with this name is in Redis, but cannot be opened", en.err)
+			return nil, within("a schedule with this name is in Redis, but cannot be opened now", en.err)
 		}
 	}
 	if latest == nil || latest.Ended {
@@ -364,7 +364,7 @@ func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 		}
 		exists := slices.ContainsFunc(found, func(en entry) bool { return en.raw != "" && (en.def == nil || !en.def.Ended) })
 		if err := s.cache.unopened(true, update); err != nil && !exists {
-			return false, within("Cancel: found no such schedule, but some schedules cannot be opened", err)
+			return false, within("Cancel: found no such schedule, but some schedules cannot be opened now", err)
 		}
 		// The cancellation is stored also if there is no schedule: Redis may just have lost it.
 		end := newCancellation(name, now)

@@ -168,7 +168,7 @@ func (r *run) restore(ctx context.Context, now time.Time, ticks map[string]time.
 	s.c.tel.schedules(ctx, "restored", restored)
 	s.c.tel.schedules(ctx, "ended_again", ended)
 	if restored+ended > 0 && s.c.tel.limit.Allow() {
-		s.c.tel.log.WarnContext(ctx, "sealcache: periodic jobs: Redis lost schedules, and they were stored again", "restored", restored, "ended_again", ended)
+		s.c.tel.log.WarnContext(ctx, "sealcache: periodic jobs: Redis lost data, so schedules were stored again or ended again", "restored", restored, "ended_again", ended)
 	}
 }
 

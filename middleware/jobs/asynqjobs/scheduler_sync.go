@@ -88,7 +88,7 @@ func (s *Scheduler) Sync(ctx context.Context, tasks []PeriodicTask) (SyncResult,
 		}
 	}
 	if err := s.cache.unopened(true, update); err != nil {
-		return result, within("Sync: schedules that cannot be opened were left in place", err)
+		return result, within("Sync: schedules that cannot be opened now were left in place", err)
 	}
 	return result, nil
 }
