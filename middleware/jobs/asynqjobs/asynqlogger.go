@@ -34,7 +34,7 @@ func (l asynqLogger) Fatal(args ...any) { l.next.Fatal(line(args)) }
 type slogLogger struct{ log *slog.Logger }
 
 func (l slogLogger) write(level slog.Level, args []any) {
-	l.log.Log(context.Background(), level, "sealcache: asynq", "text", fmt.Sprint(args...))
+	l.log.Log(context.Background(), level, "sealcache: asynq logged a line", "text", fmt.Sprint(args...))
 }
 
 func (l slogLogger) Debug(args ...any) { l.write(slog.LevelDebug, args) }

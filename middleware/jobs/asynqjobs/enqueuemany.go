@@ -35,7 +35,7 @@ func WithPipeline(rdb redis.UniversalClient) Option {
 // ErrUnknownOutcome is the error of a task of EnqueueMany that was sent and for which Redis did not reply. The task may be
 // enqueued. Enqueueing it again is safe if it has an id by asynq.TaskID: asynq.ErrTaskIDConflict then says that
 // it was.
-var ErrUnknownOutcome = errors.New("asynqjobs: enqueue: Redis did not confirm the task (retry only with its TaskID)")
+var ErrUnknownOutcome = errors.New("asynqjobs: enqueue: Redis did not confirm the task, which may exist (retry only if it has a TaskID)")
 
 const (
 	// pipelinedTasks and pipelinedBytes bound a pipeline, and with it the memory of EnqueueMany.

@@ -56,7 +56,7 @@ func openFailure(ctx context.Context, e *jobs.Encryptor, typename string, at ide
 		return text, nil
 	}
 	if sealed == nil {
-		return "", fmt.Errorf("asynqjobs: decrypt an error text: %w: the sealed part of the text is malformed", jobs.ErrUnauthentic)
+		return "", fmt.Errorf("asynqjobs: decrypt the error text of a task: %w: its sealed part is malformed", jobs.ErrUnauthentic)
 	}
 	b, err := e.Open(ctx, failureMeta(typename, at), sealed)
 	if err != nil {

@@ -40,9 +40,9 @@ func newInstruments(e *jobs.Encryptor, c *config) (*instruments, error) {
 		namespace: namespace,
 		admission: m.Counter("sealcache.jobs.admission", "Tasks that reached a handler or an aggregator, by outcome and reason.",
 			"sealcache.outcome", "sealcache.reason"),
-		enqueues: m.Counter("sealcache.jobs.enqueued", "Tasks given to a client, by outcome.", "sealcache.outcome"),
-		ticks:    m.Counter("sealcache.jobs.ticks", "Ticks of schedules, by outcome.", "sealcache.outcome"),
-		scheduled: m.Counter("sealcache.jobs.schedules", "Schedules that a running scheduler put back or ended again, by outcome.",
+		enqueues: m.Counter("sealcache.jobs.enqueued", "Tasks that a Client was asked to enqueue, by outcome.", "sealcache.outcome"),
+		ticks:    m.Counter("sealcache.jobs.ticks", "Ticks (times at which a schedule was due), by outcome.", "sealcache.outcome"),
+		scheduled: m.Counter("sealcache.jobs.schedules", "Schedules that a running Scheduler stored or ended again after Redis lost data, by outcome.",
 			"sealcache.outcome"),
 	}
 	return t, m.Err()
@@ -67,7 +67,7 @@ func (t *instruments) refused(ctx context.Context, at identity, r Reason) {
 func (t *instruments) retried(ctx context.Context, at identity, r Reason) {
 	t.admission.Add(ctx, 1, "retried", string(r))
 	if t.limit.Allow() {
-		t.log.WarnContext(ctx, "sealcache: a task cannot be opened now and will be retried", "queue", at.queue, "id", at.id, "reason", string(r))
+		t.log.WarnContext(ctx, "sealcache: a task cannot be opened now: asynq retries it, or archives it after its last try", "queue", at.queue, "id", at.id, "reason", string(r))
 	}
 }
 

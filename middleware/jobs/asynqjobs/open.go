@@ -65,7 +65,7 @@ func locate(payload []byte, headers map[string]string, at identity, trustClaim b
 	}
 	if !trustClaim {
 		if strings.HasPrefix(at.id, reservedID) {
-			return located{}, fmt.Errorf("%w: asynqjobs enqueues no task with an id that starts with a zero byte", jobs.ErrUnauthentic)
+			return located{}, fmt.Errorf("%w: the id of the task starts with a zero byte, and asynqjobs enqueues no such task", jobs.ErrUnauthentic)
 		}
 		if sealed, own := at.cutOwnClaim(whole); sealed != nil {
 			return located{sealed: sealed, at: own, tagged: tagged}, nil
@@ -107,9 +107,9 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 	}
 	switch {
 	case f.unique && !l.tagged:
-		return nil, fmt.Errorf("%w: the task was sealed as unique (asynq.Unique), but its payload was not", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the task was sealed as a unique task (asynq.Unique), but is not stored as one", jobs.ErrUnauthentic)
 	case l.tagged && !f.unique:
-		return nil, fmt.Errorf("%w: the payload is that of a unique task (asynq.Unique), but was not sealed as one", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the task is stored as a unique task (asynq.Unique), but was not sealed as one", jobs.ErrUnauthentic)
 	}
 	// The tag is compared with the sealed one and not computed again, so that workers need no PRF keys.
 	if l.tagged && subtle.ConstantTimeCompare(payload[len(payload)-wire.TagSize:], f.tag[:]) != 1 {
@@ -167,7 +167,7 @@ func OpenResult(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) ([
 	}
 	b, err := e.Open(ctx, jobs.Meta{Kind: jobs.Result, Type: info.Type, Queue: info.Queue, ID: info.ID}, info.Result)
 	if err != nil {
-		return nil, fmt.Errorf("asynqjobs: open the result: %w", err)
+		return nil, fmt.Errorf("asynqjobs: open the result of the task: %w", err)
 	}
 	return b, nil
 }

@@ -70,7 +70,7 @@ func (r *Result[R]) Write(ctx context.Context, value R) error {
 // Client.OpenResult and ErrCodec.
 func (r *Result[R]) Read(ctx context.Context, c *Client, info *asynq.TaskInfo) (value R, found bool, err error) {
 	if c == nil {
-		return value, false, errors.New("asynqjobs: Read: the client is nil")
+		return value, false, errors.New("asynqjobs: Result.Read: the client is nil")
 	}
 	if info != nil && len(info.Result) == 0 {
 		return value, false, nil

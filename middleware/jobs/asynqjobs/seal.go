@@ -18,9 +18,9 @@ import (
 
 // ErrAlreadySealed is the error of enqueueing a payload that is sealed already, as in asynq's recipe for moving a
 // task, Enqueue(asynq.NewTask(info.Type, info.Payload)). If it were sealed again, the handler would get
-// ciphertext. Open the task with [OpenTask] and enqueue the result. To run a task again as it is, use
+// ciphertext. Enqueue the task that [OpenTask] returns. To run a task again as it is, use
 // asynq.Inspector.RunTask.
-var ErrAlreadySealed = errors.New("asynqjobs: the payload is already sealed (call OpenTask first, and enqueue the result)")
+var ErrAlreadySealed = errors.New("asynqjobs: the payload is already sealed (use the task that asynqjobs.OpenTask returns)")
 
 // sealer makes sealed tasks of plaintext ones.
 type sealer struct {
@@ -150,7 +150,7 @@ func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, e
 	}
 	if c.unique {
 		if f.tag, err = s.e.Tokens().Token(asynqwire.UniqueDomain, uniqueParts(t.Type(), c.queue, t.Payload())...); err != nil {
-			return nil, nil, fmt.Errorf("asynqjobs: cannot compute the payload of the unique task (asynq.Unique): %w", err)
+			return nil, nil, fmt.Errorf("asynqjobs: cannot compute the token of the unique task (asynq.Unique): %w", err)
 		}
 	}
 	c.framed = !f.bare()
@@ -174,7 +174,7 @@ func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, e
 func (s *sealer) pseudonym(typename string) (string, error) {
 	token, err := s.e.Tokens().Token(asynqwire.TypeDomain, []byte(typename))
 	if err != nil {
-		return "", fmt.Errorf("asynqjobs: cannot compute the hidden name of the type: %w", err)
+		return "", fmt.Errorf("asynqjobs: cannot compute the hidden type name of the task (WithHiddenTypes): %w", err)
 	}
 	return asynqwire.HiddenTypePrefix + token.String(), nil
 }

@@ -84,7 +84,7 @@ func (h *Handler) record(ctx context.Context, r *Record) error {
 	if r.Refused {
 		attrs = append(attrs, slog.Bool("refused", true))
 	}
-	h.cfg.logger.LogAttrs(ctx, level, "sealcache: job monitor", attrs...)
+	h.cfg.logger.LogAttrs(ctx, level, "sealcache: job monitor: a user requested an action", attrs...)
 	if h.cfg.audit == nil {
 		return nil
 	}

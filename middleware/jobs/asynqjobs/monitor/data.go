@@ -198,7 +198,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, c *capture) (ma
 	status := c.code()
 	switch {
 	case c.over:
-		h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: an answer of asynqmon is too large", "limit_bytes", c.limit)
+		h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: a request failed, because asynqmon's answer is too large", "limit_bytes", c.limit)
 		fail(w, http.StatusInternalServerError)
 		return nil, false
 	case status >= http.StatusInternalServerError:
