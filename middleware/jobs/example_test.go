@@ -15,7 +15,10 @@ import (
 )
 
 // A message is the record of some queue.
-type message struct{ ID, Type, Queue, Unique, Body, Error string }
+type message struct {
+	ID, Type, Queue, Unique, Body, Error string
+	Tries                                int
+}
 
 // sealedQueue adapts such a queue.
 type sealedQueue struct {
@@ -52,12 +55,16 @@ func (q *sealedQueue) work(ctx context.Context, handle func(payload []byte) erro
 	payload, err := q.e.Open(ctx, meta, []byte(m.Body))
 	switch {
 	case err == nil:
-	case jobs.Permanent(err):
+	case errors.Is(err, jobs.ErrUnknownKey) && !jobs.Permanent(err) && m.Tries < 5:
+		m.Tries++ // a new key may not have arrived yet, or an attacker made up the key's id
+		q.stored = append(q.stored[1:], m)
+		return
+	case jobs.Permanent(err), errors.Is(err, jobs.ErrUnknownKey):
 		m.Error = err.Error() // holds no part of the payload
 		q.stored, q.archive = q.stored[1:], append(q.archive, m)
 		return
 	default:
-		return // the key service is down, or a new key has not arrived: the message stays
+		return // the key service does not answer: the message stays
 	}
 	q.stored = q.stored[1:]
 	delete(q.unique, m.Unique)
