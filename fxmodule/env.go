@@ -193,6 +193,9 @@ func setVariable(target any, prefix, name, value string) error {
 	}
 	var failed env.ParseError
 	if errors.As(err, &failed) {
+		if name == envPrefix+"JOBS_PLAINTEXT" {
+			return errJobsPolicy
+		}
 		return wrongValue(failed.Type)
 	}
 	return errors.New("the value has the wrong form for this setting (docs/fx.md describes each setting)")

@@ -295,6 +295,8 @@ func (c Cache) otherKEKProblems(set remedy) []error {
 	return errs
 }
 
+var errJobsPolicy = errors.New("for jobs, the value must be \"reject\", \"read\" or \"write\"")
+
 func (j Jobs) problems(caches map[string]Cache, set remedy) []error {
 	var errs []error
 	if j.Namespace != "" {
@@ -330,7 +332,7 @@ func (j Jobs) problems(caches map[string]Cache, set remedy) []error {
 		}
 	}
 	if j.Plaintext != jobs.RejectPlaintext && j.Plaintext != jobs.ReadPlaintext && j.Plaintext != jobs.WritePlaintext {
-		errs = append(errs, errors.New("plaintext: for jobs, the value must be \"reject\", \"read\" or \"write\""))
+		errs = append(errs, fmt.Errorf("plaintext: %w", errJobsPolicy))
 	}
 	errs = append(errs, untilProblems(j.Plaintext, j.PlaintextUntil, set)...)
 	if j.Redis != "" && !strings.Contains(j.Redis, "://") {
