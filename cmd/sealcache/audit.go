@@ -45,7 +45,7 @@ func (a *auditCommand) declare(f *flags) {
 	f.fromEnv["namespace"] = "SEALCACHE_NAMESPACE"
 	f.StringVar(&a.prefix, "prefix", "", "only cache keys that start with this `TEXT`, as the application gives them")
 	f.BoolVar(&a.all, "all", false, "the whole server, with its other databases and the jobs")
-	f.Var(&a.exclude, "exclude", "skip cache keys that start with this `TEXT`, as in migrate; may be repeated")
+	f.Var(&a.exclude, "exclude", "skip cache keys that start with this `TEXT`, as the application gives them; may be repeated")
 	f.Var(&a.others, "other-applications", "skip names in Redis that start with this `TEXT`: they belong to other applications, which have other encryption keys; may be repeated")
 	f.BoolVar(&a.stored, "stored", false, "--prefix, --exclude and --group-by are names as Redis has them, with the namespace")
 	f.BoolVar(&a.oneDatabase, "one-database", false, "with --all: leave out the other databases of the server")
@@ -55,10 +55,10 @@ func (a *auditCommand) declare(f *flags) {
 	f.BoolVar(&a.open, "open", false, "open every sealed value under --kek and --keyset, and count those that do not open")
 	f.choice(&a.expect, "expect", "ask whether every value is sealed, or every value is plaintext, as after unseal", "sealed", "plaintext")
 	f.Uint32Var(&a.mayDestroy, "may-destroy", 0, "ask whether the key with this `ID` may be destroyed; examines the whole server")
-	f.Uint32Var(&a.mayDisable, "may-disable", 0, "ask whether the PRF key with this `ID` may be disabled: no name is hidden under it")
+	f.Uint32Var(&a.mayDisable, "may-disable", 0, "ask whether the PRF key with this `ID` may be disabled, that is, whether no name is hidden under it")
 	f.StringVar(&a.since, "not-primary-since", "", "with --may-destroy: `TIME` when the key stopped being primary, as 2030-01-31T12:00:00Z")
 	f.DurationVar(&a.reload, "reload", 0, "with --may-destroy: longest `DURATION` until processes notice a new keyset; with a key service, the longest age of data keys (default 24h)")
-	f.StringSliceVar(&a.ignoreTypes, "ignore-type", nil, "answer although entries of this Redis `TYPE` are not examined, such as hash,list")
+	f.StringSliceVar(&a.ignoreTypes, "ignore-type", nil, "do not answer \"unknown\" because entries of this Redis `TYPE`, such as hash,list, are not examined")
 	f.Var(&a.groups, "group-by", "count cache keys separately that start with this `TEXT`; may be repeated (default: by namespace)")
 	f.IntVar(&a.samples, "samples", 0, "show up to this `NUMBER` of names for each kind of value that is not sealed or cannot be read; names of sealed values are never shown")
 	a.throttle.declare(f)
@@ -74,9 +74,9 @@ func (a *auditCommand) check(f *flags) error {
 	asks := f.Changed("may-destroy")
 	switch {
 	case f.Changed("expect") && asks:
-		return wrong("--expect and --may-destroy exclude each other")
+		return wrong("--expect and --may-destroy cannot be used together")
 	case f.Changed("may-disable") && (f.Changed("expect") || asks):
-		return wrong("--may-disable excludes --expect and --may-destroy")
+		return wrong("--may-disable cannot be used with --expect or --may-destroy")
 	case f.Changed("may-disable") && !a.hidden.given():
 		return wrong("--may-disable needs --hidden-keys or --one-way-keys")
 	case !asks && (a.since != "" || a.reload != 0):
@@ -86,7 +86,7 @@ func (a *auditCommand) check(f *flags) error {
 	case a.all && !asks && f.Changed("namespace") && len(a.namespaces) > 0 && !a.open:
 		return wrong("--namespace with --all needs --open")
 	case !a.whole(f) && len(a.namespaces) > 1:
-		return wrong("--namespace may be repeated only with --all and --open")
+		return wrong("--namespace may be repeated only with --open, and with --all or --may-destroy")
 	case !a.whole(f) && a.oneDatabase:
 		return wrong("--one-database needs --all")
 	case asks && a.replica:
@@ -114,7 +114,7 @@ func (a *auditCommand) checkKeys(f *flags) error {
 		}
 	}
 	if !asks && !a.hidden.given() {
-		if err := f.refuseWithout("--open, --may-destroy or --hidden-keys", "kek", "other-kek"); err != nil {
+		if err := f.refuseWithout("--open, --may-destroy, --hidden-keys or --one-way-keys", "kek", "other-kek"); err != nil {
 			return err
 		}
 	}
@@ -132,7 +132,7 @@ func (a *auditCommand) checkHidden(f *flags) error {
 	case a.hidden.hidden != "" && others && !a.open:
 		return wrong("with --namespace and --hidden-keys, --other-applications needs --open, which reads the names")
 	case a.hidden.oneWay != "" && others:
-		return wrong("with --namespace, --one-way-keys excludes --other-applications, because no names are stored")
+		return wrong("with --namespace and --one-way-keys, leave out --other-applications, because no names are stored")
 	}
 	return a.hidden.check(a.keys.kek, filters)
 }
@@ -159,7 +159,7 @@ func (a *auditCommand) config(p *program, f *flags) (audit.Config, error) {
 		c.Namespace = s.namespace
 	}
 	if a.whole(f) && len(a.namespaces) > 0 && len(a.exclude)+len(a.groups) > 0 && !a.stored {
-		return c, wrong("with --all or --may-destroy, --exclude and --group-by need names with the namespace, and --stored")
+		return c, wrong("with --all or --may-destroy, write --exclude and --group-by with the namespace, and give --stored")
 	}
 	var errs [4]error
 	c.Prefix, errs[0] = s.key("prefix", a.prefix)

@@ -26,10 +26,10 @@ type dataKeyFlags struct {
 
 func (k *dataKeyFlags) declare(f *flags) {
 	k.f = f
-	f.env(&k.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key: file:///path, passphrase:env:NAME or passphrase:file:/path")
+	f.env(&k.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key: file:///path, passphrase:env:NAME, passphrase:file:/path or that of a key service")
 	f.otherKEKs(&k.others)
 	f.env(&k.keyset, "keyset", "SEALCACHE_KEYSET", "`FILE` of the keyset that --kek seals, or env:NAME; none if --kek wraps the data keys itself")
-	f.env(&k.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` that the keyset is bound to")
+	f.env(&k.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` that the keyset was bound to when it was made")
 	f.choice(&k.as, "keys-as", "how the application seals: with an envelope over these keys, as fxmodule does, or with a keyring", "envelope", "keyring")
 	f.wrapContext(&k.context, &k.contextState)
 	f.env(&k.tenantKEKs, "tenant-keks", "SEALCACHE_TENANT_KEKS", tenantKEKsUse)
@@ -46,21 +46,21 @@ const (
 func (f *flags) wrapContext(context *map[string]string, state *string) {
 	f.pairs(context, "wrap-context", wrapContextUse)
 	f.fromEnv["wrap-context"] = "SEALCACHE_WRAP_CONTEXT"
-	f.choice(state, "wrap-context-state", "which data keys are wrapped with the wrap context: all (require), new ones (tolerate), or only those of other processes (prepare)",
+	f.choice(state, "wrap-context-state", "data keys without the wrap context are refused (require), still open (tolerate), or still open and are still made (prepare)",
 		keyconfig.Require, keyconfig.Tolerate, keyconfig.Prepare)
 	f.fromEnv["wrap-context-state"] = "SEALCACHE_WRAP_CONTEXT_STATE"
 }
 
-const wrapContextUse = "`NAME=VALUE,...` of the wrap context, with which the KEK wraps data keys"
+const wrapContextUse = "`NAME=VALUE,...` of the wrap context: the associated data with which the KEK wraps the data keys"
 
 func (k *dataKeyFlags) declareOld(f *flags) {
 	k.f, k.prefix, k.of = f, "old-", "old "
 	f.StringVar(&k.kek, "old-kek", "", "`URI` of the key-encryption key of the present values, if it differs from --kek")
 	f.StringVar(&k.keyset, "old-keyset", "", "`FILE` of the keyset that --old-kek seals, or env:NAME")
-	f.StringVar(&k.name, "old-keyset-name", "", "`NAME` that --old-keyset is bound to")
+	f.StringVar(&k.name, "old-keyset-name", "", "`NAME` that --old-keyset was bound to when it was made")
 	f.choice(&k.as, "old-keys-as", "how the present values are sealed", "envelope", "keyring")
 	f.pairs(&k.context, "old-wrap-context", wrapContextUse+" of the present values")
-	f.StringVar(&k.tenantKEKs, "old-tenant-keks", "", tenantKEKsUse)
+	f.StringVar(&k.tenantKEKs, "old-tenant-keks", "", tenantKEKsUse+", for the present values")
 	f.StringVar(&k.tenant, "old-tenant", "", "`ID` of the tenant that the present values belong to; needs --old-tenant-keks")
 	f.file("old-keyset")
 }
@@ -154,7 +154,7 @@ func (o *opened) openKeyset(ctx context.Context, p *program, k *dataKeyFlags, ke
 	}
 	opts := append(nameOptions(k.name), aead.WithLogger(p.log), aead.WithReload(keysetReload))
 	if o.ring, err = aead.OpenKeyring(ctx, source, kek, opts...); err != nil {
-		return refusedKeyset(k.keyset, err)
+		return refusedKeyset(k.keyset, "--"+k.prefix+"kek and --"+k.prefix+"keyset-name", err)
 	}
 	o.closers = append(o.closers, func() { _ = o.ring.Close() })
 	return nil

@@ -194,8 +194,8 @@ func (g *getCommand) declare(f *flags) {
 	g.entryFlags.declare(f)
 	g.keys.declare(f)
 	g.hidden.declare(f)
-	f.StringVar(&g.reason, "reason", "", "`TEXT` for the record: why the value is read")
-	f.env(&g.record, "record", recordVariable, "`FILE` to which the record is appended before the value is opened (default: the terminal)")
+	f.StringVar(&g.reason, "reason", "", "`TEXT` for the access record that says why you read the value")
+	f.env(&g.record, "record", recordVariable, "`FILE` to which the access record is appended before the value is opened (default: standard error)")
 	f.BoolVar(&g.show, "show", false, "print the value even on a terminal")
 	f.BoolVar(&g.plaintext, "plaintext", false, "print a plaintext value, too, although an attacker may have written it")
 	f.BoolVar(&g.json, "json", false, jsonUse+", with the value in base64")
@@ -258,7 +258,7 @@ func (g *getCommand) open(ctx context.Context, p *program, f *flags, client redi
 		return exitDone, err
 	}
 	if name != f.args[0] {
-		fmt.Fprintf(p.stderr, "the name of the entry is %q\n", name)
+		fmt.Fprintf(p.stderr, "the name of the entry in Redis is %q\n", name)
 	}
 	_, err = p.stdout.Write(v.Text)
 	return exitDone, err
@@ -296,7 +296,7 @@ func (g *getCommand) newRecord(f *flags, client redis.UniversalClient, keys *ope
 	return r
 }
 
-// write appends the record to a file, or writes it to the terminal.
+// write appends the record to a file, or writes it to standard error.
 func (r record) write(p *program, path string) error {
 	data, err := json.Marshal(r)
 	if err != nil {

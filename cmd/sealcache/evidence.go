@@ -48,11 +48,11 @@ func (e *evidenceRun) declare(f *flags) {
 	f.env(&e.keys.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key that seals the keyset; without --keyset, the key-encryption key alone")
 	f.otherKEKs(&e.keys.others)
 	f.env(&e.keys.keyset, "keyset", "SEALCACHE_KEYSET", "`FILE` of the keyset; '' for none")
-	f.env(&e.keys.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` that the keyset is bound to")
+	f.env(&e.keys.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` that the keyset was bound to when it was made")
 	f.wrapContext(&e.context, &e.contextState)
 	f.StringVar(&e.config, "config", "", "`FILE` with the application's settings in YAML, or env for the SEALCACHE_ variables: their caches and keysets are reported")
 	f.StringArrayVar(&e.audits, "audit", nil, "`FILE` that \"sealcache audit --report FILE\" wrote; may be repeated")
-	f.DurationVar(&e.maxAge, "max-audit-age", 24*time.Hour, "report an audit as a finding if it began longer ago than this `DURATION`; 0 for any age")
+	f.DurationVar(&e.maxAge, "max-audit-age", 24*time.Hour, "report an audit as a finding if it began longer ago than this `DURATION`; 0 accepts any age")
 	f.StringArrayVar(&e.certificates, "certificate", nil, "`FILE` with what \"sealcache keys destroy\" printed; may be repeated")
 	f.StringVar(&e.report, "report", "", "write the report as JSON to this `FILE`, too")
 	f.StringVar(&e.markdown, "markdown", "", "write the report as Markdown to this `FILE`, too")
@@ -214,7 +214,7 @@ func readInput(path string) ([]byte, error) {
 	case err != nil:
 		return nil, fileError(err)
 	case len(data) > most:
-		return nil, wrong("the file %s has more than %d bytes", path, most)
+		return nil, wrong("the file %s is too large: it has more than %d bytes (check the path)", path, most)
 	}
 	return data, nil
 }

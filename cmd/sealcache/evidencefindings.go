@@ -103,7 +103,7 @@ func (r *evidence) findInAudit(a auditEvidence) {
 		r.found("audit %s: the audit does not ask whether values are plaintext", a.File)
 	}
 	if a.Total.Unreadable.Values > 0 {
-		r.found("audit %s: %d values do not open", a.File, a.Total.Unreadable.Values)
+		r.found("audit %s: %s not open", a.File, count(a.Total.Unreadable.Values, "value does", "values do"))
 	}
 }
 

@@ -164,7 +164,7 @@ func (i *inventory) keyset(ctx context.Context, w wantedKeyset, kek tink.AEADWit
 	if err != nil {
 		return err
 	}
-	read, err := readKeysetWithTimes(ctx, source, path, kek, w.name)
+	read, err := readKeysetWithTimes(ctx, source, path, kek, w.name, "its KEK and its keyset name")
 	if err != nil {
 		return err
 	}

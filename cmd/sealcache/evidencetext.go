@@ -73,7 +73,7 @@ func (r *evidence) markdown() string {
 	m.line("## Findings\n")
 	m.list(r.Findings)
 	m.line("\n## Not examined\n")
-	m.list(append(append([]string{}, r.NotExamined...), "never covered: "+r.NotCovered))
+	m.list(append(append([]string{}, r.NotExamined...), "never covered by this report: "+r.NotCovered))
 	r.keyTables(m)
 	r.cacheTables(m)
 	r.auditTables(m)
@@ -97,7 +97,7 @@ func (r *evidence) keyTables(m *markdownText) {
 			under = "Sealed under " + strings.Join(k.Sealed, ", ") + ". SHA-256: " + k.SHA256 + "."
 		}
 		m.line("\n### %s\n", cell(k.Source))
-		m.line("Use: %s, for %s. %s Key times: %s. Wrap context of its data keys: %s.\n", cell(k.Use), cell(strings.Join(k.For, ", ")), cell(under),
+		m.line("Use: %s, for %s. %s Ages of the keys: %s. Wrap context of its data keys: %s.\n", cell(k.Use), cell(strings.Join(k.For, ", ")), cell(under),
 			k.Times, cell(contextsText(k.Contexts)))
 		m.table("key", "algorithm", "status", "state", "made", "primary since", "not primary since", "disabled", "age in days")
 		for _, key := range k.Keys {
@@ -110,7 +110,7 @@ func (r *evidence) keyTables(m *markdownText) {
 		}
 	}
 	if len(r.Keysets) == 0 {
-		m.line("\nNone: the keys are in the key service alone.")
+		m.line("\nNone: the key-encryption keys wrap all data keys themselves.")
 	}
 }
 
@@ -127,7 +127,7 @@ func (r *evidence) cacheTables(m *markdownText) {
 	}
 	if j := r.Jobs; j != nil {
 		m.line("\n## Jobs\n")
-		m.table("keys of", "namespace", "store", "TLS", "plaintext", "until", "hidden types")
+		m.table("keys of cache", "namespace", "store", "TLS", "plaintext", "until", "hidden types")
 		m.row(j.KeysOf, j.Namespace, j.Redis, yesNo(j.TLS), j.Plaintext, day(j.Until), yesNo(j.Types))
 	}
 }

@@ -133,7 +133,7 @@ func newTiming(s []float64) *timing {
 // String is the report as text.
 func (r kekReport) String() string {
 	if !r.Wraps {
-		return fmt.Sprintf("opened for decryption only; unwraps in %.3g ms\n", 1000*r.Open)
+		return fmt.Sprintf("unwraps, and does not wrap, because its URI has decrypt-only=true\nopen    %8.3f ms\n", 1000*r.Open)
 	}
 	return fmt.Sprintf("wraps and unwraps\nopen    %8.3f ms\nwrap    %8.3f ms (median), %.3f ms (worst)\nunwrap  %8.3f ms (median), %.3f ms (worst)\nwrapping adds %d bytes\n",
 		1000*r.Open, 1000*r.Wrap.Median, 1000*r.Wrap.Worst, 1000*r.Unwrap.Median, 1000*r.Unwrap.Worst, r.Added)

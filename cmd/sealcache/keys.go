@@ -83,7 +83,7 @@ func openKEKs(ctx context.Context, uri string, others []string) (kek tink.AEADWi
 	for i, other := range others {
 		if other == uri || slices.Contains(others[:i], other) {
 			done()
-			return nil, nil, wrong("--other-kek: a key is given twice")
+			return nil, nil, wrong("--other-kek: a URI is given twice, or is that of --kek (leave it out)")
 		}
 		kek, d, err := openKEK(ctx, other)
 		if err != nil {
@@ -198,7 +198,7 @@ func (k *keysetFlags) read(ctx context.Context) (*keysetView, keysetPlace, error
 		}
 		defer done()
 	}
-	read, err := readKeysetWithTimes(ctx, source, path, kek, k.name)
+	read, err := readKeysetWithTimes(ctx, source, path, kek, k.name, checkKeyset)
 	if err != nil {
 		return nil, place, err
 	}
@@ -234,15 +234,16 @@ type keysetRead struct {
 	digest string // of the bytes
 }
 
-// readKeysetWithTimes opens a keyset. path is that of its file, or empty. Times that are missing or refused are unknown.
-func readKeysetWithTimes(ctx context.Context, source aead.Source, path string, kek tink.AEADWithContext, name string) (*keysetRead, error) {
+// readKeysetWithTimes opens a keyset. path is that of its file, or empty. Times that are missing or refused are unknown. check is
+// as in refusedKeyset.
+func readKeysetWithTimes(ctx context.Context, source aead.Source, path string, kek tink.AEADWithContext, name, check string) (*keysetRead, error) {
 	data, err := source.Load(ctx)
 	if err != nil {
 		return nil, keyError(err)
 	}
 	handle, view, err := readKeyset(ctx, data, kek, name)
 	if err != nil {
-		return nil, refusedKeyset(path, err)
+		return nil, refusedKeyset(path, check, err)
 	}
 	read := &keysetRead{handle: handle, view: view, times: timesMissing, digest: digestOf(data)}
 	if path == "" {
@@ -307,7 +308,7 @@ type keysCreate struct {
 func (k *keysCreate) declare(f *flags) {
 	f.env(&k.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key that seals the keyset")
 	f.StringVar(&k.out, "out", "", "`FILE` to make; it must not exist")
-	f.choice(&k.kind, "type", "type of the key; prf is for the tokens of jobs and for hidden names", "aes256-gcm", "xaes256-gcm", "prf")
+	f.choice(&k.kind, "type", "type of the key; prf is for hidden names, sessions and unique jobs", "aes256-gcm", "xaes256-gcm", "prf")
 	f.env(&k.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` to bind the keyset to, so that the file cannot replace another keyset under the same --kek")
 	f.BoolVar(&k.json, "json", false, jsonUse)
 	f.need("kek")

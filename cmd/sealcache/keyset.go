@@ -160,7 +160,7 @@ type keysetChange struct {
 func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyset.Manager, now *keysetView) error) (*keysetChange, error) {
 	handle, view, err := readKeyset(ctx, before, k.kek, k.name)
 	if err != nil {
-		return nil, refusedKeyset(k.path, err)
+		return nil, refusedKeyset(k.path, checkKeyset, err)
 	}
 	if times, err := readKeyTimes(k.path, handle); err != nil {
 		view.timesRefused = true
@@ -231,20 +231,28 @@ func readKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext, name
 	}
 	h, err := keyset.ReadWithContext(ctx, reader, kek, recorder.opened)
 	if err != nil {
-		return nil, nil, errors.New("the keyset was decrypted once, but decrypting it again failed (is the key service reachable?)")
+		return nil, nil, errors.New("the keyset was not opened: the KEK decrypted it once, but not again (is the KEK reachable?)")
 	}
 	v := viewOf(h, isPRF)
 	v.digest, v.associatedData = digest, recorder.first
 	return h, v, nil
 }
 
-// refusedKeyset names the file of a keyset that the key-encryption key refused.
-func refusedKeyset(file string, err error) error {
-	if file != "" && refusedByKey(err) {
+// refusedKeyset names the file of a keyset that the key-encryption key refused. A keyset with another name is not authentic, so
+// the error then also names what to check.
+func refusedKeyset(file, check string, err error) error {
+	switch {
+	case file == "" || !refusedByKey(err):
+	case errors.Is(err, aead.ErrUnauthentic):
+		err = fmt.Errorf("keyset %s (check %s): %w", file, check, err)
+	default:
 		err = fmt.Errorf("keyset %s: %w", file, err)
 	}
 	return keyError(err)
 }
+
+// checkKeyset is what a keys command names in refusedKeyset.
+const checkKeyset = "--kek and --keyset-name"
 
 // nameOptions bind a keyset to its name, if it has one.
 func nameOptions(name string) []aead.KeyringOption {

@@ -60,7 +60,7 @@ func (k *keysRotate) declare(f *flags) {
 	f.Var(&k.every, "every", "add a new key when the primary key is this old, such as 90d")
 	k.settle.Duration = 48 * time.Hour
 	f.Var(&k.settle, "settle", "time until every process has read a changed keyset; a new key is promoted after this time")
-	f.BoolVar(&k.disableUnused, "disable-unused", false, "disable former keys that no value in the Redis of each --store names; \"sealcache keys enable\" reverses it")
+	f.BoolVar(&k.disableUnused, "disable-unused", false, "disable former keys under which no value in the Redis of any --store is sealed; \"sealcache keys enable\" reverses it")
 	f.StringArrayVar(&k.stores, "store", nil, "`URL` of a Redis that may hold values under the keys; repeat the flag for each Redis")
 	f.StringSliceVar(&k.ignoreTypes, "ignore-type", nil, "accept the audit although entries of this Redis `TYPE` are not examined, such as hash,list")
 	f.BoolVar(&k.json, "json", false, jsonUse)

@@ -40,7 +40,7 @@ func (m *moveCommand) declare(f *flags) {
 	m.hidden.declare(f)
 	f.need("kek")
 	m.scope.declare(f)
-	f.BoolVar(&m.dryRun, "dry-run", false, "read, open and count; change no entry; test the permissions")
+	f.BoolVar(&m.dryRun, "dry-run", false, "read, open and count; change no entry; test the permissions of the Redis user")
 	f.StringVar(&m.proof, "proof", "", "`CACHE-KEY` of an entry that the application has sealed: opening it proves that the given encryption keys are the right ones")
 	f.BoolVar(&m.allowUnproven, "allow-unproven", false, "run although nothing proves that the encryption keys are those of the application")
 	f.BoolVar(&m.ignoreUnreadable, "ignore-unreadable", false, "continue although the present values do not open under the given encryption keys")
@@ -52,12 +52,12 @@ func (m *moveCommand) declare(f *flags) {
 	declareControl(f, &m.control)
 	f.IntVar(&m.maxBytes, "max-value-bytes", 0, "skip values larger than this number of `BYTES` (default 8 MiB)")
 	if m.operation == migrate.Seal {
-		f.choice(&m.as, "as", "type as which the application reads the values", "bytes", "string", "json", "msgpack", "protobuf")
+		f.choice(&m.as, "as", "how the application reads the values: as []byte (bytes), as string, or with the codec json, msgpack or protobuf", "bytes", "string", "json", "msgpack", "protobuf")
 		f.BoolVar(&m.leaveNumbers, "leave-numbers", false, "leave whole numbers, which may be counters, as plaintext")
 	}
 	m.old.declareOld(f)
-	f.StringVar(&m.toNamespace, "to-namespace", "", "new `NAMESPACE`: stop the writers first")
-	f.StringVar(&m.toPrefix, "to-prefix", "", "new `TEXT` in place of --prefix, in the same form: stop the writers first")
+	f.StringVar(&m.toNamespace, "to-namespace", "", "move the entries to this `NAMESPACE`; first stop the processes that write to the old names")
+	f.StringVar(&m.toPrefix, "to-prefix", "", "replace --prefix in the names by this `TEXT` (with --stored, both start with the namespace); first stop the processes that write to the old names")
 	f.BoolVar(&m.deleteOld, "delete-old", false, "with --to-namespace or --to-prefix: delete an old entry once the new one was read back and opened")
 	m.output.declare(f)
 	f.file("checkpoint")
@@ -118,7 +118,7 @@ func (m *moveCommand) config(p *program, f *flags) (migrate.Config, error) {
 	}
 	switch {
 	case m.proof != "" && m.allowUnproven:
-		return config, wrong("--proof and --allow-unproven exclude each other")
+		return config, wrong("--proof and --allow-unproven cannot be used together")
 	case m.old.kek == "" && (m.old.keyset != "" || m.old.name != "" || len(m.old.context) > 0 || m.old.tenant != "" || m.old.tenantKEKs != "" || f.Changed("old-keys-as")):
 		return config, wrong("--old-kek is missing (the other --old- flags need it)")
 	}

@@ -30,11 +30,11 @@ type planCommand struct {
 func (l *planCommand) declare(f *flags) {
 	l.redis.declare(f)
 	l.scope.declare(f)
-	f.choice(&l.keysAs, "keys-as", "how the application will seal, for the growth", "envelope", "keyring")
+	f.choice(&l.keysAs, "keys-as", "how the application will seal, which decides how much the values grow", "envelope", "keyring")
 	f.BoolVar(&l.leaveNumbers, "leave-numbers", false, "as in migrate: whole numbers would stay plaintext")
 	f.IntVar(&l.maxBytes, "max-value-bytes", 0, "as in migrate: values larger than this number of `BYTES` would be skipped (default 8 MiB)")
 	f.IntVar(&l.largest, "largest", 0, "show the names of this `NUMBER` of the largest values")
-	f.Float64Var(&l.rate, "rate", 0, "most `ENTRIES` per second; 0 means no limit")
+	f.Float64Var(&l.rate, "rate", 0, "at most this number of `ENTRIES` per second; 0 means no limit")
 	f.DurationVar(&l.latency, "max-latency", 0, "pause while the 99th percentile of PING is longer than this `DURATION`, as 5ms; 0 means no limit")
 	declareControl(f, &l.control)
 	l.output.declare(f)
@@ -93,6 +93,14 @@ func (l *planCommand) run(ctx context.Context, p *program, f *flags) (int, error
 	return exitDone, nil
 }
 
+// count returns a number with its noun.
+func count(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 // sayNothingFound explains the status of a run in whose scope there is no entry.
 func sayNothingFound(p *program, f *flags, from string) {
 	fmt.Fprintf(p.stderr, "%s: no name in Redis starts with %q (check --namespace, --prefix and --redis)\n", f.cmd.CommandPath(), from)
@@ -105,20 +113,20 @@ func planText(w io.Writer, i *migrate.Inventory) error {
 	if !i.Complete {
 		state = "NOT COMPLETE"
 	}
-	fmt.Fprintf(&b, "plan: %s, names that start with %q: %d, %d excluded, %d of asynq and sealcache\n", state, i.From, i.Seen, i.Excluded, i.Reserved)
+	fmt.Fprintf(&b, "plan: %s; names that start with %q: %d, of which %d excluded and %d of asynq or sealcache\n", state, i.From, i.Seen, i.Excluded, i.Reserved)
 	for _, g := range i.Groups {
 		fmt.Fprintf(&b, "%s\n", g.Prefix)
 		for _, form := range slices.Sorted(maps.Keys(g.Forms)) {
 			c := g.Forms[form]
-			fmt.Fprintf(&b, "%12d  %-18s %12d bytes, %d without expiry\n", c.Values, form, c.Bytes, c.NoExpiry)
+			fmt.Fprintf(&b, "%12d  %-18s %18s, %d without expiry\n", c.Values, form, count(c.Bytes, "byte", "bytes"), c.NoExpiry)
 		}
 		for _, kind := range slices.Sorted(maps.Keys(g.Types)) {
 			fmt.Fprintf(&b, "%12d  of type %s\n", g.Types[kind], kind)
 		}
 	}
-	fmt.Fprintf(&b, "would be sealed: %d values, %d bytes; growth %d bytes\n", i.WouldSeal.Values, i.WouldSeal.Bytes, i.Growth)
+	fmt.Fprintf(&b, "would be sealed: %s, %s; growth %s\n", count(i.WouldSeal.Values, "value", "values"), count(i.WouldSeal.Bytes, "byte", "bytes"), count(i.Growth, "byte", "bytes"))
 	if i.TooLarge > 0 {
-		fmt.Fprintf(&b, "too large: %d values, larger than --max-value-bytes\n", i.TooLarge)
+		fmt.Fprintf(&b, "too large: %s, larger than --max-value-bytes\n", count(i.TooLarge, "value", "values"))
 	}
 	for _, l := range i.Largest {
 		fmt.Fprintf(&b, "%12d  bytes: %q\n", l.Bytes, l.Name)

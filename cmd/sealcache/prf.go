@@ -17,7 +17,7 @@ type prfFlags struct{ hidden, oneWay, name string }
 func (k *prfFlags) declare(f *flags) {
 	f.env(&k.hidden, "hidden-keys", "SEALCACHE_HIDDEN_KEYS", "`FILE` of the PRF keyset that hides names, sealed under --kek, or env:NAME")
 	f.env(&k.oneWay, "one-way-keys", "SEALCACHE_ONE_WAY_KEYS", "`FILE` of the PRF keyset that hides names one way, sealed under --kek, or env:NAME")
-	f.env(&k.name, "prf-keyset-name", "SEALCACHE_PRF_KEYSET_NAME", "`NAME` that the PRF keyset is bound to")
+	f.env(&k.name, "prf-keyset-name", "SEALCACHE_PRF_KEYSET_NAME", "`NAME` that the PRF keyset was bound to when it was made")
 	f.file("hidden-keys", "one-way-keys")
 }
 
@@ -28,13 +28,13 @@ func (k *prfFlags) given() bool { return k.hidden != "" || k.oneWay != "" }
 func (k *prfFlags) check(kek string, filters bool) error {
 	switch {
 	case k.hidden != "" && k.oneWay != "":
-		return wrong("--hidden-keys and --one-way-keys exclude each other")
+		return wrong("--hidden-keys and --one-way-keys cannot be used together")
 	case !k.given() && k.name != "":
 		return wrong("--prf-keyset-name needs --hidden-keys or --one-way-keys")
 	case k.given() && kek == "":
 		return wrong("--hidden-keys and --one-way-keys need --kek")
 	case k.oneWay != "" && filters:
-		return wrong("--one-way-keys excludes --prefix, --exclude and --group-by, because no names are stored")
+		return wrong("--one-way-keys cannot be used with --prefix, --exclude or --group-by, because no names are stored")
 	}
 	return nil
 }
@@ -62,7 +62,7 @@ func (k *prfFlags) open(ctx context.Context, p *program, kek string, others []st
 	set, err := aead.OpenPRF(ctx, source, by, append(nameOptions(k.name), aead.WithLogger(p.log))...)
 	switch {
 	case err != nil:
-		return nil, nil, keyError(err)
+		return nil, nil, refusedKeyset(where, "--kek and --prf-keyset-name", err)
 	case k.oneWay != "":
 		return nil, set, nil
 	default:

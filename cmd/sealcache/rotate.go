@@ -161,7 +161,7 @@ func (k *keysChange) run(ctx context.Context, p *program, f *flags) (int, error)
 		added = &id
 		fmt.Fprintf(p.stderr, "added key %d, which does not seal yet, to %s (distribute the keyset, then promote the key)\n", id, place.File)
 	case k.action == actionPromote && view.prf:
-		fmt.Fprintf(p.stderr, "%s: the tokens of unique jobs change with this keyset: a job enqueued before and after the change may run twice\n", f.cmd.CommandPath())
+		fmt.Fprintf(p.stderr, "%s: unique jobs get other locks in Redis with this keyset: a job enqueued before and after the change may run twice\n", f.cmd.CommandPath())
 	}
 	return exitDone, p.writeKeyset(f, k.json, view, place, added)
 }

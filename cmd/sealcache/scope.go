@@ -58,7 +58,7 @@ func keyIn(namespace, source string, stored bool, flag, text string) (string, er
 	case text == "" || within == "":
 		return text, nil
 	case stored && !has:
-		return "", wrong("--%s: with --stored, give a whole name in Redis, which starts with %q", flag, within)
+		return "", wrong("--%s: with --stored, names start with the namespace, %q (add it, or leave out --stored)", flag, within)
 	case stored:
 		return rest, nil
 	case has:

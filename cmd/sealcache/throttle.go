@@ -9,8 +9,8 @@ type throttleFlags struct {
 }
 
 func (t *throttleFlags) declare(f *flags) {
-	f.Float64Var(&t.rate, "rate", 0, "most `ENTRIES` per second; 0 means no limit")
-	f.Float64Var(&t.bytes, "bytes-rate", 0, "most `BYTES` per second; 0 means no limit")
+	f.Float64Var(&t.rate, "rate", 0, "at most this number of `ENTRIES` per second; 0 means no limit")
+	f.Float64Var(&t.bytes, "bytes-rate", 0, "at most this number of `BYTES` per second; 0 means no limit")
 	f.DurationVar(&t.latency, "max-latency", 0, "pause while the 99th percentile of PING is longer than this `DURATION`, as 5ms; 0 means no limit")
 }
 
