@@ -199,6 +199,9 @@ func (o *opened) openSealer(ctx context.Context, p *program, k *dataKeyFlags, ke
 		if len(k.context) > 0 {
 			return wrong("--%[1]swrap-context cannot be used with --%[1]skeys-as keyring", k.prefix)
 		}
+		if o.ring == nil && len(k.others) > 0 {
+			return wrong("--keys-as keyring with --other-kek needs --keyset")
+		}
 		if o.ring == nil {
 			return wrong("--%[1]skeys-as keyring needs --%[1]skeyset, or a --%[1]skek of file://", k.prefix)
 		}
