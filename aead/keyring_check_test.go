@@ -278,7 +278,7 @@ func TestModeOfPlaintextKeyFiles(t *testing.T) {
 		if err := k.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Contains(log.String(), "other users"); got != warns {
+		if got := strings.Contains(log.String(), "0600)\" path="+path); got != warns {
 			t.Errorf("mode %o: warned %v", mode, got)
 		}
 	}

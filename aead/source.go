@@ -198,8 +198,8 @@ func warnOfMode(ctx context.Context, path string, log *slog.Logger) {
 		return
 	}
 	if mode := info.Mode().Perm(); mode&0o026 != 0 {
-		log.WarnContext(ctx, "sealcache: other users can read or change a file with a key in plaintext (set its mode to 0600)",
-			"mode", mode.String())
+		log.WarnContext(ctx, "sealcache: other users can read or change a file with a plaintext key or passphrase (set its mode to 0600)",
+			"path", path, "mode", mode.String())
 	}
 }
 

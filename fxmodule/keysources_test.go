@@ -220,7 +220,7 @@ func TestLoggerOfKEKs(t *testing.T) {
 	require.NoError(t, os.Chmod(strings.TrimPrefix(kek, "file://"), 0o644))
 	var l sealtest.Logs
 	start(t, fx.New(fx.NopLogger, fx.Supply(l.Logger(), one(fxmodule.Cache{Store: "memory://", KEK: kek})), fxmodule.Module))
-	require.Contains(t, l.String(), "other users can read or change a file with a key in plaintext")
+	require.Contains(t, l.String(), "other users can read or change a file with a plaintext key or passphrase")
 }
 
 // A KEK that does not encrypt is detected before a value is sealed.
