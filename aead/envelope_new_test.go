@@ -123,7 +123,10 @@ func TestNewEnvelopeProvesItsKEK(t *testing.T) {
 			out, err := ok.decrypt(ctx, in)
 			out[len(out)-1] ^= 1
 			return out, err
-		}}, "decrypted it to a different one"},
+		}}, "decrypted it to something else"},
+		"a KEK that unwraps no key": {kekFuncs{ok.encrypt, func(context.Context, []byte) ([]byte, error) {
+			return []byte("<html>"), nil
+		}}, "decrypted it to something else"},
 		"a KEK that may not unwrap": {kekFuncs{ok.encrypt, func(context.Context, []byte) ([]byte, error) {
 			return nil, errors.New("permission denied")
 		}}, "permission denied"},

@@ -191,8 +191,8 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 	switch {
 	case isRefusal(err):
 		return fmt.Errorf("the key-encryption key refuses to decrypt the data key that it has just encrypted: %w", withoutPrefix(err))
-	case err == nil && !unwrapped.same(key):
-		return errors.New("the key service encrypted a new data key and decrypted it to a different one (check the service)")
+	case err == nil && !unwrapped.same(key), errors.Is(err, errNotDataKey):
+		return errors.New("the key service encrypted a new data key and decrypted it to something else (check the service)")
 	}
 	return err
 }
