@@ -239,7 +239,7 @@ func (e *Envelope) SealTo(ctx context.Context, dst, plaintext, associatedData []
 	}
 	n := uint64(len(plaintext))
 	if n > e.hard.bytes {
-		return nil, fmt.Errorf("aead: seal: the message has %d bytes, but a data key seals %d bytes in total (raise WithMaxBytes)", n, e.hard.bytes)
+		return nil, fmt.Errorf("aead: seal: the message has %d bytes, but WithMaxBytes allows %d (raise WithMaxBytes)", n, e.hard.bytes)
 	}
 	for {
 		key := e.current.Load()

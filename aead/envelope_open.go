@@ -236,7 +236,7 @@ func (e *Envelope) refuse(header []byte, err error) {
 	e.known.remove(header)
 	if current := e.current.Load(); current != nil && current.is(header) && !current.retired.Swap(true) {
 		current.confirmed.Store(never)
-		e.log.Error("sealcache: the key-encryption key refuses the current data key, so the Envelope makes a new one", "error", err)
+		e.log.Error("sealcache: the KEK refuses to decrypt the current data key, so its values do not open; a new one is made", "error", err)
 	}
 }
 
@@ -314,7 +314,7 @@ func (e *Envelope) startReview(ctx context.Context, key *dataKey) {
 			key.nextConfirm.Store(e.clock.now() + pause)
 			if errors.Is(err, errOtherDataKey) {
 				key.renew.Store(true)
-				e.log.ErrorContext(ctx, "sealcache: the key service returned another data key than before; the first stays in use (check the key service)", "error", err)
+				e.log.ErrorContext(ctx, "sealcache: the key service decrypted the same bytes to a different data key (check the service); the first stays in use", "error", err)
 			}
 		}
 	})

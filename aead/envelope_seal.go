@@ -94,7 +94,7 @@ func (e *Envelope) wrap(ctx context.Context, f *flight) (done bool) {
 		wait := backoff(e.wrapFails) + time.Duration(len(e.wrapSlots))*maxWrapBackoff
 		e.wrapFails++
 		e.nextWrap.Store(e.clock.now() + int64(wait))
-		e.log.WarnContext(ctx, "sealcache: cannot make a new data key; sealing continues under the current one up to its limits", "failures", e.wrapFails, "retry_after", wait, "error", err)
+		e.log.WarnContext(ctx, "sealcache: cannot make a new data key; sealing continues only while the current one is usable", "failures", e.wrapFails, "retry_after", wait, "error", err)
 	default:
 		e.install(key)
 		e.log.DebugContext(ctx, "sealcache: made a new data key", "type", shortType(e.template.GetTypeUrl()))
@@ -218,7 +218,7 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey, epoch uint64)
 	clear(unwrapped)
 	switch {
 	case err == nil:
-		return fmt.Errorf("%w: the key service ignores the wrap context (use another service)", ErrKeyServiceUnavailable)
+		return fmt.Errorf("%w: the key service ignores the wrap context of WithWrapContext (use another service)", ErrKeyServiceUnavailable)
 	case !isRefusal(err):
 		return wrapError(testContext, err)
 	}

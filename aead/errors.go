@@ -22,7 +22,7 @@ var (
 	// ErrUnknownKey means that a ciphertext was sealed under a key that is not available. Either it names a key that the
 	// keyset does not hold, or that is disabled or destroyed: a Keyring then returns a *KeyError. Or it has the format of
 	// another AEAD. If the keyset was changed, reload it: another process may have loaded the new one first.
-	ErrUnknownKey = errors.New("aead: the key of the ciphertext is not available")
+	ErrUnknownKey = errors.New("aead: the ciphertext was sealed under a key that is not available")
 
 	// ErrKeyServiceUnavailable means that a data key could not be wrapped or unwrapped, although the key-encryption key did not
 	// refuse it. The cause may be an outage, a timeout, a missing permission, a wrong setting, or an answer that is not a data
@@ -47,7 +47,7 @@ var (
 
 // errOtherForm is the refusal of a ciphertext that another AEAD may have written, such as an Envelope before a Keyring took
 // its place. It is allocated once, so that planted values cause no extra work.
-var errOtherForm = fmt.Errorf("%w: another kind of key sealed it, such as a KEK and not a keyset", ErrUnknownKey)
+var errOtherForm = fmt.Errorf("%w: the ciphertext has another format than this key writes, so another kind of key sealed it", ErrUnknownKey)
 
 // errNotOpened is the refusal of an AEAD that did not open a ciphertext, and cannot tell why. It is allocated once, as
 // errOtherForm is.

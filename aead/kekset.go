@@ -85,11 +85,11 @@ func NewKEKSet(primary tink.AEADWithContext, others ...tink.AEADWithContext) (*K
 	s := &KEKSet{local: true, clock: newClock()}
 	for i, kek := range append([]tink.AEADWithContext{primary}, others...) {
 		if nilcheck.IsNil(kek) {
-			return nil, fmt.Errorf("aead: NewKEKSet: the key-encryption key at position %d is nil", i)
+			return nil, fmt.Errorf("aead: NewKEKSet: the key-encryption key at position %d is nil (0 is the primary)", i)
 		}
 		for _, m := range s.members {
 			if reflect.ValueOf(kek).Comparable() && reflect.ValueOf(m.kek).Comparable() && m.kek == kek {
-				return nil, fmt.Errorf("aead: NewKEKSet: the key-encryption keys at positions %d and %d are the same", m.index, i)
+				return nil, fmt.Errorf("aead: NewKEKSet: the key-encryption keys at positions %d and %d (0 is the primary) are the same", m.index, i)
 			}
 		}
 		m := &kekSetMember{kek: kek, index: i, local: isLocal(kek), slots: make(chan struct{}, kekSetParallel)}
@@ -162,7 +162,7 @@ func unwrapByPrimary(ctx context.Context, kek tink.AEADWithContext, wrapped, ass
 	return decryptCopy(ctx, kek, wrapped, associatedData)
 }
 
-var errUnusableAnswer = errors.New("the decrypted bytes are not a key of the expected type")
+var errUnusableAnswer = errors.New("the decrypted bytes are not of the expected type (a data key or a keyset)")
 
 // decrypt is DecryptWithContext for a key that was wrapped with one of these contexts. usable is true of the key; nil means any.
 func (s *KEKSet) decrypt(ctx context.Context, ciphertext []byte, contexts [][]byte, usable func([]byte) bool) ([]byte, error) {
@@ -298,7 +298,7 @@ func (q *kekSetQuestion) take(a kekSetAnswer) (out []byte, ok bool) {
 	default:
 		m.failures.Add(1)
 		m.paused.Store(s.clock.now() + int64(kekSetPause))
-		q.failed = append(q.failed, fmt.Errorf("the key-encryption key at position %d failed: %w", m.index, withoutPrefix(a.err)))
+		q.failed = append(q.failed, fmt.Errorf("the key-encryption key at position %d (0 is the primary) failed: %w", m.index, withoutPrefix(a.err)))
 	}
 	return nil, false
 }

@@ -18,7 +18,7 @@ var (
 	// them.
 	errKeysetRefused = fmt.Errorf("%w: the KEK refuses to decrypt the keyset (enable the KEK)", ErrKeyServiceUnavailable)
 
-	errUnrelatedKeyset = errors.New("aead: the reloaded keyset has none of the previous keys (restore the right keyset)")
+	errUnrelatedKeyset = errors.New("aead: since a reload, the keyset in use has none of the previous keys (restore the right keyset)")
 )
 
 // KeyringStats counts what happened to a Keyring since it was made.
@@ -95,7 +95,7 @@ func (k *Keyring) compareKeys(ctx context.Context, old, r *loadedKeyset) {
 	if k.lost != nil && digests.intersects(k.lost) {
 		k.lost = nil
 		k.stats.isUnrelated.Store(false)
-		k.log.InfoContext(ctx, "sealcache: the reloaded keyset has some of the lost keys again, so older values open again")
+		k.log.InfoContext(ctx, "sealcache: the reloaded keyset has keys again that an earlier reload removed, so older values open again")
 		return
 	}
 	former := old.digests // of a refused keyset
@@ -110,7 +110,7 @@ func (k *Keyring) compareKeys(ctx context.Context, old, r *loadedKeyset) {
 		k.stats.isUnrelated.Store(true)
 	}
 	k.stats.unrelated.Add(1)
-	k.log.ErrorContext(ctx, "sealcache: the reloaded keyset has none of the previous keys, so older values do not open")
+	k.log.ErrorContext(ctx, "sealcache: the reloaded keyset, now in use, has none of the previous keys, so older values do not open")
 }
 
 // kekCheckRetry bounds the time to the next question after an outage or a refusal.
@@ -149,21 +149,21 @@ func (k *Keyring) checkKEK() {
 		if current.refused == nil {
 			k.stats.refusals.Add(1)
 			k.keyset.Store(&loadedKeyset{refused: errKeysetRefused, digests: digestsOf(current.handle)})
-			k.log.ErrorContext(ctx, "sealcache: the key-encryption key refuses to decrypt the keyset, so the Keyring is out of service", "error", err)
+			k.log.ErrorContext(ctx, "sealcache: the key-encryption key refuses to decrypt the keyset, so sealing and opening under it fail (enable the KEK)", "error", err)
 			k.notify()
 		}
 	case err != nil:
 		if !errors.Is(err, context.Canceled) {
-			k.log.WarnContext(ctx, "sealcache: keyset check: the key-encryption key did not answer; the keyset stays in use", "error", err)
+			k.log.WarnContext(ctx, "sealcache: cannot ask whether the key-encryption key still decrypts the keyset; the keyset stays in use", "error", err)
 		}
 	case current.refused != nil:
 		r, err := newLoadedKeyset(handle, &k.counters)
 		if err != nil {
-			k.log.ErrorContext(ctx, "sealcache: the key-encryption key opens the keyset again, but the keyset cannot be used", "error", err)
+			k.log.ErrorContext(ctx, "sealcache: the key-encryption key opens the keyset again, but a key of the keyset fails its test", "error", err)
 			return
 		}
 		k.keyset.Store(r)
-		k.log.InfoContext(ctx, "sealcache: the key-encryption key opens the keyset again, so the Keyring seals and opens again")
+		k.log.InfoContext(ctx, "sealcache: the key-encryption key opens the keyset again, so sealing and opening work again")
 		k.notify()
 		next = k.kekCheck
 	default:

@@ -78,7 +78,7 @@ func TestRefusedKeysetStops(t *testing.T) {
 		if err := k.Reload(t.Context()); err == nil {
 			t.Error("a refused keyset was reloaded")
 		}
-		if !strings.Contains(log.String(), "the key-encryption key refuses the old keyset") || strings.Contains(log.String(), "the old keyset stays in use") {
+		if !strings.Contains(log.String(), "the KEK refuses the old one") || strings.Contains(log.String(), "the old keyset stays in use") {
 			t.Errorf("the log names a keyset in service:\n%s", log.String())
 		}
 

@@ -149,7 +149,7 @@ func unnamedWarning(c *keyringConfig) func(context.Context) {
 		return nil
 	}
 	return func(ctx context.Context) {
-		c.log.WarnContext(ctx, "sealcache: the keyset is not bound to its name (\"sealcache keys rewrap\" binds the keyset)", "keyset_name", c.name)
+		c.log.WarnContext(ctx, "sealcache: the keyset is not bound to its name, so another keyset could replace it (run \"sealcache keys rewrap\")", "keyset_name", c.name)
 	}
 }
 

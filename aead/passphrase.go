@@ -52,7 +52,7 @@ type argonParams struct {
 func passphraseParams() argonParams { return argonParams{time: 3, threads: 4, memory: 64 << 10} }
 
 // errOtherPassphrase is allocated once, so that planted values cause no extra work.
-var errOtherPassphrase = fmt.Errorf("%w: it was made from another passphrase or salt", ErrUnknownKey)
+var errOtherPassphrase = fmt.Errorf("%w: that key was made from another passphrase or salt", ErrUnknownKey)
 
 // passphraseKEK seals and opens under one key that is derived from a passphrase when it is opened. No ciphertext can
 // make it derive another key.
@@ -87,7 +87,7 @@ func openPassphraseKEK(ctx context.Context, uri string, log *slog.Logger) (KEK, 
 		return nil, errors.New("the URI must be passphrase:env:NAME or passphrase:file:/absolute/path")
 	}
 	if !hasQuery {
-		log.WarnContext(ctx, "sealcache: the passphrase URI has no salt (use the URI that \"sealcache kek create\" prints)")
+		log.WarnContext(ctx, "sealcache: the passphrase URI has no salt (for new data, use a URI that \"sealcache kek create\" prints)")
 	}
 	return newPassphraseKEK(ctx, withoutLineEnd(passphrase), salt, passphraseParams())
 }

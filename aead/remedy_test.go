@@ -133,7 +133,8 @@ func TestErrorOfAnUnusableAnswerNamesTheSetting(t *testing.T) {
 	kek := newKeyring(t)
 	sealed := seal(t, newEnvelope(t, kek), "message")
 	_, err := newEnvelope(t, kek, aead.WithDataKeyTemplate(tinkaead.ChaCha20Poly1305KeyTemplate())).DecryptWithContext(t.Context(), sealed, nil)
-	const want = "aead: the key cannot be used now: the KEK returned no data key of the expected type (set WithDataKeyTemplate)"
+	const want = "aead: the key cannot be used now: the decrypted bytes are not a data key of the expected type " +
+		"(set the writer's WithDataKeyTemplate)"
 	if !errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrUnauthentic) || err.Error() != want {
 		t.Errorf("%v", err)
 	}

@@ -33,7 +33,7 @@ const (
 )
 
 // errOtherTenant is allocated once, so that planted values cause no extra work.
-var errOtherTenant = fmt.Errorf("%w: the data key of the ciphertext belongs to another tenant", ErrUnauthentic)
+var errOtherTenant = fmt.Errorf("%w: the data key of the ciphertext belongs to another tenant or to none", ErrUnauthentic)
 
 // commitToDataKey returns the commitment to a data key and its tenant.
 func commitToDataKey(tenant string, serialized []byte) ([]byte, error) {

@@ -141,7 +141,7 @@ func (k *keeper) classify(err error, permission string) *keyservice.Failure {
 	case code == gcerrors.Unknown, code == gcerrors.OK:
 		return keyservice.Unreached(err)
 	default:
-		f.Reason = "the service answers " + code.String()
+		f.Reason = "the key service answered with the error code " + code.String()
 	}
 	return f
 }

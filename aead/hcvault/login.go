@@ -56,7 +56,7 @@ func (o Opener) login(t target, client *api.Client) (login, error) {
 	}
 	switch {
 	case o.Auth != nil && nilcheck.IsNil(o.Auth):
-		return login{}, errors.New("the Auth of the Opener is a nil pointer (set no Auth, or a login method)")
+		return login{}, errors.New("the Auth of the Opener is a nil pointer (leave Auth unset, or set a login method)")
 	case o.Auth != nil:
 		return byMethod(client, func(context.Context) (api.AuthMethod, error) { return o.Auth, nil }), nil
 	case a.method == "approle":

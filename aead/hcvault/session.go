@@ -67,7 +67,7 @@ func (s *session) run(secret *api.Secret) {
 		case !ended:
 			secret = next
 		case !s.login.repeatable:
-			s.log.ErrorContext(s.done, "sealcache: the Vault token expires soon and cannot be renewed (set a new token and restart the process)")
+			s.log.ErrorContext(s.done, "sealcache: the Vault token expires soon and cannot be renewed (set a new VAULT_TOKEN and restart the process)")
 			<-s.done.Done()
 			return
 		default:
@@ -101,7 +101,7 @@ func (s *session) watch(secret *api.Secret) (next *api.Secret, ended bool) {
 	}
 }
 
-var errSameToken = errors.New("the token file still holds the token that Vault refused (write a new token into the file)")
+var errSameToken = errors.New("the token file still holds the token that expires soon (write a new token into the file)")
 
 // loginUntilDone logs in again, and tries until it succeeds.
 func (s *session) loginUntilDone() *api.Secret {

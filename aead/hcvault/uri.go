@@ -70,7 +70,7 @@ func parseURI(uri string) (target, error) {
 	}
 	for name, values := range query {
 		if len(values) != 1 || values[0] == "" || !t.set(name, values[0]) {
-			return target{}, errors.New("the URI has an unknown, empty, repeated or invalid parameter (see hcvault.Opener.OpenKEK)")
+			return target{}, errors.New("the URI has an unknown, empty, repeated or invalid parameter (docs/keyservices.md has the list)")
 		}
 	}
 	return t, t.auth.check()

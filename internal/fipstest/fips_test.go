@@ -108,7 +108,7 @@ func requireUnusableAnswer(t *testing.T, ctx context.Context, kek *aead.Keyring)
 	require.NoError(t, err)
 	_, err = tenants(shortAnswer{kek}).DecryptWithContext(ctx, sealed, nil)
 	require.ErrorIs(t, err, aead.ErrKeyServiceUnavailable)
-	require.ErrorContains(t, err, "the KEK returned no data key of the expected type")
+	require.ErrorContains(t, err, "the decrypted bytes are not a data key of the expected type")
 }
 
 // requireNoXAES checks that a template which the mode forbids is refused, and that the error gives this reason.
