@@ -20,12 +20,15 @@ import (
 )
 
 // WithPipeline has Client.EnqueueMany send its tasks in pipelines over rdb. asynq hides the Redis client of an asynq.Client,
-// so rdb must lead to the same Redis and database. It is not closed. A caller that makes the asynq.Client with
+// so rdb must lead to the same Redis and database. It is not closed, and is not a *redis.Ring. A caller that makes the asynq.Client with
 // asynq.NewClientFromRedisClient gives the same client to both. Only NewClient uses the option.
 func WithPipeline(rdb redis.UniversalClient) Option {
 	return func(c *config) error {
 		if nilcheck.IsNil(rdb) {
 			return errors.New("WithPipeline: the Redis client is nil")
+		}
+		if isRing(rdb) {
+			return fmt.Errorf("WithPipeline: %w", errRing)
 		}
 		c.pipeline = rdb
 		return nil

@@ -68,12 +68,16 @@ func TestNilArguments(t *testing.T) {
 		_, err := jobs.NewEncryptor(newKeyring(t), opts...)
 		return err
 	}
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": "127.0.0.1:1"}})
+	t.Cleanup(func() { _ = ring.Close() })
 	for name, c := range map[string]struct {
 		err  error
 		want string
 	}{
 		"NewClient":                {func() error { _, err := asynqjobs.NewClient(nil, e); return err }(), "NewClient: the asynq client is nil"},
 		"NewClient, encryptor":     {func() error { _, err := asynqjobs.NewClient(c, nil); return err }(), "NewClient: the encryptor is nil"},
+		"WithPipeline, ring":       {newClient(asynqjobs.WithPipeline(ring)), "WithPipeline: *redis.Ring is not supported"},
+		"NewScheduler, ring":       {func() error { _, err := asynqjobs.NewScheduler(ring, client); return err }(), "NewScheduler: *redis.Ring is not supported"},
 		"WithPipeline":             {newClient(asynqjobs.WithPipeline((*redis.Client)(nil))), "WithPipeline: the Redis client is nil"},
 		"WithPipeline, nil":        {newClient(asynqjobs.WithPipeline(nil)), "WithPipeline: the Redis client is nil"},
 		"WithGroupClient":          {newClient(asynqjobs.WithGroupClient(nil)), "WithGroupClient: the asynq client is nil"},

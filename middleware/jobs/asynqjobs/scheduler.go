@@ -90,11 +90,14 @@ func WithCatchUp(d time.Duration) SchedulerOption {
 
 // NewScheduler returns a Scheduler that keeps schedules in rdb and enqueues with c. The
 // encryptor of c needs jobs.WithPRF. rdb may be a single server, a Cluster, or behind
-// Sentinel. It is not closed. Two applications that share one Redis need different
+// Sentinel, but not a *redis.Ring. It is not closed. Two applications that share one Redis need different
 // namespaces (jobs.WithNamespace).
 func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption) (*Scheduler, error) {
 	if nilcheck.IsNil(rdb) {
 		return nil, errors.New("asynqjobs: NewScheduler: the Redis client is nil")
+	}
+	if isRing(rdb) {
+		return nil, fmt.Errorf("asynqjobs: NewScheduler: %w", errRing)
 	}
 	if c == nil {
 		return nil, errors.New("asynqjobs: NewScheduler: the asynqjobs.Client is nil")
@@ -110,6 +113,16 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 		c: c, store: newScheduleStore(rdb, c.e), cache: newScheduleCache(), latest: newLatestCalls(),
 		mutex: make(chan struct{}, 1), schedulerConfig: cfg,
 	}, nil
+}
+
+// errRing is the error for a client of several servers that are not in a Cluster. If the list of servers changes, the client
+// looks for tasks and schedules on the wrong one.
+var errRing = errors.New("*redis.Ring is not supported (use a client of a single node, Sentinel or Cluster)")
+
+// isRing reports whether rdb is a *redis.Ring or embeds one.
+func isRing(rdb redis.UniversalClient) bool {
+	_, is := rdb.(interface{ SetAddrs(addrs map[string]string) })
+	return is
 }
 
 // ScheduleOnce registers t to be enqueued periodically. There is one schedule for each name,
