@@ -14,7 +14,7 @@ help: ## list the targets
 .PHONY: test
 test: servers ## every test of every module, with the race detector, against real servers
 	@test -n "$(RACE)" || echo "No C compiler: the race detector is off."
-	@.ci/test $(RACE) -shuffle=on -timeout $(TIMEOUT) ./...
+	@.ci/test $(RACE) -shuffle=on -parallel 4 -timeout $(TIMEOUT) ./...
 
 .PHONY: test-short
 test-short: servers ## the quick ones, without the race detector
