@@ -103,7 +103,7 @@ func (s *subject) seal(plaintext, ad []byte) []byte {
 func (s *subject) noError(method string, err error) {
 	s.Helper()
 	if err != nil {
-		s.Fatalf("%s failed: %v", method, err)
+		s.Fatalf("%s failed for valid arguments: %v", method, err)
 	}
 }
 
@@ -165,7 +165,7 @@ func checkRoundTrip(s *subject) {
 			plaintext, ad := random(n), random(m)
 			opened, err := s.DecryptWithContext(s.Context(), s.seal(plaintext, ad), ad)
 			if err != nil || !bytes.Equal(opened, plaintext) {
-				s.Fatalf("DecryptWithContext returned %d bytes, error %v, want the %d bytes sealed with %d bytes of associated data", len(opened), err, n, m)
+				s.Fatalf("DecryptWithContext did not return the plaintext of %d bytes, sealed with %d bytes of associated data: got %d other bytes, error %v", n, m, len(opened), err)
 			}
 		}
 	}
@@ -178,7 +178,7 @@ func checkEmpty(s *subject) {
 			for _, ad := range [][]byte{nil, {}} {
 				opened, err := s.DecryptWithContext(s.Context(), sealed, ad)
 				if err != nil || opened == nil || len(opened) != 0 {
-					s.Errorf("DecryptWithContext returned %#v, error %v, want []byte{} (for %#v, sealed with associated data %#v, opened with %#v)", opened, err, plaintext, sealedWith, ad)
+					s.Errorf("DecryptWithContext returned %#v, error %v, want []byte{} (sealed %#v with associated data %#v, opened with %#v)", opened, err, plaintext, sealedWith, ad)
 				}
 			}
 		}
@@ -202,7 +202,7 @@ func checkInputKept(s *subject) {
 			s.Errorf("EncryptWithContext modified the plaintext (%d bytes) that it was given, or memory after it", n)
 		}
 		if !bytes.Equal(ad[:100], wasAD) {
-			s.Errorf("for a plaintext of %d bytes, a call modified the associated data that it was given, or memory after it", n)
+			s.Errorf("EncryptWithContext or DecryptWithContext modified its associated data, or memory after it (plaintext of %d bytes)", n)
 		}
 		if !bytes.Equal(sealed[:cap(sealed)], wasSealed) {
 			s.Errorf("for a plaintext of %d bytes, DecryptWithContext modified the ciphertext that it was given, or memory after it", n)
@@ -312,7 +312,7 @@ func checkConcurrent(s *subject) {
 				}
 				opened, err := s.DecryptWithContext(s.Context(), sealed, ad)
 				if err != nil || !bytes.Equal(opened, plaintext) {
-					s.Errorf("with concurrent calls, DecryptWithContext returned %d bytes, error %v, want the %d bytes that were sealed", len(opened), err, len(plaintext))
+					s.Errorf("with concurrent calls, DecryptWithContext did not return the plaintext of %d bytes: got %d other bytes, error %v", len(plaintext), len(opened), err)
 					return
 				}
 			}

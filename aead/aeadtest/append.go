@@ -32,7 +32,7 @@ func checkSealTo(s *subject) {
 			}
 			opened, err := s.DecryptWithContext(s.Context(), sealed[6:], ad)
 			if err != nil || !bytes.Equal(opened, plaintext) {
-				s.Fatalf("DecryptWithContext returned %d bytes, error %v, want the %d bytes that SealTo sealed (spare capacity of dst %d)", len(opened), err, n, room)
+				s.Fatalf("DecryptWithContext did not return the plaintext of %d bytes that SealTo sealed (spare capacity of dst %d): got %d other bytes, error %v", n, room, len(opened), err)
 			}
 		}
 		if !bytes.Equal(plaintext, was) {
@@ -82,7 +82,7 @@ func checkInPlace(s *subject) {
 		own := buf[40 : 40+len(sealed)]
 		opened, err := s.appending.OpenTo(s.Context(), own[:0], own, ad)
 		if err != nil || !bytes.Equal(opened, plaintext) {
-			s.Fatalf("OpenTo with ciphertext[:0] as dst returned %d bytes, error %v, want the %d bytes that were sealed", len(opened), err, n)
+			s.Fatalf("OpenTo with ciphertext[:0] as dst did not return the plaintext of %d bytes: got %d other bytes, error %v", n, len(opened), err)
 		}
 		if n > 0 && !within(opened, own) {
 			s.Errorf("OpenTo did not write the plaintext of %d bytes over the ciphertext, although dst was ciphertext[:0]", n)

@@ -17,7 +17,7 @@ import (
 )
 
 // ErrOutage is a convenient argument to KeyService.Fail.
-var ErrOutage = errors.New("aeadtest: the simulated key service is down")
+var ErrOutage = errors.New("aeadtest: the test simulates an outage of the key service")
 
 // KeyService is a key-encryption key that behaves like a remote key service. It can be slow, fail, hang and refuse, and it
 // counts its calls. It encrypts with a Tink keyset.
@@ -160,7 +160,7 @@ func (s *KeyService) DecryptWithContext(ctx context.Context, ciphertext, associa
 		return nil, err
 	}
 	if refusing {
-		return nil, fmt.Errorf("aeadtest: the simulated key service refused the ciphertext: %w", aead.ErrUnauthentic)
+		return nil, fmt.Errorf("aeadtest: the simulated key service refuses every ciphertext, because the test called Refuse: %w", aead.ErrUnauthentic)
 	}
 	opened, err := a.Decrypt(ciphertext, associatedData)
 	if err != nil {
@@ -185,7 +185,7 @@ func (s *KeyService) answer(ctx context.Context, count *int) (a tink.AEAD, refus
 	}()
 	if gone {
 		<-ctx.Done()
-		return nil, false, fmt.Errorf("aeadtest: the simulated key service never answers: %w", ctx.Err())
+		return nil, false, fmt.Errorf("aeadtest: the simulated key service never answers, because the test called Gone: %w", ctx.Err())
 	}
 	if delay > 0 && sleep.For(ctx, delay) != nil {
 		return nil, false, fmt.Errorf("aeadtest: the context ended before the simulated key service answered: %w", ctx.Err())

@@ -52,20 +52,20 @@ const (
 func RunRemote(t *testing.T, newRemote func(t *testing.T) Remote) {
 	t.Helper()
 	for _, f := range []struct {
-		name string
-		of   func(Remote) func()
+		name, field string
+		of          func(Remote) func()
 	}{
-		{"Stopped", func(r Remote) func() { return r.Stop }},
-		{"Hanging", func(r Remote) func() { return r.Hang }},
-		{"Throttled", func(r Remote) func() { return r.Throttle }},
-		{"Denied", func(r Remote) func() { return r.Deny }},
-		{"Failing", func(r Remote) func() { return r.Fail }},
+		{"Stopped", "Stop", func(r Remote) func() { return r.Stop }},
+		{"Hanging", "Hang", func(r Remote) func() { return r.Hang }},
+		{"Throttled", "Throttle", func(r Remote) func() { return r.Throttle }},
+		{"Denied", "Deny", func(r Remote) func() { return r.Deny }},
+		{"Failing", "Fail", func(r Remote) func() { return r.Fail }},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRemote(t)
 			if f.of(r) == nil {
-				t.Skip("the Remote has no function that causes this fault")
+				t.Skipf("Remote.%s is nil, so the test cannot cause this fault", f.field)
 			}
 			r.check(t, f.of(r), f.name == "Hanging")
 		})
