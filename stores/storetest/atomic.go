@@ -16,8 +16,8 @@ import (
 )
 
 func atomicCases() []testCase {
-	atomicStore := without[AtomicStore]("the store does not implement AtomicStore")
-	batchStore := without[BatchStore]("the store does not implement BatchStore")
+	atomicStore := without[AtomicStore]("the store does not implement middleware.AtomicStore")
+	batchStore := without[BatchStore]("the store does not implement middleware.BatchStore")
 	return []testCase{
 		{
 			name:  "compare and delete",
@@ -26,11 +26,9 @@ func atomicCases() []testCase {
 			run:   compareAndDelete,
 		},
 		{
-			name: "compare and expire",
-			rule: "CompareAndExpire sets only the TTL, if the value has the length and the last tail bytes of old (tail below 1: all bytes)",
-			why: func(c Capabilities) string {
-				return unless(c.TTL.PerEntry && c.TTL.Reported, "the store does not report TTLs")
-			},
+			name:  "compare and expire",
+			rule:  "CompareAndExpire sets only the TTL, if the value has the length and the last tail bytes of old (tail below 1: all bytes)",
+			why:   func(c Capabilities) string { return needs(c.TTL.Reported, "TTL.Reported") },
 			lacks: atomicStore,
 			run:   compareAndExpire,
 		},
@@ -55,8 +53,8 @@ func atomicCases() []testCase {
 		{
 			name:  "extend tags",
 			rule:  "ExtendTags adds an entry to tags, and does not change the entry",
-			why:   func(c Capabilities) string { return unless(c.Tags, "the store has no tags") },
-			lacks: without[TagExtender]("the store does not implement TagExtender"),
+			why:   func(c Capabilities) string { return needs(c.Tags, "Tags") },
+			lacks: without[TagExtender]("the store does not implement middleware.TagExtender"),
 			run: func(t *testing.T, s *subject) {
 				s.set(t, "k", "v")
 				noError(t, "ExtendTags", s.Store.(TagExtender).ExtendTags(t.Context(), "k", []string{"a", "b"}, time.Hour))
@@ -117,10 +115,10 @@ func compareAndExpire(t *testing.T, s *subject) {
 		noError(t, "GetWithTTL", err)
 		return ttl
 	}
-	expire := func(old string, tail int, ttl time.Duration, want bool) {
+	expire := func(stored, old string, tail int, ttl time.Duration, want bool) {
 		t.Helper()
 		if done, err := a.CompareAndExpire(t.Context(), "k", []byte(old), tail, ttl); err != nil || done != want {
-			t.Fatalf("CompareAndExpire(old %q, tail %d) returned %v, error %v, want %v and no error", old, tail, done, err, want)
+			t.Fatalf("CompareAndExpire(old %q, tail %d) returned %v, error %v, want %v, because the value is %s", old, tail, done, err, want, stored)
 		}
 	}
 	near := func(want time.Duration) {
@@ -129,18 +127,18 @@ func compareAndExpire(t *testing.T, s *subject) {
 			t.Fatalf("after CompareAndExpire, GetWithTTL returned the TTL %v, want %v", got, want)
 		}
 	}
-	expire("value", 0, time.Hour, false)
+	expire("absent", "value", 0, time.Hour, false)
 	s.lacks(t, "k")
 	s.set(t, "k", "value", store.WithExpiration(time.Hour), store.WithTags([]string{"tag"}))
-	expire("Value", 0, 2*time.Hour, false)
+	expire(`"value"`, "Value", 0, 2*time.Hour, false)
 	near(time.Hour)
-	expire("Value", 4, 2*time.Hour, true)
+	expire(`"value"`, "Value", 4, 2*time.Hour, true)
 	near(2 * time.Hour)
-	expire("value", 0, 0, true)
+	expire(`"value"`, "value", 0, 0, true)
 	if got := left(); got > 0 {
 		t.Fatalf("CompareAndExpire with a TTL of 0 left the TTL %v, want none", got)
 	}
-	expire("value", 0, 3*time.Hour, true)
+	expire(`"value"`, "value", 0, 3*time.Hour, true)
 	near(3 * time.Hour)
 	s.holds(t, "k", "value")
 	if s.Can.Tags {
@@ -151,24 +149,24 @@ func compareAndExpire(t *testing.T, s *subject) {
 
 func compareAndSet(t *testing.T, s *subject) {
 	a := s.Store.(AtomicStore)
-	set := func(old string, tail int, want bool, options ...store.Option) {
+	set := func(stored, old string, tail int, want bool, options ...store.Option) {
 		const next = "second"
 		t.Helper()
 		done, err := a.CompareAndSet(t.Context(), "k", []byte(old), tail, []byte(next), options...)
 		if err != nil || done != want {
-			t.Fatalf("CompareAndSet(old %q, tail %d) returned %v, error %v, want %v and no error", old, tail, done, err, want)
+			t.Fatalf("CompareAndSet(old %q, tail %d) returned %v, error %v, want %v, because the value is %s", old, tail, done, err, want, stored)
 		}
 	}
 	tagged := store.WithTags([]string{"a", "b"})
 	if !s.Can.Tags {
 		tagged = store.WithTags(nil)
 	}
-	set("head\x00tail", 0, false, tagged)
-	set("", 0, false)
+	set("absent", "head\x00tail", 0, false, tagged)
+	set("absent", "", 0, false)
 	s.lacks(t, "k")
 	for _, c := range comparisons() {
 		s.set(t, "k", "head\x00tail")
-		set(c.old, c.tail, c.want, tagged, store.WithExpiration(time.Hour))
+		set(`"head\x00tail"`, c.old, c.tail, c.want, tagged, store.WithExpiration(time.Hour))
 		want := "head\x00tail"
 		if c.want {
 			want = "second"
@@ -192,7 +190,7 @@ func compareAndSet(t *testing.T, s *subject) {
 		}
 	}
 	s.set(t, "k", "", store.WithExpiration(time.Hour))
-	set("", 16, true)
+	set("empty", "", 16, true)
 	if _, ttl, err := s.Store.GetWithTTL(t.Context(), "k"); s.Can.TTL.Reported && (err != nil || ttl > 0) {
 		t.Errorf("after CompareAndSet without expiration, the TTL is %v, error %v, want no TTL", ttl, err)
 	}

@@ -152,7 +152,7 @@ func declarations(t *testing.T, s *subject) {
 		{"InvalidatePrefix", "PrefixInvalidator", s.Can.InvalidatePrefix},
 		{"Ping", "Pinger", s.Can.Ping},
 	} {
-		declared(t, c.name, slices.Contains(names, c.implements), c.want)
+		declared(t, c.name, "the store implements middleware."+c.implements, slices.Contains(names, c.implements), c.want)
 	}
 
 	// A decorator always has the method, and returns this error if its backing store does not.
@@ -162,12 +162,12 @@ func declarations(t *testing.T, s *subject) {
 		_, err := nx.SetIfNotExists(t.Context(), "k", s.value("v"))
 		setsNew = !errors.Is(err, store.ErrNotSupported)
 	}
-	declared(t, "SetIfNotExists", setsNew, s.Can.SetIfNotExists)
+	declared(t, "SetIfNotExists", "the store supports SetIfNotExists", setsNew, s.Can.SetIfNotExists)
 
 	d, ok := s.Store.(Declarer)
 	if !ok {
 		if len(names) > 0 {
-			t.Errorf("package middleware ignores the interfaces %q, because the store has no method Capabilities (add the method)", names)
+			t.Errorf("package middleware ignores the interfaces %q, because the store does not implement middleware.CapableStore", names)
 		}
 		return
 	}
@@ -177,7 +177,7 @@ func declarations(t *testing.T, s *subject) {
 	owner, listed := d.Capabilities()
 	if o, v := reflect.ValueOf(owner), reflect.ValueOf(s.Store); v.Kind() != reflect.Pointer || !o.IsValid() ||
 		o.Type() != v.Type() || o.Pointer() != v.Pointer() {
-		t.Errorf("Capabilities returned an owner of type %T, want the same pointer as Subject.Store, of type %T", owner, s.Store)
+		t.Errorf("the method Capabilities returned a %T as owner, want the store itself: the pointer in Subject.Store, a %T", owner, s.Store)
 	}
 	for _, name := range names {
 		if !slices.Contains(listed, name) {

@@ -23,9 +23,9 @@
 //		Tags:           true,              // Invalidate deletes the entries with a tag
 //	}
 //
-// The test fails if a store lacks a listed feature. It also fails if a store has a feature that is not listed. So when a
-// defect of a store is fixed, the test fails until you change the list. A case that does not apply to a store is skipped,
-// and the reason is printed.
+// The test fails if a store lacks a listed feature. For most features, it also fails if the store has one that is not
+// listed. So when a defect of a store is fixed, the test fails until you change the list. A case that does not apply to a
+// store is skipped, and the reason is printed.
 //
 // When a case fails, it prints the rule that it checks. For a store that seals values, also set Capabilities.Sealed,
 // Subject.Raw and Subject.Plant. Additional cases then run. For example, the stored bytes must not contain the value.

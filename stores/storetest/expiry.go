@@ -10,9 +10,7 @@ import (
 )
 
 func expiryCases() []testCase {
-	perEntry := func(c Capabilities) string {
-		return unless(c.TTL.PerEntry, "the store does not obey store.WithExpiration")
-	}
+	perEntry := func(c Capabilities) string { return needs(c.TTL.PerEntry, "TTL.PerEntry") }
 	return []testCase{
 		{
 			name: "no expiration",
@@ -21,7 +19,7 @@ func expiryCases() []testCase {
 				s.set(t, "k", "v")
 				s.reportsNone(t, "k")
 				err := s.Store.Set(t.Context(), "zero", s.value("v"), store.WithExpiration(0))
-				declared(t, "TTL.NeverNone", err != nil, s.Can.TTL.NeverNone)
+				declared(t, "TTL.NeverNone", "Set with the expiration 0 fails", err != nil, s.Can.TTL.NeverNone)
 				if err == nil {
 					s.reportsNone(t, "zero")
 				}
@@ -37,7 +35,7 @@ func expiryCases() []testCase {
 			name: "reported TTL",
 			rule: "GetWithTTL returns the time that an entry has left, to the declared resolution",
 			why: func(c Capabilities) string {
-				return cmp.Or(perEntry(c), unless(c.TTL.Reported, "the store does not report TTLs"))
+				return cmp.Or(perEntry(c), needs(c.TTL.Reported, "TTL.Reported"))
 			},
 			run: reportsTTL,
 		},
@@ -45,7 +43,7 @@ func expiryCases() []testCase {
 			name: "unreported TTL",
 			rule: "a store that does not report TTLs returns 0 or less, so that no caller takes it for a TTL",
 			why: func(c Capabilities) string {
-				return cmp.Or(perEntry(c), unless(!c.TTL.Reported, "the store reports TTLs"))
+				return cmp.Or(perEntry(c), unless(!c.TTL.Reported, "Subject.Can declares TTL.Reported"))
 			},
 			run: func(t *testing.T, s *subject) {
 				s.set(t, "k", "v", store.WithExpiration(time.Hour))
@@ -64,9 +62,7 @@ func expiryCases() []testCase {
 		{
 			name: "negative expirations",
 			rule: "-1 ns means no expiration, as go-redis reports it; every other negative expiration is an error",
-			why: func(c Capabilities) string {
-				return unless(c.TTL.NegativeIsError, "the store does not refuse negative expirations")
-			},
+			why:  func(c Capabilities) string { return needs(c.TTL.NegativeIsError, "TTL.NegativeIsError") },
 			run: func(t *testing.T, s *subject) {
 				for _, d := range []time.Duration{-2, -time.Second, math.MinInt64} {
 					if err := s.Store.Set(t.Context(), "k", s.value("v"), store.WithExpiration(d)); err == nil {
@@ -113,7 +109,7 @@ func expires(t *testing.T, s *subject) {
 	s.holds(t, "longer", "v")
 	stayed, err := s.present(t.Context(), "longest")
 	noError(t, "Get", err)
-	declared(t, "a TTL.Max that allows 31 days", stayed, s.Can.TTL.Max == 0 || s.Can.TTL.Max >= month)
+	declared(t, "a TTL.Max that allows 31 days", "the store keeps an entry with an expiration of 31 days", stayed, s.Can.TTL.Max == 0 || s.Can.TTL.Max >= month)
 }
 
 // expiresInTime checks that an entry goes at its end, neither sooner nor later. The clock of a server of whole seconds ticks
@@ -154,7 +150,7 @@ func (s *subject) watchExpiry(t *testing.T, key string, d time.Duration, sightin
 		}
 		if late := asked.Sub(set) - d - unit; late > 0 {
 			if sightings--; sightings == 0 {
-				t.Fatalf("the entry with the expiration %v is still there %v after its end", d, late)
+				t.Fatalf("the entry with the expiration %v is still there %v after it should have expired", d, late)
 			}
 		}
 	}

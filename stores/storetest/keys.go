@@ -19,7 +19,7 @@ func keyCases() []testCase {
 			name: "any key",
 			rule: "a key may be empty and have any bytes",
 			why: func(c Capabilities) string {
-				return unless(c.AnyKey, "AnyKey is not declared, so the store may refuse some keys")
+				return unless(c.AnyKey, "Subject.Can does not declare AnyKey, so the store may refuse some keys")
 			},
 			run: func(t *testing.T, s *subject) {
 				distinct(t, s, "", " ", "a b", "a\r\nb", "\x00", "\x00\x00", "\xff\xfe", "käse", "k\u00e4se\x00")
@@ -72,6 +72,6 @@ func otherKeys(t *testing.T, s *subject) {
 				}
 			}
 		}
-		declared(t, "KeyErrors", ok, s.Can.KeyErrors)
+		declared(t, "KeyErrors", "every call with a key that is not a string returns an error", ok, s.Can.KeyErrors)
 	}
 }

@@ -16,27 +16,25 @@ func conditionalCases() []testCase {
 		{
 			name: "set if not exists",
 			rule: "SetIfNotExists writes only if there is no entry, and reports whether it wrote. Of concurrent calls, none fails and one writes",
-			why: func(c Capabilities) string {
-				return unless(c.SetIfNotExists, "the store has no SetIfNotExists")
-			},
-			run: setIfNotExists,
+			why:  func(c Capabilities) string { return needs(c.SetIfNotExists, "SetIfNotExists") },
+			run:  setIfNotExists,
 		},
 		{
 			name: "swap",
 			rule: "CompareAndSwap replaces a value if it has the length and the last tail bytes of old (tail below 1: all bytes)",
-			why:  func(c Capabilities) string { return unless(c.Swap, "the store has no CompareAndSwap") },
+			why:  func(c Capabilities) string { return needs(c.Swap, "Swap") },
 			run:  swap,
 		},
 		{
 			name: "swap keeps TTL and tags",
 			rule: "CompareAndSwap keeps the tags of the entry. A negative ttl keeps the TTL, 0 removes it, and a positive one replaces it",
-			why:  func(c Capabilities) string { return unless(c.Swap, "the store has no CompareAndSwap") },
+			why:  func(c Capabilities) string { return needs(c.Swap, "Swap") },
 			run:  swapKeeps,
 		},
 		{
 			name: "swap loses no update",
 			rule: "of concurrent calls of CompareAndSwap for one value, none fails and exactly one replaces it, so that no update is lost",
-			why:  func(c Capabilities) string { return unless(c.Swap, "the store has no CompareAndSwap") },
+			why:  func(c Capabilities) string { return needs(c.Swap, "Swap") },
 			run:  swapConcurrently,
 		},
 	}
@@ -48,20 +46,20 @@ func enumerationCases() []testCase {
 		{
 			name: "enumerate",
 			rule: "Keys returns each key that starts with the literal prefix once, without names of tags. It returns only an error if the context has ended",
-			why:  func(c Capabilities) string { return unless(c.Enumerate, "the store has no method Keys") },
+			why:  func(c Capabilities) string { return needs(c.Enumerate, "Enumerate") },
 			run:  enumerate,
 		},
 		{
 			name: "clear a prefix",
 			rule: "ClearPrefix removes the entries and tags that start with the literal prefix, and nothing else",
-			why:  func(c Capabilities) string { return unless(c.Enumerate, "the store has no method ClearPrefix") },
+			why:  func(c Capabilities) string { return needs(c.Enumerate, "Enumerate") },
 			run:  clearPrefix,
 		},
 		{
 			name: "invalidate within a prefix",
 			rule: "InvalidatePrefix removes the tagged entries whose keys start with the literal prefix. Other entries only lose the tag",
 			why: func(c Capabilities) string {
-				return unless(c.InvalidatePrefix && c.Tags, "the store has no InvalidatePrefix, or no tags")
+				return needs(c.InvalidatePrefix && c.Tags, "both InvalidatePrefix and Tags")
 			},
 			run: invalidatePrefix,
 		},
@@ -74,19 +72,19 @@ func byteCases() []testCase {
 		{
 			name: "owned bytes",
 			rule: "GetBytes, GetBytesWithTTL and SetBytes do what Get, GetWithTTL and Set do. The caller may change bytes that it got, or that SetBytes has stored",
-			why:  func(c Capabilities) string { return unless(c.OwnedBytes, "the store has no GetBytes") },
+			why:  func(c Capabilities) string { return needs(c.OwnedBytes, "OwnedBytes") },
 			run:  ownedBytes,
 		},
 		{
 			name:  "set with a TTL",
 			rule:  "SetBytesWithTTL does what SetBytes does with this TTL (0: no expiration) and without new tags. It fails if the TTL is negative or the context has ended",
-			lacks: without[TTLSetter]("the store does not implement TTLSetter"),
+			lacks: without[TTLSetter]("the store does not implement middleware.TTLSetter"),
 			run:   setsTTL,
 		},
 		{
 			name: "bounded reads",
 			rule: "GetBytesMax and GetBytesWithTTLMax do what GetBytes and GetBytesWithTTL do. For a value over the limit, TooLarge() of the error returns true",
-			why:  func(c Capabilities) string { return unless(c.BoundedRead, "the store has no GetBytesMax") },
+			why:  func(c Capabilities) string { return needs(c.BoundedRead, "BoundedRead") },
 			run:  boundedReads,
 		},
 	}
@@ -103,20 +101,20 @@ func reportCases() []testCase {
 		{
 			name:  "counts",
 			rule:  "Counts returns numbers that are not negative, always under the same names, in a map that the caller owns",
-			lacks: without[Counter]("the store does not implement Counter"),
+			lacks: without[Counter]("the store does not implement middleware.Counter"),
 			run:   counts,
 		},
 		{
 			name:  "keeps tags",
 			rule:  "KeepsTags returns the same answer while the settings of the server stay the same. If it is true, Invalidate finds every tagged entry",
-			why:   func(c Capabilities) string { return unless(c.Tags, "the store has no tags") },
-			lacks: without[TagKeeper]("the store does not implement TagKeeper"),
+			why:   func(c Capabilities) string { return needs(c.Tags, "Tags") },
+			lacks: without[TagKeeper]("the store does not implement middleware.TagKeeper"),
 			run:   keepsTags,
 		},
 		{
 			name: "ping",
 			rule: "Ping returns nil if the store answers, and the error of the context if the context has ended",
-			why:  func(c Capabilities) string { return unless(c.Ping, "the store has no Ping") },
+			why:  func(c Capabilities) string { return needs(c.Ping, "Ping") },
 			run:  pings,
 		},
 	}

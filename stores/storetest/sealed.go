@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 )
 
 func sealedCases() []testCase {
-	sealed := func(c Capabilities) string { return unless(c.Sealed, "the store is not sealed") }
+	sealed := func(c Capabilities) string { return needs(c.Sealed, "Sealed") }
 	return []testCase{
 		{
 			name: "no plaintext in the store",
@@ -35,7 +36,7 @@ func sealedCases() []testCase {
 				} {
 					a, b := len(s.sealed(t, pair[0])), len(s.sealed(t, pair[1]))
 					if a != b {
-						t.Errorf("two values of type %T have sealed sizes of %d and %d bytes, want the same size", pair[0], a, b)
+						t.Errorf("the %T values %v and %v have %d and %d bytes when sealed, want the same size", pair[0], pair[0], pair[1], a, b)
 					}
 				}
 			},
@@ -47,10 +48,8 @@ func sealedCases() []testCase {
 			run: func(t *testing.T, s *subject) {
 				s.set(t, "a", "value of a")
 				s.set(t, "b", "value of b")
-				s.plant(t, "b", s.raw(t, "a"))
-				s.refuses(t, "b")
-				s.plant(t, "new", s.raw(t, "a"))
-				s.refuses(t, "new")
+				s.refuses(t, "b", s.raw(t, "a"), "a value that was moved from key \"a\" to key \"b\"")
+				s.refuses(t, "new", s.raw(t, "a"), "a value that was moved from key \"a\" to a new key")
 				s.holds(t, "a", "value of a")
 			},
 		},
@@ -66,8 +65,7 @@ func sealedCases() []testCase {
 			why:  sealed,
 			run: func(t *testing.T, s *subject) {
 				for _, text := range []string{"42", "0", "true", "plain", "{\"json\":1}", "\x00", ""} {
-					s.plant(t, "k", []byte(text))
-					s.refuses(t, "k")
+					s.refuses(t, "k", []byte(text), fmt.Sprintf("the planted plaintext %q", text))
 				}
 			},
 		},
@@ -98,22 +96,23 @@ func (s *subject) plant(t *testing.T, key string, value []byte) {
 	noError(t, "the function Plant of the Subject", s.Plant(t.Context(), key, value))
 }
 
-// refuses checks that reading key is an error other than a miss.
-func (s *subject) refuses(t *testing.T, key string) {
+// refuses puts bytes under key into the backing store, and checks that reading key is an error other than a miss.
+func (s *subject) refuses(t *testing.T, key string, stored []byte, what string) {
 	t.Helper()
+	s.plant(t, key, stored)
 	value, err := s.Store.Get(t.Context(), key)
 	if err == nil {
-		t.Fatalf("Get of a stored value that must be refused returned a %T and no error, want an error", value)
+		t.Fatalf("Get of %s returned a %T and no error, want an error", what, value)
 	}
 	if errors.Is(err, store.NotFound{}) {
-		t.Fatalf("Get of a stored value that must be refused returned store.NotFound, want another error: %v", err)
+		t.Fatalf("Get of %s returned store.NotFound, want another error: %v", what, err)
 	}
 	if value != nil {
-		t.Fatalf("Get of a stored value that must be refused returned a %T and an error, want only an error", value)
+		t.Fatalf("Get of %s returned a %T and an error, want only an error", what, value)
 	}
 	value, _, err = s.Store.GetWithTTL(t.Context(), key)
 	if err == nil || value != nil || errors.Is(err, store.NotFound{}) {
-		t.Fatalf("GetWithTTL of a stored value that must be refused returned a %T, error %v, want only an error other than store.NotFound", value, err)
+		t.Fatalf("GetWithTTL of %s returned a %T, error %v, want only an error other than store.NotFound", what, value, err)
 	}
 }
 
@@ -151,17 +150,13 @@ func alteredValues(t *testing.T, s *subject) {
 	for i := range whole {
 		altered := bytes.Clone(whole)
 		altered[i] ^= 1 << (i % 8)
-		s.plant(t, "k", altered)
-		s.refuses(t, "k")
+		s.refuses(t, "k", altered, fmt.Sprintf("a value with byte %d of %d altered", i, len(whole)))
 	}
 	for _, n := range []int{0, 1, 2, 3, 8, len(whole) / 2, len(whole) - 1} {
-		s.plant(t, "k", whole[:n])
-		s.refuses(t, "k")
+		s.refuses(t, "k", whole[:n], fmt.Sprintf("only the first %d of the %d bytes of a value", n, len(whole)))
 	}
-	s.plant(t, "k", append(bytes.Clone(whole), 0))
-	s.refuses(t, "k")
-	s.plant(t, "k", append([]byte{whole[0]}, whole...))
-	s.refuses(t, "k")
+	s.refuses(t, "k", append(bytes.Clone(whole), 0), "a value with a byte appended")
+	s.refuses(t, "k", append([]byte{whole[0]}, whole...), "a value with a byte put before it")
 	// The original bytes open again, so the values above were refused because they were altered.
 	s.plant(t, "k", whole)
 	s.holds(t, "k", "a value")

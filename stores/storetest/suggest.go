@@ -19,8 +19,8 @@ func suggestion(ctx context.Context, s store.StoreInterface) string {
 	}
 	p := prober{ctx: ctx, store: s}
 	var b strings.Builder
-	b.WriteString("\nCalls to the store suggest the declaration below. They cannot detect Sealed, ScopedClear, " +
-		"ConcurrentTags, MaxValueBytes and MaxKeyBytes: add those that apply. Then run the test again.\n\nThe suggestion:\n\n\tCan: storetest.Capabilities{\n")
+	b.WriteString("\nCalls to the store suggest the value of Subject.Can below. They cannot detect Sealed, ScopedClear, ConcurrentTags, MaxValueBytes, " +
+		"MaxKeyBytes, and most fields of TTL: add those that apply. Then run the test again.\n\n\tCan: storetest.Capabilities{\n")
 	for _, form := range []struct {
 		name  string
 		value any

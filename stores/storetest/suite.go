@@ -51,15 +51,15 @@ const (
 func (f Form) String() string {
 	switch f {
 	case Refused:
-		return "refused"
+		return "Refused"
 	case Panics:
-		return "panics"
+		return "Panics"
 	case AsGiven:
-		return "as given"
+		return "AsGiven"
 	case AsBytes:
-		return "as []byte"
+		return "AsBytes"
 	case AsString:
-		return "as string"
+		return "AsString"
 	}
 	return fmt.Sprintf("Form(%d)", int(f))
 }
@@ -184,7 +184,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		s := &subject{Subject: open(t)}
 		if err := s.valid(); err != nil {
 			usable = false
-			t.Fatalf("storetest: the declaration of the Subject cannot be used: %v%s", err, suggestion(t.Context(), s.Store))
+			t.Fatalf("storetest: the Subject cannot be used: %v%s", err, suggestion(t.Context(), s.Store))
 		}
 	})
 	if !usable {
@@ -195,7 +195,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		t.Run(c.name, func(t *testing.T) {
 			s := &subject{Subject: open(t), rule: c.rule}
 			if err := s.valid(); err != nil {
-				t.Fatalf("storetest: the declaration of the Subject cannot be used: %v", err)
+				t.Fatalf("storetest: the Subject cannot be used: %v", err)
 			}
 			if why := c.against(s); why != "" {
 				skipped++
@@ -213,9 +213,9 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 	t.Logf("%d cases ran, %d did not apply", ran, skipped)
 	switch {
 	case ran == 0:
-		t.Error("storetest: no case ran, because none applies to the declared Capabilities")
+		t.Error("storetest: no case ran (check Subject.Can and the -run pattern of go test)")
 	case ran+skipped == len(cases()) && ran < minCases:
-		t.Errorf("storetest: only %d cases ran (declare in Subject.Can everything that the store can do)", ran)
+		t.Errorf("storetest: only %d cases ran, want %d or more (declare in Subject.Can all that the store can do)", ran, minCases)
 	}
 }
 
@@ -237,21 +237,21 @@ func (s *subject) valid() error {
 	c := s.Can
 	switch {
 	case nilcheck.IsNil(s.Store):
-		return errors.New("the field Store is nil")
+		return errors.New("Subject.Store is nil")
 	case !c.Bytes.taken() && !c.Strings.taken():
 		return errors.New("a store must accept []byte or string (declare Bytes or Strings in Subject.Can)")
 	case c.ScopedClear && nilcheck.IsNil(s.Beside):
-		return errors.New("ScopedClear is declared, so Beside must be a store with another namespace in the same database")
+		return errors.New("Subject.Can declares ScopedClear, so set Subject.Beside (another namespace in the same database)")
 	case c.Sealed && (s.Raw == nil || s.Plant == nil):
-		return errors.New("the capability Sealed is declared, so the fields Raw and Plant must be set")
+		return errors.New("Subject.Can declares Sealed, so Subject.Raw and Subject.Plant must be set")
 	case c.Sealed && (c.Bytes != AsGiven || c.Strings != AsGiven || c.Scalars != AsGiven):
-		return errors.New("the capability Sealed is declared, so Bytes, Strings and Scalars must be AsGiven")
+		return errors.New("Subject.Can declares Sealed, so Bytes, Strings and Scalars must be AsGiven")
 	case c.TTL.PerEntry && c.TTL.Resolution <= 0:
-		return errors.New("TTL.PerEntry is declared, so TTL.Resolution must be positive")
+		return errors.New("Subject.Can declares TTL.PerEntry, so TTL.Resolution must be positive")
 	case c.ScopedClear && !c.Clear:
-		return errors.New("ScopedClear is declared, so Clear must be declared too")
+		return errors.New("Subject.Can declares ScopedClear, so it must declare Clear too")
 	case c.TTL.Reported && !c.TTL.PerEntry:
-		return errors.New("TTL.Reported is declared, so TTL.PerEntry must be declared too")
+		return errors.New("Subject.Can declares TTL.Reported, so it must declare TTL.PerEntry too")
 	}
 	return nil
 }
@@ -308,14 +308,15 @@ func (s *subject) present(ctx context.Context, key string) (bool, error) {
 	return false, err
 }
 
-// declared fails if a feature is declared and missing, or present and not declared.
-func declared(t *testing.T, name string, is, want bool) {
+// declared fails if a feature is declared and missing, or present and not declared. meaning states that it
+// is present.
+func declared(t *testing.T, name, meaning string, is, want bool) {
 	t.Helper()
 	switch {
 	case want && !is:
-		t.Errorf("Subject.Can declares %s, but the store behaves differently", name)
+		t.Errorf("Subject.Can declares %s, but it is not true that %s", name, meaning)
 	case is && !want:
-		t.Errorf("Subject.Can must declare %s, because the store behaves accordingly", name)
+		t.Errorf("Subject.Can must declare %s, because %s", name, meaning)
 	}
 }
 
@@ -390,6 +391,9 @@ func tooLarge(err error) bool {
 func without[T any](why string) func(store.StoreInterface) string {
 	return func(s store.StoreInterface) string { return unless(has[T](s), why) }
 }
+
+// needs returns the reason against a case if Subject.Can does not declare a field that the case needs.
+func needs(is bool, field string) string { return unless(is, "Subject.Can does not declare "+field) }
 
 // unless returns why if ok is false.
 func unless(ok bool, why string) string {

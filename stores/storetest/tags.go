@@ -10,7 +10,7 @@ import (
 )
 
 func tagCases() []testCase {
-	tags := func(c Capabilities) string { return unless(c.Tags, "the store has no tags") }
+	tags := func(c Capabilities) string { return needs(c.Tags, "Tags") }
 	return []testCase{
 		{
 			name: "invalidate",
@@ -75,7 +75,7 @@ func tagCases() []testCase {
 			name: "tags under concurrency",
 			rule: "with concurrent calls of Set and Invalidate, no call fails and no entry loses its tag",
 			why: func(c Capabilities) string {
-				return cmp.Or(tags(c), unless(c.ConcurrentTags, "ConcurrentTags is not declared, so concurrent calls may lose tags"))
+				return cmp.Or(tags(c), unless(c.ConcurrentTags, "Subject.Can does not declare ConcurrentTags, so concurrent calls may lose tags"))
 			},
 			run: concurrentTags,
 		},
