@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"os"
@@ -201,6 +202,48 @@ func TestASuiteThatRunsNothingFails(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "no case ran") {
 		t.Errorf("%v\n%s", err, out)
 	}
+}
+
+// A store may return errors for some keys that are not strings, and accept others. It does not declare KeyErrors.
+func TestSomeKeysMayBeErrors(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) storetest.Subject {
+		s, err := memorystore.New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		c := sound()
+		c.KeyErrors, c.SetIfNotExists, c.Swap, c.Enumerate = false, false, false, false
+		c.OwnedBytes, c.BoundedRead, c.Ping, c.InvalidatePrefix = false, false, false, false
+		return storetest.Subject{Store: formatsKeys{s}, Can: c}
+	})
+}
+
+// formatsKeys stores a value under the text of its key. It refuses only a nil key.
+type formatsKeys struct{ store.StoreInterface }
+
+func (f formatsKeys) Get(ctx context.Context, key any) (any, error) {
+	return f.StoreInterface.Get(ctx, text(key))
+}
+
+func (f formatsKeys) GetWithTTL(ctx context.Context, key any) (any, time.Duration, error) {
+	return f.StoreInterface.GetWithTTL(ctx, text(key))
+}
+
+func (f formatsKeys) Set(ctx context.Context, key, value any, options ...store.Option) error {
+	return f.StoreInterface.Set(ctx, text(key), value, options...)
+}
+
+func (f formatsKeys) Delete(ctx context.Context, key any) error {
+	return f.StoreInterface.Delete(ctx, text(key))
+}
+
+func text(key any) any {
+	if key == nil {
+		return nil
+	}
+	return fmt.Sprint(key)
 }
 
 type getting struct {
