@@ -328,7 +328,7 @@ func (k *keysRotate) audit(ctx context.Context, p *program, r *rotationReport, v
 				continue
 			}
 			unused[key.ID] = false
-			r.Waiting = append(r.Waiting, fmt.Sprintf("%s: may key %d be disabled? %s: %s", store, key.ID, strings.ToUpper(string(answer)), strings.Join(reasons, "; ")))
+			r.Waiting = append(r.Waiting, fmt.Sprintf("%s: may key %d be disabled? %s: %s", store, key.ID, strings.ToUpper(string(answer)), strings.Join(flagged(reasons), "; ")))
 		}
 	}
 	var ids []uint32

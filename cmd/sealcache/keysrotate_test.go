@@ -134,7 +134,9 @@ func TestKeysRotate(t *testing.T) {
 	set("a")
 	report = r.rotate(t, unused...)
 	require.Empty(t, report.Actions)
-	require.Contains(t, strings.Join(report.Waiting, "\n"), "no entry was examined", "an empty server proves nothing")
+	require.Contains(t, strings.Join(report.Waiting, "\n"), "no name was found", "an empty server proves nothing")
+	require.NoError(t, other.Client(t).HSet(t.Context(), "hash", "field", "value").Err())
+	require.Contains(t, strings.Join(r.rotate(t, unused...).Waiting, "\n"), "add hash to --ignore-type")
 	unused = unused[:3]
 	report = r.rotate(t, unused...)
 	require.Equal(t, []rotationAction{{"disabled", old}}, report.Actions)

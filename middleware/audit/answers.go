@@ -65,7 +65,7 @@ func (r *Report) AnythingSealed() (Answer, []string) {
 		jobs += t.Sealed.Values
 	}
 	found.count(jobs, "sealed payloads, results or error texts of jobs")
-	found.count(r.unknownFormat(), "values of unknown format, which a newer release may have sealed")
+	found.count(r.unknownFormat(), "values of unknown format, which a newer release of sealcache may have sealed")
 	doubts := slices.Concat(r.scanDoubts(), r.emptyDoubts(), r.databaseDoubts(), r.unparsedDoubts(), r.typeDoubts())
 	return answer(found, doubts)
 }
@@ -76,14 +76,14 @@ func (r *Report) plaintextDoubts() []string {
 	unreadable := r.Total.Unreadable.Values
 	for _, k := range r.Keys {
 		if k.HasID {
-			doubts.count(k.NotGiven, fmt.Sprintf("values are sealed under %s, which is not given (is its keyset missing?)", k.Key))
+			doubts.count(k.NotGiven, fmt.Sprintf("values are sealed under %s, which is not among the given keys (give its keyset, too)", k.Key))
 			unreadable -= k.NotGiven
 		}
 	}
 	doubts.count(unreadable, "values do not open: altered, moved, or sealed with other keys (check Config.Keys and Config.Namespaces)")
-	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
-	doubts.count(r.Total.Fernet.Values, "values look like Fernet tokens (of django-secure-redis), which this audit cannot open")
-	doubts.count(r.KeyChecks.Unreadable, "entries sealcache.key-check, which test the keys, do not open (check Config.Keys)")
+	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release of sealcache may read them)")
+	doubts.count(r.Total.Fernet.Values, "values look like Fernet tokens of django-secure-redis, which an audit cannot open (let them expire, or delete them)")
+	doubts.count(r.KeyChecks.Unreadable, "key checks (entries named sealcache.key-check) do not open (check Config.Keys)")
 	return slices.Concat(doubts, r.unparsedDoubts(), r.typeDoubts())
 }
 
@@ -94,10 +94,10 @@ func (r *Report) scanDoubts() []string {
 		doubts = append(doubts, "the scan did not complete (run the audit again)")
 	}
 	if r.Unwatched {
-		doubts = append(doubts, "the audit cannot notice restarts of Redis without INFO (allow it with \"ACL SETUSER NAME +info\")")
+		doubts = append(doubts, "without the command INFO, the audit cannot notice a restart of Redis (allow INFO with \"ACL SETUSER NAME +info\")")
 	}
 	if r.Moved {
-		doubts = append(doubts, "SWAPDB, MOVE or CONFIG RESETSTAT may have been called, so entries may be missing (audit again)")
+		doubts = append(doubts, "SWAPDB, MOVE or CONFIG RESETSTAT may have been called during the scan, which may have missed entries (audit again)")
 	}
 	return doubts
 }
@@ -109,7 +109,7 @@ func (r *Report) emptyDoubts() []string {
 		return nil
 	case r.Seen > 0:
 		return []string{"all names were excluded (check Config.Exclude and Config.OtherApplications)"}
-	case r.Prefix != "" || len(r.Namespaces) > 0:
+	case r.Prefix != "":
 		return []string{"no name was found (check Config.Namespace, Config.Prefix and the server)"}
 	default:
 		return []string{"no name was found (check server and database)"}
@@ -118,17 +118,31 @@ func (r *Report) emptyDoubts() []string {
 
 // databaseDoubts are about databases that should have been examined and were not.
 func (r *Report) databaseDoubts() []string {
-	if len(r.OtherDatabases) == 0 || r.Prefix != "" || r.OneDatabase {
+	if r.Prefix != "" || r.OneDatabase {
 		return nil
 	}
-	return []string{fmt.Sprintf("databases %v of the server were not examined (allow SELECT with \"ACL SETUSER NAME +select\")", r.OtherDatabases)}
+	return r.leftDatabases()
+}
+
+// leftDatabases are about databases that were not examined. The Config may have left them out.
+func (r *Report) leftDatabases() []string {
+	remedy := "allow SELECT with \"ACL SETUSER NAME +select\""
+	switch {
+	case len(r.OtherDatabases) == 0:
+		return nil
+	case r.OneDatabase:
+		remedy = "run the audit without Config.OneDatabase"
+	case r.Prefix != "":
+		remedy = "run the audit without Config.Namespace and Config.Prefix"
+	}
+	return []string{fmt.Sprintf("databases %v of the server were not examined (%s)", r.OtherDatabases, remedy)}
 }
 
 // unparsedDoubts are about entries that were not understood or not read.
 func (r *Report) unparsedDoubts() []string {
 	var doubts notes
-	doubts.count(r.NotRead, "entries of jobs or runs were not read: over 64 MiB, or Redis refused MEMORY USAGE (set Config.Samples for names)")
-	doubts.count(r.Jobs.Unparsed, "entries of asynq's queues are not in a format of asynq 0.26 (set Config.Samples to see their names)")
+	doubts.count(r.NotRead, "entries of jobs or migration records were not read: over 64 MiB, or Redis refused MEMORY USAGE (set Config.Samples)")
+	doubts.count(r.Jobs.Unparsed, "entries of asynq's queues are in a form that asynq 0.26 does not write (set Config.Samples to see their names)")
 	return doubts
 }
 
@@ -138,7 +152,7 @@ func (r *Report) typeDoubts() []string {
 	for _, t := range sortedKeys(r.OtherTypes) {
 		switch {
 		case t == hyperLogLog:
-			doubts.count(r.OtherTypes[t], "strings look like HyperLogLogs, so they were not examined (exclude them with Config.Exclude)")
+			doubts.count(r.OtherTypes[t], "strings look like HyperLogLogs, so they were not examined (exclude them with Config.OtherApplications)")
 		case !slices.Contains(r.IgnoredTypes, t):
 			doubts.count(r.OtherTypes[t], fmt.Sprintf("entries of type %s were not examined (if they hold no cached data, add %s to Config.IgnoreTypes)", t, t))
 		}
@@ -158,8 +172,8 @@ type Conditions struct {
 	Reload time.Duration
 }
 
-// unreadableRemedy is for values that name a key and do not open under the given keys.
-const unreadableRemedy = "give all namespaces in Config.Namespaces; delete values that an attacker wrote"
+// unreadableCause is for values that name a key and do not open under the given keys.
+const unreadableCause = "Config.Keys or Config.Namespaces is incomplete, or the values are planted (delete these; Config.Samples shows names)"
 
 // MayDestroy answers whether the key with this id may be destroyed without making anything in Redis unreadable. It gives
 // the reasons unless the answer is Yes.
@@ -183,11 +197,11 @@ func (r *Report) MayDestroy(id uint32, c Conditions) (Answer, []string) {
 		case i >= 0 && c.Keyset[i].Status == keyset.Destroyed:
 			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values carry the id of %s, which was destroyed, so nothing opens them (delete these values)", k.Key))
 		default:
-			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values carry the id of %s but do not open (%s)", k.Key, unreadableRemedy))
+			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values carry the id of %s but do not open: %s", k.Key, unreadableCause))
 		}
 	}
 	if i >= 0 && c.Keyset[i].Primary {
-		no = append(no, "the key is the primary key (make another key primary first)")
+		no = append(no, "the key is the primary key, so it seals new values (make another key primary)")
 	}
 	if len(no) > 0 {
 		return No, no
@@ -204,15 +218,13 @@ func (r *Report) scopeDoubts() []string {
 	var doubts []string
 	if r.Prefix != "" {
 		doubts = append(doubts, "only some names were examined, and no jobs (run the audit without Config.Namespace and Config.Prefix)")
-	} else if r.looked() == 0 {
-		doubts = append(doubts, "no entry was examined (check the address of the server)")
+	} else {
+		doubts = r.emptyDoubts()
 	}
 	if len(r.Exclude) > 0 {
 		doubts = append(doubts, "excluded names may hold values under any key (run the audit without Config.Exclude)")
 	}
-	if len(r.OtherDatabases) > 0 {
-		doubts = append(doubts, fmt.Sprintf("databases %v of the server were not examined", r.OtherDatabases))
-	}
+	doubts = append(doubts, r.leftDatabases()...)
 	if r.Replica {
 		doubts = append(doubts, "a replica may lack entries of its master (audit the master)")
 	}
@@ -225,7 +237,7 @@ func (c *Conditions) doubts(id uint32, started time.Time) []string {
 	i := slices.IndexFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.ID == id })
 	switch {
 	case c.Keyset == nil:
-		doubts = append(doubts, "the keyset was not given, so the audit cannot tell whether the key is the primary key")
+		doubts = append(doubts, "the keyset was not given, so the key may be the primary key (set Conditions.Keyset)")
 	case i < 0:
 		doubts = append(doubts, fmt.Sprintf("the given keyset has no key %d (its keys are %s)", id, idsOf(c.Keyset)))
 	case c.Keyset[i].Prefix != "TINK":
@@ -242,10 +254,10 @@ func (c *Conditions) doubts(id uint32, started time.Time) []string {
 	case c.NotPrimarySince.IsZero():
 		doubts = append(doubts, "the time when the key stopped being primary is missing (set Conditions.NotPrimarySince)")
 	case i >= 0 && started.Before(c.Keyset[i].Times.Demoted.Add(reload)) && c.Keyset[i].Times.Demoted.After(c.NotPrimarySince):
-		doubts = append(doubts, fmt.Sprintf("by its recorded times, the key may have been primary until %s, less than %v before the scan (audit again later)",
+		doubts = append(doubts, fmt.Sprintf("the keyset records that the key was primary until %s; processes may have used it %v longer (audit again later)",
 			c.Keyset[i].Times.Demoted.UTC().Format(time.RFC3339), reload))
 	case started.Before(c.NotPrimarySince.Add(reload)):
-		doubts = append(doubts, fmt.Sprintf("the scan began less than %v after the key stopped being primary (audit again later)", reload))
+		doubts = append(doubts, fmt.Sprintf("processes may have used the key for %v after it stopped being primary, but the scan began earlier (audit again later)", reload))
 	}
 	return doubts
 }
@@ -275,10 +287,10 @@ func (r *Report) keyDoubts(keys []aead.KeyInfo) []string {
 		}
 	}
 	var doubts notes
-	doubts.count(held, "asynq tasks contain group members that did not open, perhaps under this key (let these tasks run, or delete them)")
-	doubts.count(uncounted, "values contain ids of keys that the report does not list, perhaps of this key (delete values that an attacker wrote)")
+	doubts.count(held, "asynq tasks contain members of a task group that did not open, perhaps sealed under this key (run or delete these tasks)")
+	doubts.count(uncounted, fmt.Sprintf("values contain key ids beyond the %d in the report, perhaps this id (find them with Config.Keys and Config.Samples)", maxKeys))
 	doubts.count(unnamed, "values do not show the key that sealed them, so this key may have sealed them")
-	doubts.count(outside, "values seem to be under keys that the given keyset lacks (name other applications in Config.OtherApplications)")
-	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
+	doubts.count(outside, "values seem to contain ids of keys that the given keyset lacks (name other applications in Config.OtherApplications)")
+	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release of sealcache may read them)")
 	return slices.Concat(doubts, r.unparsedDoubts())
 }

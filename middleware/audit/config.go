@@ -126,8 +126,12 @@ func (a *auditor) check() (errs []error) {
 		namespaces = append(slices.Clone(namespaces), a.Namespace)
 	}
 	for _, ns := range namespaces {
+		setting := "Config.Namespaces"
+		if ns == a.Namespace {
+			setting = "Config.Namespace"
+		}
 		if err := wire.CheckNamespace(ns); ns != "" && err != nil {
-			bad("Config.Namespaces: %w", err)
+			bad("%s: %w", setting, err)
 		}
 	}
 	if !(a.Rate >= 0) || !(a.BytesPerSecond >= 0) || a.MaxLatency < 0 || a.Samples < 0 {
@@ -149,7 +153,7 @@ func (a *auditor) check() (errs []error) {
 	a.scope = prefix + a.Prefix
 	if a.Stored && a.Prefix != "" {
 		if a.scope = a.Prefix; !strings.HasPrefix(a.Prefix, prefix) {
-			bad("Config.Prefix must start with the namespace, because Config.Stored is set")
+			bad("Config.Prefix must start with Config.Namespace and a colon, because Config.Stored is set")
 		}
 	}
 	if a.pattern = a.scope; a.opensNames() { // a hidden name does not start with the prefix of its key

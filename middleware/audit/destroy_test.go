@@ -68,6 +68,11 @@ func TestMayDestroy(t *testing.T) {
 	a, _ := audited(t, rdb, audit.Config{IgnoreTypes: allTypes}).MayDestroy(old, good)
 	require.Equal(t, audit.Yes, a)
 	require.NoError(t, rdb.Del(ctx, "hash").Err())
+	require.NoError(t, rdb.PFAdd(ctx, "visitors", "alice").Err())
+	doubt(audit.Config{}, "HyperLogLogs, so they were not examined (exclude them with Config.OtherApplications)")
+	a, _ = audited(t, rdb, audit.Config{OtherApplications: []string{"visitors"}}).MayDestroy(old, good)
+	require.Equal(t, audit.Yes, a, "the remedy works")
+	require.NoError(t, rdb.Del(ctx, "visitors").Err())
 
 	// A key of another keyset: that of a key-encryption key whose keyset file wraps the application's, for instance.
 	stranger := sealtest.KeyringOf(t, sealtest.Handle(t))
@@ -88,7 +93,7 @@ func TestMayDestroy(t *testing.T) {
 	require.EqualValues(t, 1, use(r, "KEK vault:v7"))
 
 	require.NoError(t, rdb.FlushDB(ctx).Err())
-	doubt(audit.Config{}, "check the address of the server")
+	doubt(audit.Config{}, "check server and database")
 	require.NoError(t, migratetest.SealedStore(t, rdb, sealtest.KeyringOf(t, first), "shop").Set(ctx, "one", "v"))
 	require.Equal(t, audit.No, may(old, good))
 }
@@ -142,5 +147,5 @@ func TestMayDestroyRawKey(t *testing.T) {
 	require.True(t, r.Keys[0].HasID, "it looks so")
 	a, why := r.MayDestroy(ring.Keys()[0].ID, c)
 	require.Equal(t, audit.Unknown, a, why)
-	require.Contains(t, strings.Join(why, "\n"), "seem to be under keys that the given keyset lacks")
+	require.Contains(t, strings.Join(why, "\n"), "seem to contain ids of keys that the given keyset lacks")
 }

@@ -143,5 +143,5 @@ func TestKeysAreBounded(t *testing.T) {
 	require.EqualValues(t, batches*maxKeys, values)
 	answer, why := r.MayDestroy(batches*maxKeys, Conditions{})
 	require.Equal(t, Unknown, answer)
-	require.Contains(t, why, "16384 values contain ids of keys that the report does not list, perhaps of this key (delete values that an attacker wrote)")
+	require.Contains(t, why, "16384 values contain key ids beyond the 8192 in the report, perhaps this id (find them with Config.Keys and Config.Samples)")
 }

@@ -137,32 +137,32 @@ func (r *Report) MayDisable(id uint32) (Answer, []string) {
 		case morePRFKeys:
 			uncounted += k.Values
 		case id:
-			no.count(k.Values-k.Unreadable.Values, fmt.Sprintf("values have names hidden with PRF key %d (move them with reseal, or let them expire)", id))
-			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values carry the id of PRF key %d but do not open (%s)", id, unreadableRemedy))
+			no.count(k.Values-k.Unreadable.Values, fmt.Sprintf("values have names hidden with PRF key %d (move them with \"sealcache reseal\", or let them expire)", id))
+			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values carry the id of PRF key %d but do not open: %s", id, unreadableCause))
 		}
 	}
 	for _, k := range r.GivenPRFKeys {
 		known = known || k == id
 	}
 	if known && r.GivenPRFKeys[0] == id {
-		no = append(no, "the key is the primary PRF key (make another key primary first)")
+		no = append(no, "the key is the primary PRF key, so it hides new names (make another key primary)")
 	}
 	if len(no) > 0 {
 		return No, no
 	}
-	doubts := slices.Concat(r.scanDoubts(), r.emptyDoubts(), r.databaseDoubts(), unreadable)
+	doubts := notes(slices.Concat(r.scanDoubts(), r.emptyDoubts(), unreadable))
 	switch {
 	case len(r.GivenPRFKeys) == 0:
-		doubts = append(doubts, "the PRF keys were not given, so the audit cannot tell whether the key is the primary key")
+		doubts = append(doubts, "the PRF keys were not given, so the key may be the primary one (set Config.HiddenKeys or Config.OneWayKeys)")
 	case !known:
 		doubts = append(doubts, fmt.Sprintf("the given PRF keys do not include key %d", id))
 	}
-	if r.OneDatabase && r.Prefix == "" && len(r.OtherDatabases) > 0 {
-		doubts = append(doubts, fmt.Sprintf("databases %v of the server were not examined (run the audit without Config.OneDatabase)", r.OtherDatabases))
+	if r.Prefix == "" {
+		doubts = append(doubts, r.leftDatabases()...)
 	}
-	doubts.count(uncounted, "values contain ids of PRF keys that the report does not list, perhaps of this key (delete values that an attacker wrote)")
+	doubts.count(uncounted, fmt.Sprintf("values contain PRF key ids beyond the %d in the report, perhaps this id (find them with Config.Keys and Config.Samples)", maxPRFKeys))
 	doubts.count(r.Excluded, "names were excluded, so their values were not examined (run the audit without Config.Exclude)")
-	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
+	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release of sealcache may read them)")
 	if r.Prefix != "" && strings.TrimPrefix(r.Prefix, r.Namespace+":") != "" {
 		doubts = append(doubts, "only some names were examined (run the audit without Config.Prefix)")
 	}
@@ -215,9 +215,9 @@ func (a *auditor) checkHidden() (errs []error) {
 	case a.HiddenKeys != nil && a.OneWayKeys != nil:
 		errs = append(errs, errors.New("Config.HiddenKeys and Config.OneWayKeys cannot be combined"))
 	case a.OneWayKeys != nil && a.filtersNames():
-		errs = append(errs, errors.New("prefixes cannot match names that Config.OneWayKeys hides (remove all prefixes)"))
+		errs = append(errs, errors.New("Config.OneWayKeys hides names from prefixes such as Config.Exclude (remove all prefixes)"))
 	case a.HiddenKeys != nil && a.filtersNames() && len(a.Keys) == 0:
-		errs = append(errs, errors.New("Config.Keys is missing (it decrypts hidden names, so that prefixes can match them)"))
+		errs = append(errs, errors.New("prefixes such as Config.Exclude need Config.Keys, which decrypt hidden names"))
 	}
 	a.names = make(map[string]*pseudonym.Set)
 	for _, ns := range append([]string{""}, a.Namespaces...) {
@@ -293,11 +293,11 @@ func (a *auditor) plainNameOf(name string, h wire.Header, plaintext []byte) (pla
 	return strings.TrimSuffix(name, key) + labels.Key, posed, nil
 }
 
-var errOneWayFilters = fmt.Errorf("%w: prefixes cannot match names that are hidden one way (remove all prefixes)", ErrConfig)
+var errOneWayFilters = fmt.Errorf("%w: prefixes such as Config.Exclude match no names hidden one way (remove all prefixes)", ErrConfig)
 
 func (n *HiddenNames) writeText(b *strings.Builder) {
 	if n.Values > 0 {
-		fmt.Fprintf(b, "%s under hidden names; one way: %d\n", count(n.Values, "value", "values"), n.OneWay)
+		fmt.Fprintf(b, "%s under hidden names, %d of them hidden one way\n", count(n.Values, "value", "values"), n.OneWay)
 	}
 	for _, k := range n.PRFKeys {
 		fmt.Fprintf(b, "hidden by %-26s %12s (%d B)", strings.TrimSpace(fmt.Sprintf("PRF key %d %s", k.ID, k.Status)), count(k.Values, "value", "values"), k.Bytes)

@@ -51,7 +51,7 @@ func TestHugeEntriesOfJobsAreNotRead(t *testing.T) {
 		require.Equal(t, []string{name}, r.Samples["not read"])
 		answer, why := r.AnythingPlaintext()
 		require.Equal(t, audit.Unknown, answer, name)
-		require.Contains(t, why[0], "1 entries of jobs or runs were not read")
+		require.Contains(t, why[0], "1 entries of jobs or migration records were not read")
 		answer, _ = r.AnythingSealed()
 		require.Equal(t, audit.Unknown, answer, name)
 		answer, _ = r.MayDestroy(1, audit.Conditions{Keyset: []aead.KeyInfo{{ID: 1, Prefix: "TINK"}}, NotPrimarySince: time.Now().Add(-48 * time.Hour)})

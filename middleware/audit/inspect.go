@@ -201,7 +201,7 @@ func Open(ctx context.Context, client redis.UniversalClient, namespace, key stri
 	}
 	plaintext, _, err := by.Open(ctx, false, key, b, n)
 	if err != nil {
-		return Value{}, fmt.Errorf("audit: read the entry: %w", err)
+		return Value{}, fmt.Errorf("audit: open the entry: %w", err)
 	}
 	if h.Expired(time.Now()) {
 		return Value{}, ErrExpired

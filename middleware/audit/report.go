@@ -258,7 +258,7 @@ func (r *Report) Scope() string {
 			fmt.Fprintf(&b, "; NOT entries of type %s, which were ignored (%d)", t, r.OtherTypes[t])
 		}
 	}
-	b.WriteString("; NOT backups, dumps, disconnected replicas, other servers, names and tags")
+	b.WriteString("; NOT backups, dumps, disconnected replicas and other servers; NOT the names and tags themselves")
 	return b.String()
 }
 
@@ -306,7 +306,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "NOTHING MATCHED the prefix %q: check this prefix\n", p)
 	}
 	if !r.Opened {
-		b.WriteString("no value was opened: a value counts as sealed if it has the format of sealed values\n")
+		b.WriteString("no value was opened in this audit: a value counts as sealed by its format alone\n")
 	}
 	r.writeTallies(&b)
 	for _, k := range r.Keys {
@@ -321,20 +321,20 @@ func (r *Report) WriteText(w io.Writer) error {
 		b.WriteByte('\n')
 	}
 	if r.KeyChecks.Values > 0 {
-		fmt.Fprintf(&b, "%s sealcache.key-check, to test the keys; unreadable: %d\n", count(r.KeyChecks.Values, "entry", "entries"), r.KeyChecks.Unreadable)
+		fmt.Fprintf(&b, "%s (named sealcache.key-check), unreadable: %d\n", count(r.KeyChecks.Values, "key check", "key checks"), r.KeyChecks.Unreadable)
 	}
 	r.HiddenNames.writeText(&b)
 	if r.TagSets > 0 {
 		fmt.Fprintf(&b, "%s of gocache with names of entries\n", count(r.TagSets, "tag set", "tag sets"))
 	}
 	if r.NotRead > 0 {
-		fmt.Fprintf(&b, "%s of jobs or runs NOT READ: too large, or Redis refused MEMORY USAGE\n", count(r.NotRead, "entry", "entries"))
+		fmt.Fprintf(&b, "%s of jobs or migration records NOT READ: too large, or Redis refused MEMORY USAGE\n", count(r.NotRead, "entry", "entries"))
 	}
 	for _, t := range sortedKeys(r.OtherTypes) {
 		fmt.Fprintf(&b, "%s of type %s, not examined\n", count(r.OtherTypes[t], "entry", "entries"), t)
 	}
 	if r.CountsAsUse {
-		b.WriteString("reading changed the idle times of the entries (the server has no CLIENT NO-TOUCH)\n")
+		b.WriteString("reading changed the idle times of the entries, because CLIENT NO-TOUCH (Redis 7.2) was not available\n")
 	}
 	for _, what := range sortedKeys(r.Samples) {
 		fmt.Fprintf(&b, "examples (%s):\n", what)

@@ -68,14 +68,14 @@ func TestAuditLooksAtAllDatabases(t *testing.T) {
 
 		// Left out on purpose: it says so, and does not answer for keys.
 		conditions := audit.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
-		for _, c := range []audit.Config{{OneDatabase: true}, {Prefix: "shop:"}} {
+		for remedy, c := range map[string]audit.Config{"Config.OneDatabase": {OneDatabase: true}, "Config.Namespace and Config.Prefix": {Prefix: "shop:"}} {
 			answer, why, r = plaintextAnswer(t, rdb, c)
 			require.Equal(t, audit.No, answer, why)
 			require.Equal(t, []int{7}, r.OtherDatabases)
 			require.Contains(t, r.Scope(), "NOT database 7 of the same server")
 			may, reasons := r.MayDestroy(old, conditions)
 			require.Equal(t, audit.Unknown, may)
-			require.Contains(t, strings.Join(reasons, "\n"), "databases [7]")
+			require.Contains(t, strings.Join(reasons, "\n"), "databases [7] of the server were not examined (run the audit without "+remedy+")")
 		}
 		may, reasons := audited(t, rdb, audit.Config{}).MayDestroy(old, conditions)
 		require.Equal(t, audit.Yes, may, reasons)
@@ -164,7 +164,7 @@ func TestAuditOfNothing(t *testing.T) {
 	}
 	answer, why, _ = plaintextAnswer(t, rdb, audit.Config{Keys: []tink.AEADWithContext{sealtest.Keyring(t)}, Namespaces: []string{"shop"}})
 	require.Equal(t, audit.Unknown, answer)
-	require.Contains(t, why, "is not given")
+	require.Contains(t, why, "is not among the given keys")
 }
 
 // The answer names the key that is not given. A keyset that was forgotten is the usual reason.
@@ -176,13 +176,13 @@ func TestAuditNamesTheKeyThatIsNotGiven(t *testing.T) {
 	config := audit.Config{Keys: []tink.AEADWithContext{sealtest.EnvelopeOf(t, given), given}, Namespaces: []string{"shop"}}
 	answer, why, _ := plaintextAnswer(t, rdb, config)
 	require.Equal(t, audit.Unknown, answer)
-	require.Contains(t, why, fmt.Sprintf("1 values are sealed under KEK key %d, which is not given (is its keyset missing?)", kek.Keys()[0].ID))
+	require.Contains(t, why, fmt.Sprintf("1 values are sealed under KEK key %d, which is not among the given keys (give its keyset, too)", kek.Keys()[0].ID))
 	require.NotContains(t, why, "do not open")
 
 	// A value that was moved does not open either, although its key is given.
 	config.Keys, config.Namespaces = []tink.AEADWithContext{sealtest.EnvelopeOf(t, kek), kek}, []string{"store"}
 	_, why, _ = plaintextAnswer(t, rdb, config)
-	require.NotContains(t, why, "is not given")
+	require.NotContains(t, why, "is not among the given keys")
 	require.Contains(t, why, "do not open")
 }
 
@@ -249,10 +249,16 @@ func TestAuditLeavesOutOtherApplications(t *testing.T) {
 	require.Equal(t, audit.No, may)
 	may, reasons = audited(t, rdb, audit.Config{OtherApplications: []string{"crm:", "web:", "shop:"}}).MayDestroy(old, conditions)
 	require.Equal(t, audit.Unknown, may)
-	require.Contains(t, strings.Join(reasons, "\n"), "no entry was examined")
-	for _, c := range []audit.Config{{OtherApplications: []string{""}}, {OtherApplications: []string{"sh"}, Namespaces: []string{"shop"}}} {
+	require.Contains(t, strings.Join(reasons, "\n"), "all names were excluded")
+	for text, c := range map[string]audit.Config{
+		"Config.OtherApplications[0] is empty":                        {OtherApplications: []string{""}},
+		"Config.OtherApplications covers Config.Namespaces[0], which": {OtherApplications: []string{"sh"}, Namespaces: []string{"shop"}},
+		"Config.Namespace: the namespace":                             {Namespace: "a:b"},
+		"Config.Namespaces: the namespace":                            {Namespace: "a", Namespaces: []string{"a:b"}},
+	} {
 		_, err := audit.Run(ctx, rdb, c)
 		require.ErrorIs(t, err, audit.ErrConfig)
+		require.ErrorContains(t, err, text)
 	}
 }
 

@@ -72,7 +72,7 @@ func TestKeysOfHeldMembersAreNotForgotten(t *testing.T) {
 		require.Len(t, g.pending()["sealcache:held-member"], 2, name)
 		answer, why := may()
 		require.Equal(t, audit.Unknown, answer, name)
-		require.Contains(t, why, "group members", name)
+		require.Contains(t, why, "members of a task group", name)
 
 		stop := serve(t, g.conn, both, asynq.Config{}, asynq.HandlerFunc(func(context.Context, *asynq.Task) error { return nil }))
 		eventually(t, "released", patience, func() bool {
