@@ -211,15 +211,17 @@ func wrongValue(t reflect.Type) error {
 	case reflect.TypeFor[map[string]string]():
 		return errors.New("the value is not a list of name=value pairs such as namespace=shop,app=web")
 	case reflect.TypeFor[[]string]():
-		return errors.New("the value must be a list of texts such as [a, b]")
+		return errors.New("the value must be a list of strings such as [a, b]")
 	case reflect.TypeFor[middleware.PlaintextPolicy]():
 		return errors.New("the value must be \"reject\", \"read\", \"seal-on-read\" or \"write\"")
 	}
 	switch t.Kind() {
 	case reflect.Bool:
 		return errors.New("the value must be true or false")
-	case reflect.Int, reflect.Uint64:
+	case reflect.Int:
 		return errors.New("the value must be a whole number")
+	case reflect.Uint64:
+		return errors.New("the value must be a whole number of at least 0")
 	case reflect.String:
 		return errors.New("the value must be a string")
 	case reflect.Map:

@@ -12,7 +12,7 @@ var ErrNoCache = errors.New("fxmodule: no such cache")
 
 var (
 	errNoStore            = errors.New("the cache has no store (set \"store\" to the URL of a store)")
-	errStoreWithDecorator = errors.New("fxmodule.Decorator needs a cache \"default\" without the setting \"store\" (remove \"store\" from it)")
+	errStoreWithDecorator = errors.New("fxmodule.Decorator needs a cache \"default\" without \"store\" (add the cache, or remove its \"store\")")
 	errNoEncryptor        = errors.New("fxmodule: jobs have no keys, because cache \"default\" is missing or unsealed (set \"jobs.keys_of\")")
 )
 

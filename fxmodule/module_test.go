@@ -233,15 +233,15 @@ func TestWiringErrors(t *testing.T) {
 		"Decorator, unprovided":   {over, fxmodule.Decorator, fx.Provide(func(unprovided) store.StoreInterface { return nil }), "missing type: fxmodule_test.unprovided"},
 		"Decorator, broken store": {over, fxmodule.Decorator, fx.Provide(func() (store.StoreInterface, error) { return nil, errBroken }), errBroken.Error()},
 		"Decorator, nil store":    {over, fxmodule.Decorator, provideStore(typedNil), "the cache has no store"},
-		"Decorator, URL":          {byURL, fxmodule.Decorator, provideStore(backing), `needs a cache "default" without the setting "store"`},
-		"Decorator, no default":   {named, fxmodule.Decorator, provideStore(backing), `needs a cache "default" without the setting "store"`},
+		"Decorator, URL":          {byURL, fxmodule.Decorator, provideStore(backing), `needs a cache "default" without "store"`},
+		"Decorator, no default":   {named, fxmodule.Decorator, provideStore(backing), `needs a cache "default" without "store"`},
 		"Decorator, sealed store": {over, fxmodule.Decorator, fx.Provide(func() (store.StoreInterface, error) {
 			return middleware.New(backing, sealtest.Keyring(t))
 		}), "already a sealed store"},
 		"not sealed":    {one(fxmodule.Cache{Store: "memory://"}), fxmodule.Module, fx.Options(), "the cache has no encryption keys"},
 		"no such name":  {byURL, fxmodule.Module, fx.Options(fxmodule.Named("x"), fx.Invoke(fx.Annotate(func(store.StoreInterface) {}, fx.ParamTags(`name:"x"`)))), "no such cache"},
 		"name":          {byURL, fxmodule.Module, fxmodule.Named("a\" b:\"c"), "fxmodule: Named: invalid cache name: the name has the byte"},
-		"sealed as not": {one(fxmodule.Cache{Store: "memory://", Unsealed: true}), fxmodule.Module, fx.Invoke(func(*middleware.Store) {}), "is unsealed (request a store.StoreInterface)"},
+		"sealed as not": {one(fxmodule.Cache{Store: "memory://", Unsealed: true}), fxmodule.Module, fx.Invoke(func(*middleware.Store) {}), "is unsealed (seal it, or use a store.StoreInterface)"},
 		"no encryptor":  {one(fxmodule.Cache{Store: "memory://", Unsealed: true}), fxmodule.Module, fx.Invoke(func(*jobs.Encryptor) {}), "set \"jobs.keys_of\""},
 		// The Config does not set Jobs, but the application uses the encryptor of jobs.
 		"encryptor, no namespace":       {byURL, fxmodule.Module, fx.Invoke(func(*jobs.Encryptor) {}), "the namespace is missing"},

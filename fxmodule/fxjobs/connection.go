@@ -39,7 +39,7 @@ type connectionInputs struct {
 
 var (
 	errNoRedis     = errors.New("jobs have no Redis (set \"jobs.redis\", or provide an asynq.RedisConnOpt with fx.As)")
-	errOtherConfig = errors.New("fxjobs: \"jobs.namespace\" differs from that of the encryptor (give all modules the same Config)")
+	errOtherConfig = errors.New("fxjobs: \"jobs.namespace\" is not that of the *jobs.Encryptor (give all modules the same Config)")
 	errSentinel    = errors.New("the server is a Sentinel and stores no jobs (use a URL that begins with redis+sentinel://)")
 	errTwoRedis    = errors.New("\"jobs.redis\" is set, but the application also provides an asynq.RedisConnOpt (remove one)")
 )
@@ -138,7 +138,7 @@ func (c *connection) ask(ctx context.Context, call func(context.Context) error) 
 	case errors.Is(err, errSentinel):
 		return &fxmodule.JobsError{Part: fxmodule.PartStore, Err: err}
 	case err != nil:
-		return &fxmodule.JobsError{Part: fxmodule.PartStore, Err: fmt.Errorf("the Redis of the jobs does not answer: %w", rediserr.Wrap(err))}
+		return &fxmodule.JobsError{Part: fxmodule.PartStore, Err: fmt.Errorf("a PING to the Redis of the jobs failed: %w", rediserr.Wrap(err))}
 	}
 	return nil
 }

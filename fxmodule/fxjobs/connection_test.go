@@ -76,8 +76,8 @@ func TestRedisThatHangs(t *testing.T) {
 	defer cancel()
 	err := health.Check(ctx)
 	require.ErrorIs(t, err, context.DeadlineExceeded) // asynq's client would fail by its own timeout
-	require.ErrorContains(t, err, "the Redis of the jobs does not answer")
-	require.ErrorContains(t, newApp(config, own, needsClient).Start(sealtest.EarlyDeadline(t, 4*time.Second)), "the Redis of the jobs does not answer")
+	require.ErrorContains(t, err, "a PING to the Redis of the jobs failed")
+	require.ErrorContains(t, newApp(config, own, needsClient).Start(sealtest.EarlyDeadline(t, 4*time.Second)), "a PING to the Redis of the jobs failed")
 }
 
 // blockingClient closes only after release, as a client for Sentinel does while it waits for a Sentinel that hangs.
@@ -116,7 +116,7 @@ func TestConnectionThatDoesNotClose(t *testing.T) {
 	require.Equal(t, []string{"database closed"}, events.mail)
 
 	app = closing(redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1}))
-	require.ErrorContains(t, app.Start(sealtest.EarlyDeadline(t, 4*time.Second)), "the Redis of the jobs does not answer")
+	require.ErrorContains(t, app.Start(sealtest.EarlyDeadline(t, 4*time.Second)), "a PING to the Redis of the jobs failed")
 }
 
 // A Sentinel answers a ping, but has no queues.
@@ -131,7 +131,7 @@ func TestSentinelInPlaceOfRedis(t *testing.T) {
 func TestConfigForTheJobsOnly(t *testing.T) {
 	t.Parallel()
 	for want, change := range map[string]func(*fxmodule.Jobs){
-		"\"jobs.namespace\" differs":          func(j *fxmodule.Jobs) { j.Namespace = "other" },
+		"\"jobs.namespace\" is not that of":   func(j *fxmodule.Jobs) { j.Namespace = "other" },
 		"keys_of: cache \"nowhere\"":          func(j *fxmodule.Jobs) { j.KeysOf = "nowhere" },
 		"\"plaintext\" needs an end time":     func(j *fxmodule.Jobs) { j.Plaintext = jobs.WritePlaintext },
 		"queues: the weight of \"a\" is 5000": func(j *fxmodule.Jobs) { j.Queues = map[string]int{"a": 5000} },
@@ -159,7 +159,7 @@ func TestRedisErrorsQuoteNothing(t *testing.T) {
 	}
 	config := jobsConfig(t, "redis://"+redistest.Answering(t, refusal)+"?max_retries=0")
 	err := newApp(config, fx.Invoke(func(*asynqjobs.Client) {})).Start(t.Context())
-	require.ErrorContains(t, err, "the Redis of the jobs does not answer: ERR unknown command 'ping'")
+	require.ErrorContains(t, err, "a PING to the Redis of the jobs failed: ERR unknown command 'ping'")
 	require.NotContains(t, err.Error(), canary)
 
 	config = jobsConfig(t, "redis://"+redistest.Answering(t, func(command string) string {
@@ -211,8 +211,8 @@ func TestWiringErrors(t *testing.T) {
 		"two Redis":          {nil, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "\"jobs.redis\" is set, but the application also provides an asynq.RedisConnOpt"},
 		"not a client":       {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, fx.Options(client, provideConn(noClient{})), "makes no redis.UniversalClient"},
 		"not a Redis":        {func(c *fxmodule.Config) { c.Jobs.Redis = "memory://" + secret }, client, "jobs: store: redisstore: open: unknown URL scheme"},
-		"Redis away":         {nil, client, "jobs: store: the Redis of the jobs does not answer"},
-		"worker, Redis away": {nil, worker(func(context.Context, mailArgs) error { return nil }), "jobs: store: the Redis of the jobs does not answer"},
+		"Redis away":         {nil, client, "jobs: store: a PING to the Redis of the jobs failed"},
+		"worker, Redis away": {nil, worker(func(context.Context, mailArgs) error { return nil }), "jobs: store: a PING to the Redis of the jobs failed"},
 		"schedules, no PRF":  {func(c *fxmodule.Config) { c.Jobs.PRFKeyset, c.Jobs.HiddenTypes = "", false }, take(func(*asynqjobs.Scheduler) {}), "the scheduler needs the setting \"jobs.prf_keyset\""},
 		"no mux":             {nil, fxjobs.Worker, "missing type: *asynq.ServeMux"},
 		"no mux, handler":    {nil, take(func(asynq.Handler) {}), "missing type: *asynq.ServeMux"},
