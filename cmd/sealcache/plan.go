@@ -138,7 +138,7 @@ func planText(w io.Writer, i *migrate.Inventory) error {
 		fmt.Fprintf(&b, "OBSTACLE: %s\n", o)
 	}
 	if i.CountsAsUse {
-		b.WriteString("reading changed the idle times of the entries (the server has no CLIENT NO-TOUCH)\n")
+		b.WriteString("reading changed the idle times of the entries, because CLIENT NO-TOUCH (Redis 7.2) was not available\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
