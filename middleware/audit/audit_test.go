@@ -56,7 +56,7 @@ func TestAuditCounts(t *testing.T) {
 		require.Equal(t, map[string]int64{"zset": 1}, r.OtherTypes)
 		require.EqualValues(t, 1, use(r, fmt.Sprint("key ", old)))
 		require.EqualValues(t, 1, use(r, fmt.Sprint("key ", now)))
-		require.EqualValues(t, 1, use(r, fmt.Sprint("KEK key ", old)))
+		require.EqualValues(t, 1, use(r, fmt.Sprintf("key %d of a KEK", old)))
 		require.Empty(t, r.Samples, "names only on request")
 		var unopened strings.Builder
 		require.NoError(t, r.WriteText(&unopened))

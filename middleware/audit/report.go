@@ -50,8 +50,8 @@ func (t *Tally) values() int64 {
 
 // KeyUse counts the values that are sealed under one key, as far as they name it.
 type KeyUse struct {
-	// Key is the name. A key of a keyset that sealed values is "key 17", and one that wrapped their data keys is "KEK
-	// key 17". A version of a key in Vault is "KEK vault:v3", and a passphrase is "KEK passphrase ...". If the
+	// Key is the name. A key of a keyset that sealed values is "key 17", and one that wrapped their data keys is
+	// "key 17 of a KEK". A version of a key in Vault is "KEK vault:v3", and a passphrase is "KEK passphrase ...". If the
 	// wrapping of a data key names no key, the text is "data key ...". A key without a prefix is "unnamed".
 	Key string `json:"key_name"`
 	// ID is the id of a key of a Tink keyset, if HasID.

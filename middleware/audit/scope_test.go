@@ -176,7 +176,7 @@ func TestAuditNamesTheKeyThatIsNotGiven(t *testing.T) {
 	config := audit.Config{Keys: []tink.AEADWithContext{sealtest.EnvelopeOf(t, given), given}, Namespaces: []string{"shop"}}
 	answer, why, _ := plaintextAnswer(t, rdb, config)
 	require.Equal(t, audit.Unknown, answer)
-	require.Contains(t, why, fmt.Sprintf("1 values are sealed under KEK key %d, which is not among the given keys (give its keyset, too)", kek.Keys()[0].ID))
+	require.Contains(t, why, fmt.Sprintf("1 values are sealed under key %d of a KEK, which is not among the given keys (give its keyset, too)", kek.Keys()[0].ID))
 	require.NotContains(t, why, "do not open")
 
 	// A value that was moved does not open either, although its key is given.

@@ -191,7 +191,7 @@ func TestLive(t *testing.T) {
 			require.True(t, r.Done(), "%+v", r)
 		})
 		matches(t, rdb, app, ns, model)
-		require.Zero(t, use(audited(t, rdb, audit.Config{Prefix: ns + ":"}), fmt.Sprint("KEK key ", old)))
+		require.Zero(t, use(audited(t, rdb, audit.Config{Prefix: ns + ":"}), fmt.Sprintf("key %d of a KEK", old)))
 
 		// And back to plaintext, with the application in the state that reads both and writes plaintext.
 		app = migratetest.SealedStore(t, rdb, b, ns, middleware.WithPlaintext(middleware.WritePlaintext))

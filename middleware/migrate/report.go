@@ -151,7 +151,7 @@ type Report struct {
 	// Servers are the addresses of the client, and Databases has the selected one.
 	Servers   []string `json:"servers"`
 	Databases []int    `json:"databases"`
-	// Key names the key under which Keys sealed at the start, such as "key 17" or "KEK key 17". KeyID is its id, if it has
+	// Key names the key under which Keys sealed at the start, such as "key 17" or "key 17 of a KEK". KeyID is its id, if it has
 	// one.
 	Key   string `json:"key_name"`
 	KeyID uint32 `json:"key_id,omitempty"`

@@ -145,11 +145,11 @@ func fingerprint(b []byte) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// String names the key for reports: "key 17", "KEK key 17", "KEK vault:v3", "KEK passphrase 0123456789abcdef", "data key 0123456789abcdef", "unnamed".
+// String names the key for reports: "key 17", "key 17 of a KEK", "KEK vault:v3", "KEK passphrase 0123456789abcdef", "data key 0123456789abcdef", "unnamed".
 func (k Key) String() string {
 	switch {
 	case k.HasID && k.Envelope():
-		return fmt.Sprintf("KEK key %d", k.ID)
+		return fmt.Sprintf("key %d of a KEK", k.ID)
 	case k.HasID:
 		return fmt.Sprintf("key %d", k.ID)
 	case !k.Envelope():

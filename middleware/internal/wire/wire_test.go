@@ -147,7 +147,7 @@ func TestKeyOf(t *testing.T) {
 	require.Equal(t, uint32(256), k.ID)
 	require.True(t, k.HasID)
 	require.Len(t, k.DataKey(), 16)
-	require.Equal(t, "KEK key 256", k.String())
+	require.Equal(t, "key 256 of a KEK", k.String())
 
 	// A ciphertext of AWS KMS begins like a key id of Tink.
 	k = envelope(append([]byte{1, 2, 2, 0, 0x78}, make([]byte, 180)...))
