@@ -93,7 +93,9 @@ func Proto[T proto.Message]() Codec {
 
 // errNilMessage is the error of a nil pointer to a message. Sealed, it would read
 // as an empty message.
-var errNilMessage = fmt.Errorf("%w: the protobuf message is a nil pointer (store an empty message instead)", ErrUnsupportedType)
+var errNilMessage = fmt.Errorf("%w: %s", ErrUnsupportedType, nilMessage)
+
+const nilMessage = "the protobuf message is a nil pointer (store an empty message instead)"
 
 type codec[T any] struct {
 	format Format

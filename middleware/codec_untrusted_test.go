@@ -146,7 +146,7 @@ func TestNilMessageIsNamed(t *testing.T) {
 	s := sealed(t, memory(t), keyring(t), middleware.WithCodec(middleware.Proto[*structpb.Value]()))
 	err := s.Set(t.Context(), "k", (*structpb.Value)(nil))
 	require.ErrorIs(t, err, middleware.ErrUnsupportedType)
-	require.ErrorContains(t, err, "message is a nil pointer")
+	require.EqualError(t, err, "sealcache: unsupported type: *structpb.Value: the protobuf message is a nil pointer (store an empty message instead)")
 	require.NotContains(t, err.Error(), "takes")
 	err = s.Set(t.Context(), "k", structpb.Value{})
 	require.ErrorContains(t, err, "takes *structpb.Value")

@@ -73,7 +73,7 @@ func (s *Sealer) encodeWithCodec(value any) (wire.Type, []byte, error) {
 		case err == nil:
 			return f, b, nil
 		case errors.Is(err, errNilMessage):
-			refused = &typeError{name, errNilMessage.Error()}
+			refused = &typeError{name, nilMessage}
 		case !errors.Is(err, ErrUnsupportedType):
 			return 0, nil, &codecError{errEncode, f, err}
 		default:
