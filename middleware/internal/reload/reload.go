@@ -123,8 +123,8 @@ func (r *Reloader) run(ctx context.Context, done chan<- struct{}) {
 }
 
 var (
-	errHangs   = fmt.Errorf("the function given to WithReload did not return within %v", timeout)
-	errRunning = errors.New("an earlier call of the function given to WithReload has not returned")
+	errHangs   = fmt.Errorf("the function that reloads the keyset did not return within %v", timeout)
+	errRunning = errors.New("an earlier call of the function that reloads the keyset has not returned")
 )
 
 // call calls the function by abandon.Call, because it may ignore its context. It is not called again while an abandoned call runs.
@@ -132,7 +132,7 @@ func (r *Reloader) call(ctx context.Context) error {
 	if !r.running.CompareAndSwap(false, true) {
 		return errRunning
 	}
-	a, ok := abandon.Call(ctx, "the function given to WithReload", func() { r.running.Store(false) }, func(struct{}) {},
+	a, ok := abandon.Call(ctx, "the function that reloads the keyset", func() { r.running.Store(false) }, func(struct{}) {},
 		func() (none struct{}, err error) { return none, r.reload(ctx) })
 	if !ok {
 		return errHangs
