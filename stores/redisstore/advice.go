@@ -74,11 +74,11 @@ func (s *Store) KeepsTags(ctx context.Context) (bool, error) {
 	})
 	switch {
 	case err != nil:
-		return false, failed(ctx, "keeps tags", err)
+		return false, failed(ctx, "KeepsTags", err)
 	case evicts.Load():
 		return false, nil
 	case silent.Load():
-		return false, errors.New("redisstore: KeepsTags: the server refused INFO (allow it for the user, and in the proxy)")
+		return false, errors.New("redisstore: KeepsTags: INFO does not show maxmemory (allow INFO for the user and in the proxy)")
 	default:
 		return true, nil
 	}
