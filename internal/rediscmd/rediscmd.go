@@ -10,6 +10,7 @@ package rediscmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -65,8 +66,8 @@ func ClusterNode(ctx context.Context, node redis.Cmdable, info string) bool {
 // types. An error quotes at most 32 characters, because t may be another setting by mistake.
 func CheckType(t string) error {
 	switch {
-	case t == "string" || t == "none" || t == "HyperLogLog":
-		return fmt.Errorf("the list of Redis types to ignore must not contain %q, because caches write entries of this type", t)
+	case t == "string":
+		return errors.New("the Redis type \"string\" cannot be ignored, because cache entries are strings")
 	case len(t) == moduleTypeBytes, strings.Contains(t, "-"), slices.Contains(knownTypes(), t):
 		return nil
 	default:
