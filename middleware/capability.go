@@ -214,7 +214,7 @@ func capabilitiesOf(backing store.StoreInterface) capabilities {
 	use(&c, backing, listed, "TTLSetter", &c.ttlSetter)
 	if c.ttlSetter != nil && c.bytes == nil {
 		c.ttlSetter = nil
-		c.unfulfilled = append(c.unfulfilled, "TTLSetter without BytesStore")
+		c.unfulfilled = append(c.unfulfilled, "TTLSetter (needs BytesStore)")
 	}
 	use(&c, backing, listed, "BoundedReader", &c.bounded)
 	use(&c, backing, listed, "Swapper", &c.swapper)
@@ -249,9 +249,9 @@ func use[T any](c *capabilities, backing store.StoreInterface, listed []string, 
 // Store does not use.
 func (c *capabilities) logIgnored(log *slog.Logger) {
 	if len(c.unlisted) > 0 {
-		log.Warn("sealcache: capabilities of the store are ignored, because its method Capabilities does not list them", "capabilities", c.unlisted)
+		log.Warn("sealcache: capabilities of the store are ignored (list them in a Capabilities method of its type)", "capabilities", c.unlisted)
 	}
 	if len(c.unfulfilled) > 0 {
-		log.Warn("sealcache: capabilities that the store lists are ignored, because they are missing or unknown to this release", "capabilities", c.unfulfilled)
+		log.Warn("sealcache: listed capabilities of the store are ignored: it lacks their methods, or they are unknown", "capabilities", c.unfulfilled)
 	}
 }

@@ -51,7 +51,7 @@ func (s *Store) logAdvice(ctx context.Context) {
 		return
 	}
 	for _, text := range advice {
-		s.tel.log.WarnContext(ctx, "sealcache: the server of the store has an unsafe setting", "advice", text)
+		s.tel.log.WarnContext(ctx, "sealcache: the backing store or its server has an unsafe setting", "advice", text)
 	}
 }
 
@@ -136,7 +136,7 @@ func (s *Store) compareKeys(ctx context.Context) {
 		s.keysDiffer.Store(nil)
 		return
 	}
-	err = fmt.Errorf("middleware: the test of the keys with the entry sealcache.key-check failed: %w", err)
+	err = fmt.Errorf("middleware: the test of the encryption keys with the entry sealcache.key-check failed: %w", err)
 	s.keysDiffer.Store(&err)
 }
 

@@ -105,9 +105,9 @@ func TestPing(t *testing.T) {
 		"a miss of bigcache":   {backing: bigcache},
 		"memory":               {backing: memory(t)},
 		"pinged":               {backing: &pinged{Store: memory(t)}},
-		"a read is refused":    {down, quoting, "sealcache: the backing store does not answer: redis store: ERR unknown command"},
-		"the ping is refused":  {&pinged{Store: memory(t), err: quoting}, quoting, "sealcache: the backing store does not answer: memory store: ERR unknown command"},
-		"the context is ended": {&pinged{Store: memory(t), err: context.DeadlineExceeded}, context.DeadlineExceeded, "does not answer"},
+		"a read is refused":    {down, quoting, "sealcache: the backing store cannot be used: redis store: ERR unknown command"},
+		"the ping is refused":  {&pinged{Store: memory(t), err: quoting}, quoting, "sealcache: the backing store cannot be used: memory store: ERR unknown command"},
+		"the context is ended": {&pinged{Store: memory(t), err: context.DeadlineExceeded}, context.DeadlineExceeded, "cannot be used"},
 	} {
 		for way, err := range map[string]error{
 			"Ping":  middleware.Ping(t.Context(), c.backing, "shop"),

@@ -45,7 +45,7 @@ func (s *Store) CanTouch() bool {
 // TagKeeper, the error is ErrUnsupported.
 func (s *Store) TagsKept(ctx context.Context) (bool, error) {
 	if s.can.tags == nil {
-		return false, s.unsupported("report whether it keeps tags")
+		return false, s.unsupported("report whether its server may evict tags")
 	}
 	keeps, err := s.can.tags.KeepsTags(ctx)
 	return keeps, s.backingError(err)

@@ -45,8 +45,9 @@ var (
 	// later.
 	ErrTooManyDataKeys = aead.ErrTooManyDataKeys
 
-	// ErrStoreUnavailable means that the backing store did not answer Check or Ping. The text continues with the reason.
-	ErrStoreUnavailable = errors.New("sealcache: the backing store does not answer")
+	// ErrStoreUnavailable means that the backing store did not answer Check or Ping, or answered with an
+	// error. The text continues with the reason.
+	ErrStoreUnavailable = errors.New("sealcache: the backing store cannot be used")
 
 	// ErrUnsupportedFormat means that the value has a version or features that this release does not know, or that it
 	// ends within its header.

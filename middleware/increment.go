@@ -161,7 +161,7 @@ func (c *counters) work(s *Store, name string, next *sharedSwap) {
 	}
 }
 
-var errPanicked = errors.New("middleware: increment: a hook or the backing store panicked (the counter may have changed)")
+var errPanicked = errors.New("middleware: increment: the store or a hook of its client panicked (the counter may have changed)")
 
 // addShared is addTogether in a goroutine without a caller. A panic there would end the process, so it becomes an error. So does
 // runtime.Goexit, which would leave the callers waiting.
@@ -170,7 +170,7 @@ func (s *Store) addShared(name string, swap *sharedSwap) {
 	completed := false
 	defer func() {
 		if p := recover(); !completed {
-			s.tel.log.Error("sealcache: increment: a hook or the backing store panicked", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			s.tel.log.Error("sealcache: increment: the store or a hook of its client panicked", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 			for _, i := range swap.increments {
 				i.sum, i.err = 0, errPanicked
 				close(i.done)

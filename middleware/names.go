@@ -113,7 +113,7 @@ func (s *Store) addressUnder(i int, key string) (address, error) {
 		return address{key: key, stored: stored}, s.checkNotTagList(stored)
 	}
 	if len(key) > pseudonym.MaxNameBytes {
-		return address{}, &nameError{fmt.Sprintf("%v: the cache key has %d bytes (hidden keys allow at most %d)", ErrTooLarge, len(key), pseudonym.MaxNameBytes), ErrTooLarge}
+		return address{}, &nameError{fmt.Sprintf("middleware: the cache key has %d bytes (with hidden keys, at most %d are allowed)", len(key), pseudonym.MaxNameBytes), ErrTooLarge}
 	}
 	var buf [wire.MaxNamespaceBytes + 1 + pseudonym.Size]byte
 	stored, err := s.names.AppendKey(append(buf[:0], s.prefix...), i, key)
@@ -221,7 +221,7 @@ func (s *Store) binding(a address, end time.Time, tags []string) binding {
 // announceNames logs once that the age of PRF keys is not known.
 func (s *Store) announceNames() {
 	if s.names != nil && !s.names.Ordered() {
-		s.tel.log.Warn("sealcache: the set of PRF keys does not show which key is the oldest (open the set with aead.OpenPRF)", "oldest", s.names.ID(s.names.Oldest()))
+		s.tel.log.Warn("sealcache: the age of the PRF keys is unknown: the lowest id counts as the oldest (use aead.OpenPRF)", "oldest", s.names.ID(s.names.Oldest()))
 	}
 }
 

@@ -274,7 +274,7 @@ func boundDecoded(n, maxBytes int) error {
 	if n <= maxBytes {
 		return nil
 	}
-	return fmt.Errorf("%w: %d bytes, but at most %d are decoded (raise WithMaxValueBytes)", ErrTooLarge, n, maxBytes)
+	return fmt.Errorf("%w: %d bytes of plaintext, but at most %d are decoded (set WithMaxValueBytes)", ErrTooLarge, n, maxBytes)
 }
 
 // decode decodes b. A panic of a codec becomes an error.

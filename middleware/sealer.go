@@ -273,7 +273,7 @@ func checkName(name string) error {
 		return &nameError{fmt.Sprintf("%v: the cache key %q is reserved", ErrUnsupported, name), ErrUnsupported}
 	}
 	if len(name) > wire.MaxNameBytes {
-		return &nameError{fmt.Sprintf("%v: the cache key has %d bytes, but at most %d are allowed", ErrTooLarge, len(name), wire.MaxNameBytes), ErrTooLarge}
+		return &nameError{fmt.Sprintf("middleware: the cache key has %d bytes, but at most %d are allowed", len(name), wire.MaxNameBytes), ErrTooLarge}
 	}
 	return nil
 }

@@ -143,7 +143,7 @@ func TestInvalidateNamesEachReasonOnce(t *testing.T) {
 	s := sealed(t, gocacheredis.NewRedis(client), keyring(t))
 	require.NoError(t, client.Set(t.Context(), "gocache_tag_planted", "value", 0).Err())
 	err := s.Invalidate(t.Context(), store.WithInvalidateTags([]string{"a", "planted", "b"}))
-	require.ErrorContains(t, err, "the lists of 1 of 3 tags could not be invalidated: an entry has the name of a tag's list of entries (delete that entry in Redis)")
+	require.ErrorContains(t, err, "the lists of 1 of 3 tags could not be invalidated: the Redis key of a tag's list of entries holds a string, not a set (delete that key)")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	err = s.Invalidate(ctx, store.WithInvalidateTags([]string{"a", "planted", "b"}))

@@ -102,7 +102,7 @@ func (s *Store) checkTagList(ctx context.Context, name string) error {
 	_, err := s.backing.Get(ctx, name)
 	switch {
 	case s.traits.setsOfTags && err == nil:
-		return errors.New("middleware: an entry has the name of a tag's list of entries (delete that entry in Redis)")
+		return errors.New("middleware: the Redis key of a tag's list of entries holds a string, not a set (delete that key)")
 	case s.traits.setsOfTags && (rediserr.Code(err) == "WRONGTYPE" || strings.HasPrefix(errtext.Text(err), "WRONGTYPE ")):
 		return nil // the set exists
 	}

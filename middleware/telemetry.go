@@ -53,10 +53,10 @@ func newTelemetry(c *config, storeType string) (*telemetry, error) {
 		plaintext:  m.Counter("sealcache.plaintext", "Plaintext values, by what was done with them.", "sealcache.plaintext"),
 		refused:    m.Counter("sealcache.refused_writes", "Writes that failed, by reason.", "sealcache.outcome"),
 		meter:      m,
-		keyChecks:  m.Counter("sealcache.key_checks", "Comparisons of keys with other processes, by outcome.", "sealcache.outcome"),
-		batchKeys:  m.Counter("sealcache.batch_keys", "Keys of batches, by operation and outcome.", "sealcache.operation", "sealcache.outcome"),
+		keyChecks:  m.Counter("sealcache.key_checks", "Comparisons of encryption keys with the other processes of the namespace, by outcome.", "sealcache.outcome"),
+		batchKeys:  m.Counter("sealcache.batch_keys", "Cache keys in calls of GetMany, SetMany and DeleteMany, by operation and outcome.", "sealcache.operation", "sealcache.outcome"),
 	}
-	t.otherKeys = m.Counter("sealcache.other_key_reads", "Values that opened under a key other than the primary key.", "sealcache.key_id")
+	t.otherKeys = m.Counter("sealcache.other_key_reads", "Values that opened under an encryption key other than the primary key.", "sealcache.key_id")
 	m.Total("sealcache.store.batches", "batches", "Pipelines in which the backing store combined calls of concurrent callers.")
 	m.Total("sealcache.store.combined", "combined", "Calls that the backing store combined into pipelines.")
 	m.Level("sealcache.store.waiting", "waiting", "Calls that wait for a pipeline of the backing store.")

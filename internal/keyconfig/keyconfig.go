@@ -38,7 +38,7 @@ func WrapContext(context map[string]string, state string) []aead.EnvelopeOption 
 func Keyset(s string) (variable, path string, err error) {
 	if name, ok := strings.CutPrefix(s, "env:"); ok {
 		if !isVariable(name) {
-			return "", "", errors.New("the text after \"env:\" must be the name of a variable (letters, digits, _)")
+			return "", "", errors.New("the text after \"env:\" must name a variable (letters, digits, _; no digit first)")
 		}
 		return name, "", nil
 	}

@@ -41,11 +41,11 @@ func Check(what, name string) error {
 
 // CheckTenant returns an error unless id is a name that begins with a letter or digit, so that it is never "..".
 func CheckTenant(id string) error {
-	if err := Check("the id", id); err != nil {
+	if err := Check("the tenant id", id); err != nil {
 		return err
 	}
 	if !alphanumeric(id[0]) {
-		return errors.New("the id must begin with a letter or digit")
+		return errors.New("the tenant id must begin with a letter or digit")
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func TestCheckTenant(t *testing.T) {
 	for _, id := range []string{"", ".", "..", "_a", "-a", "a/b", "a b", strings.Repeat("x", 65)} {
 		require.Error(t, names.CheckTenant(id), id)
 	}
-	require.EqualError(t, names.CheckTenant(".."), "the id must begin with a letter or digit")
+	require.EqualError(t, names.CheckTenant(".."), "the tenant id must begin with a letter or digit")
 }
 
 func TestGroup(t *testing.T) {

@@ -63,7 +63,7 @@ func newStore(sealed *middleware.Store, opts []Option) (*Store, error) {
 		return nil, err
 	}
 	if s.idle != 0 && !s.sealed.CanTouch() {
-		return nil, fmt.Errorf("WithIdleTimeout: %w: the store cannot move the end of a session (use redisstore)", middleware.ErrUnsupported)
+		return nil, fmt.Errorf("WithIdleTimeout: %w: the store cannot change the expiry of a session (use redisstore)", middleware.ErrUnsupported)
 	}
 	return s, s.checkTags()
 }

@@ -279,7 +279,7 @@ func TestInvalidateReportsFailures(t *testing.T) {
 			if err := down.plant(); err != nil {
 				t.Fatal(err)
 			}
-			if err := invalidate(t, s, "planted"); err == nil || !strings.Contains(err.Error(), "an entry has the name of a tag's list") {
+			if err := invalidate(t, s, "planted"); err == nil || !strings.Contains(err.Error(), "the Redis key of a tag's list of entries holds a string") {
 				t.Errorf("%s: invalidate with a planted value: %v", name, err)
 			}
 		}

@@ -111,7 +111,7 @@ func (b *Box) Seal(ctx context.Context, dst []byte, h wire.Header, plaintext []b
 		case err != nil && Undecided(err):
 			return nil, fmt.Errorf("seal the value: %w", err)
 		case err != nil || !bytes.Equal(opened, plaintext):
-			return nil, fmt.Errorf("%w: seal: it does not open what it has just sealed", aead.ErrKeyServiceUnavailable)
+			return nil, fmt.Errorf("%w: seal: the AEAD does not open the value that it just sealed", aead.ErrKeyServiceUnavailable)
 		}
 	}
 	return out, nil
@@ -213,7 +213,7 @@ func (b *Box) Probe(ctx context.Context) ([]byte, error) {
 		return nil, errors.New("the AEAD does not work: decryption did not return the bytes that were encrypted")
 	}
 	if _, err := b.open(ctx, sealed, wire.HeaderSize, false, []string{name + " elsewhere"}); err == nil {
-		return nil, errors.New("the AEAD does not authenticate associated data: it opens a value under another cache key")
+		return nil, errors.New("the AEAD does not authenticate associated data: it opens a value with other associated data")
 	}
 	return sealed[wire.HeaderSize:], nil
 }

@@ -97,7 +97,7 @@ func IsFernet(start []byte) bool {
 }
 
 // ErrNoForm reports that a value cannot have the form that was asked for.
-var ErrNoForm = errors.New("a value of this type cannot be stored as plaintext")
+var ErrNoForm = errors.New("the value cannot be stored as plaintext")
 
 // Fits reports whether a plaintext value can be of a type. An attacker may have planted the value. Once it is sealed, readers
 // decode it without another check.
@@ -151,7 +151,7 @@ func Text(t wire.Type, b []byte) ([]byte, error) {
 		return strconv.AppendFloat(nil, math.Float64frombits(u), 'f', -1, 64), nil
 	}
 	if wire.IsSealed(b) {
-		return nil, fmt.Errorf("%w: the value starts like a sealed one, and readers would try to open it", ErrNoForm)
+		return nil, fmt.Errorf("%w: it starts like a sealed value, so readers would try to open it", ErrNoForm)
 	}
 	return b, nil
 }

@@ -52,7 +52,7 @@ func New(codec Codec, minBytes int, padding bool, maxBytes int) *Packer {
 func (p *Packer) Pack(buf *[]byte, h *wire.Header, l wire.Labels, value []byte) ([]byte, error) {
 	h.Flags |= l.Flags()
 	if n := l.Size(h.Flags); n > wire.MaxLabelsBytes {
-		return nil, fmt.Errorf("%w: the cache key and the tags have %d bytes together (at most %d are allowed)", wire.ErrTooLarge, n, wire.MaxLabelsBytes)
+		return nil, fmt.Errorf("%w: its cache key and tags have %d bytes together (at most %d are allowed)", wire.ErrTooLarge, n, wire.MaxLabelsBytes)
 	}
 	if p.codec != None && len(value) >= p.minBytes && h.Type.Compressible() {
 		c, err := p.compressor()
@@ -117,7 +117,7 @@ func Relabel(h *wire.Header, plaintext []byte, hidden wire.Flags, l wire.Labels)
 	h.Flags = h.Flags&^(wire.Hidden|wire.Named|wire.Tagged) | hidden | l.Flags()
 	n := l.Size(h.Flags)
 	if n > wire.MaxLabelsBytes {
-		return nil, fmt.Errorf("%w: the cache key and the tags have %d bytes together (at most %d are allowed)", wire.ErrTooLarge, n, wire.MaxLabelsBytes)
+		return nil, fmt.Errorf("%w: its cache key and tags have %d bytes together (at most %d are allowed)", wire.ErrTooLarge, n, wire.MaxLabelsBytes)
 	}
 	out := append(wire.AppendLabels(make([]byte, 0, wire.PaddedSize(n+len(value))), h.Flags, l), value...)
 	if h.Flags&wire.Padded != 0 {

@@ -341,7 +341,7 @@ func (h Header) checkFlags() error {
 		return fmt.Errorf("%w: the value is marked as compressed, but its type is %s (delete the value)", ErrUnsupportedFormat, h.Type)
 	}
 	if h.Flags&Named != 0 && h.Flags&Hidden == 0 {
-		return fmt.Errorf("%w: the header says that the value contains its cache key, but not that its name is hidden", ErrUnsupportedFormat)
+		return fmt.Errorf("%w: the header says that the cache key is sealed in the value, but not that it is hidden", ErrUnsupportedFormat)
 	}
 	return nil
 }
