@@ -65,7 +65,7 @@ func keyError(err error) error {
 
 // message returns the text of an error without package names and repeated lines.
 func message(err error) string {
-	packages := regexp.MustCompile(`(^|: )((migrate|audit|aead|rediswalk|redisstore): )+`)
+	packages := regexp.MustCompile(`(^|: )((migrate|audit|aead|redisstore): )+`)
 	var lines []string
 	for line := range strings.Lines(err.Error()) {
 		line = packages.ReplaceAllString(strings.TrimRight(line, "\n"), "$1")

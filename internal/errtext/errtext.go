@@ -34,6 +34,14 @@ func Guard(err error) error {
 	return err
 }
 
+// From returns Guard of an error. If the text does not begin with the name of a package and a colon, From puts them before it.
+func From(pkg string, err error) error {
+	if err = Guard(err); err == nil || strings.HasPrefix(err.Error(), pkg+": ") {
+		return err
+	}
+	return fmt.Errorf("%s: %w", pkg, err)
+}
+
 // guarded is an error whose own methods must not be called for a text.
 type guarded struct {
 	text string

@@ -69,3 +69,19 @@ func TestGuardKeepsAnErrorThatDoesNotPanic(t *testing.T) {
 		require.Equal(t, err.Error(), errtext.Text(err))
 	}
 }
+
+func TestFrom(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, errtext.From("audit", nil))
+	own := errors.New("audit: no entry")
+	require.Same(t, own, errtext.From("audit", own))
+	for text, err := range map[string]error{
+		"audit: EOF":                 io.EOF,
+		"audit: auditor: EOF":        fmt.Errorf("auditor: %w", io.EOF),
+		"audit: migrate: audit: EOF": fmt.Errorf("migrate: audit: %w", io.EOF),
+	} {
+		require.EqualError(t, errtext.From("audit", err), text)
+		require.ErrorIs(t, errtext.From("audit", err), io.EOF)
+	}
+	require.NotContains(t, errtext.From("audit", panicking{io.EOF}).Error(), secret)
+}

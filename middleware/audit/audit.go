@@ -62,7 +62,7 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 	if errors.Is(err, rediswalk.ErrUnsuitable) {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	return a.report(started, err == nil), err
+	return a.report(started, err == nil), errtext.From("audit", err)
 }
 
 // run finds out what can be examined, and examines it.

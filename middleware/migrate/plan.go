@@ -163,7 +163,7 @@ func Plan(ctx context.Context, client redis.UniversalClient, c PlanConfig) (*Inv
 		err = s.Check(ctx)
 	}
 	if err != nil {
-		return nil, suitable(err)
+		return nil, errtext.From("migrate", suitable(err))
 	}
 	p := &planner{PlanConfig: c, config: config, servers: s, exclude: exclude, started: time.Now()}
 	if p.Logger == nil {
@@ -220,10 +220,10 @@ func (p *planner) run(ctx context.Context) (*Inventory, error) {
 	if err == nil {
 		r.Obstacles, err = p.obstacles(ctx, r.Growth)
 		if all.blind {
-			r.Obstacles = append(r.Obstacles, "the server refused OBJECT ENCODING, so the plan does not know which values APPEND or SETBIT changed")
+			r.Obstacles = append(r.Obstacles, "the plan cannot find values that APPEND or SETBIT changed, because Redis refused OBJECT ENCODING")
 		}
 	}
-	return r, suitable(errtext.Guard(err)) // it may hold the cause of ctx
+	return r, errtext.From("migrate", suitable(err)) // it may hold the cause of ctx
 }
 
 // obstacles are what would stop a run.
@@ -232,7 +232,7 @@ func (p *planner) obstacles(ctx context.Context, growth int64) (all []string, er
 	m := &migration{Config: p.config, servers: p.servers, walk: &rediswalk.Walk[Counts]{Log: p.Logger}}
 	if err := m.proveCommands(ctx); err != nil {
 		if !rediserr.IsReply(err) {
-			return nil, fmt.Errorf("migrate: %w", err)
+			return nil, err
 		}
 		all = append(all, err.Error())
 	}

@@ -37,7 +37,7 @@ func (m *migration) rename(ctx context.Context, moves []renamed, c *Counts) ([]e
 		for i := range moves {
 			if len(moves[i].tags) > 0 {
 				if err := m.proveTags(ctx); err != nil {
-					return nil, fmt.Errorf("migrate: %w", err)
+					return nil, err
 				}
 			}
 			m.countRenamed(&moves[i], c)

@@ -56,7 +56,7 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 	if err == nil {
 		err = m.checkEnd(ctx)
 	}
-	err = errtext.Guard(err)                      // it may hold the cause of ctx, which the caller made
+	err = errtext.From("migrate", err)            // it may hold the cause of ctx, which the caller made
 	if err == nil || errors.Is(err, ErrOpposed) { // nothing is left to resume
 		removed := error(nil)
 		if m.keepsCheckpoint() {
@@ -158,12 +158,12 @@ func (m *migration) prepareRun(ctx context.Context) error {
 			m.resume(old)
 		}
 		if m.before.Refused && !m.IgnoreUnreadable && m.provenBy == "" {
-			return fmt.Errorf("%w: an earlier run opened no value with the same keys (set Config.Proof)", ErrWrongKeys)
+			return fmt.Errorf("%w: an earlier run opened no value with these keys (if they are right, set Config.Proof)", ErrWrongKeys)
 		}
 		m.before.Refused = false
 	}
 	if err := m.proveCommands(ctx); err != nil {
-		return fmt.Errorf("migrate: %w", err)
+		return err
 	}
 	if err := m.expectReplicas(ctx); err != nil {
 		return err
@@ -221,7 +221,7 @@ func (m *migration) supervised(ctx context.Context, stop <-chan struct{}, backgr
 
 // dropUnfinished deletes the copies of claims.unfinishedCopies.
 func (m *migration) dropUnfinished(ctx context.Context) error {
-	return m.walk.Retry(ctx, "copies of deleted entries", func(ctx context.Context) error {
+	return m.walk.Retry(ctx, "delete copies of entries that the application has deleted", func(ctx context.Context) error {
 		return m.dropCopies(ctx, m.renaming.unfinishedCopies())
 	})
 }
@@ -279,7 +279,7 @@ func (m *migration) phases(ctx context.Context) error {
 	if err := m.renewKeyCheck(ctx); err != nil {
 		return err
 	}
-	return m.walk.Retry(ctx, "the primary key", func(ctx context.Context) error {
+	return m.walk.Retry(ctx, "find the present primary key", func(ctx context.Context) error {
 		now, err := presentOf(ctx, m.seals)
 		if err == nil {
 			m.walk.Mu.Lock()
@@ -315,7 +315,7 @@ func (m *migration) changeEntries(ctx context.Context) error {
 		m.walk.Mu.Lock()
 		m.moved = true
 		m.walk.Mu.Unlock()
-		m.warn("SWAPDB, MOVE or CONFIG RESETSTAT may have been called, so entries may be left (repeat the run)")
+		m.warn("SWAPDB, MOVE or CONFIG RESETSTAT may have been called, so the scan may have missed entries (repeat the run)")
 	}
 	return err
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // ErrUnconfirmed reports that a failover may lose writes of a run, or that a failover or a restart may have lost some.
-var ErrUnconfirmed = errors.New("rediswalk: replicas did not confirm the writes, or Redis failed over or restarted (repeat the run)")
+var ErrUnconfirmed = errors.New("replicas did not confirm the writes, or Redis failed over or restarted (repeat the run)")
 
 const (
 	confirmEvery = 100 * time.Millisecond

@@ -39,8 +39,8 @@ if not redis.call('SET', KEYS[1], '', 'NX') then return 0 end
 return redis.call('DEL', KEYS[1])`
 
 var (
-	errUnmarked = errors.New("rediswalk: a Redis master was replaced before the new entries were verified (repeat the run)")
-	errCopyLost = errors.New("rediswalk: the Redis set of a tag lacks an entry that the run wrote (repeat the run)")
+	errUnmarked = errors.New("a Redis master was replaced before the run had read back what it wrote (repeat the run)")
+	errCopyLost = errors.New("a tag set in Redis lacks an entry that the run wrote (repeat the run)")
 )
 
 // Member is a member of a set.
@@ -70,7 +70,7 @@ func (c *Copies) Read(ctx context.Context, names []string, members []Member) ([]
 	of := func(name string) (*portion, error) {
 		node, err := c.servers.cluster.MasterForKey(ctx, name)
 		if err != nil {
-			return nil, fmt.Errorf("rediswalk: cannot read back the new entries: %w", rediserr.Wrap(err))
+			return nil, fmt.Errorf("cannot read back the entries that the run wrote: %w", rediserr.Wrap(err))
 		}
 		if portions[node] == nil {
 			portions[node] = &portion{node: node}
@@ -246,7 +246,7 @@ func (c *Copies) markOn(ctx context.Context, node *redis.Client) (string, error)
 		name := c.mark + rand.Text()
 		owner, err := c.servers.cluster.MasterForKey(ctx, name)
 		if err != nil {
-			return "", fmt.Errorf("rediswalk: cannot read back the new entries: %w", rediserr.Wrap(err))
+			return "", fmt.Errorf("cannot read back the entries that the run wrote: %w", rediserr.Wrap(err))
 		}
 		if owner == node {
 			return name, nil
@@ -269,7 +269,7 @@ func (c *Copies) failed(ctx context.Context, err error) error {
 	case errors.Is(err, ErrInfoRefused):
 		return err
 	}
-	return fmt.Errorf("rediswalk: cannot read back the new entries: %w", rediserr.Wrap(err))
+	return fmt.Errorf("cannot read back the entries that the run wrote: %w", rediserr.Wrap(err))
 }
 
 // stateOf reads the answer to INFO. NewCopies has asked the masters for INFO before.

@@ -198,7 +198,7 @@ func TestCopiesWithoutInfo(t *testing.T) {
 	for n := range int64(3) { // before and after the mark, and for the clock
 		allowed.Store(n)
 		_, err = copies.Read(ctx, []string{"a"}, lost)
-		require.EqualError(t, err, "rediswalk: the server now refuses INFO, although it answered INFO before: ERR 42", n)
+		require.EqualError(t, err, "the server now refuses INFO, although it answered INFO before (allow it in the ACL of the Redis user, or in the proxy): ERR 42", n)
 		require.True(t, transient(err), n)
 	}
 	allowed.Store(many)

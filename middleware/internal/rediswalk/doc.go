@@ -9,4 +9,6 @@
 //
 // Redis can miss entries in a scan if a server restarts, a replica takes over, or entries move between the masters of a
 // Cluster. Walk.Run detects this, and scans again.
+//
+// The texts of its errors do not begin with the name of a package. Package migrate or audit puts its name before them.
 package rediswalk

@@ -125,7 +125,7 @@ func (s *Servers) Read(ctx context.Context, names []string) ([][]byte, error) {
 		}
 	}
 	if i != len(values) {
-		return nil, fmt.Errorf("rediswalk: MGET returned %d values for %d keys", i, len(values))
+		return nil, fmt.Errorf("MGET returned %d values for %d keys", i, len(values))
 	}
 	return values, nil
 }

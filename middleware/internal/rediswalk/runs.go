@@ -73,22 +73,22 @@ type Run struct {
 // ErrRunUndone reports that a checkpoint is out of date. Either the record of its run is gone, as after a flush, or
 // the run is complete. Or another run with other settings has changed the same names since. The text of the returned
 // error says which.
-var ErrRunUndone = errors.New("the checkpoint is out of date")
+var ErrRunUndone = errors.New("it is out of date")
 
 var (
-	errRunLost      = fmt.Errorf("%w: Redis has no record of the run that wrote the checkpoint (was the data flushed or evicted?)", ErrRunUndone)
-	errRunDone      = fmt.Errorf("%w: the run that wrote the checkpoint is already complete", ErrRunUndone)
-	errRunOverruled = fmt.Errorf("%w: a later run with other settings changed the same entries", ErrRunUndone)
+	errRunLost      = fmt.Errorf("%w: Redis has no record of its run (remove the file to begin again)", ErrRunUndone)
+	errRunDone      = fmt.Errorf("%w: its run is already complete (remove the file)", ErrRunUndone)
+	errRunOverruled = fmt.Errorf("%w: a later run with other settings changed the same entries (remove the file to begin again)", ErrRunUndone)
 )
 
 // ErrOpposed reports that an opposite run changed the same names during a run: one of them seals, and the other unseals.
 var ErrOpposed = errors.New("a sealing run and an unsealing run changed the same entries at the same time")
 
-// ErrRunsRefused reports that the user may not write the records.
-var ErrRunsRefused = errors.New("rediswalk: the Redis user may not write the key " + RunsName + " (allow the key in the user's ACL)")
+// ErrRunsRefused reports that the user may not read or write the records.
+var ErrRunsRefused = errors.New("the Redis user may not read or write the key " + RunsName + " (allow it in the user's ACL)")
 
 // errTooManyRuns reports that the hash holds more than the project writes.
-var errTooManyRuns = errors.New("rediswalk: the list of runs in Redis is too large (delete the key " + RunsName + ")")
+var errTooManyRuns = errors.New("the key " + RunsName + " holds more than any run writes (delete it)")
 
 // RegisterRun records a run and returns its id.
 func (s *Servers) RegisterRun(ctx context.Context, r Run) (id string, err error) {
@@ -246,7 +246,7 @@ func (s *Servers) writeRun(ctx context.Context, id string, r Run) error {
 	r.From, r.To, r.Replicas = validStart(r.From), validStart(r.To), knownReplicas(r.Replicas)
 	text, err := json.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("rediswalk: cannot read or write the list of runs: %w", err)
+		return err
 	}
 	if err := s.Client.HSet(ctx, RunsName, id, text).Err(); err != nil {
 		return runsError(err)
@@ -261,7 +261,7 @@ func runsError(err error) error {
 	if rediserr.Denied(err) {
 		return ErrRunsRefused
 	}
-	return fmt.Errorf("rediswalk: cannot read or write the list of runs: %w", rediserr.Wrap(err))
+	return rediserr.Wrap(err)
 }
 
 func (s *Servers) runs(ctx context.Context) (map[string]Run, error) {

@@ -22,7 +22,7 @@ var ErrUnsuitable = errors.New("unusable Redis client")
 
 // ErrClusterNode reports that a client for a single node is connected to one node of a Cluster. SCAN would see only the
 // entries of this node, and every answer about the whole would be wrong. It is an ErrUnsuitable.
-var ErrClusterNode = fmt.Errorf("%w: the server is in a Cluster (use redis+cluster://)", ErrUnsuitable)
+var ErrClusterNode = fmt.Errorf("%w: the server is in a Cluster (use a Cluster client: redis+cluster://)", ErrUnsuitable)
 
 // Servers are the servers behind a client.
 type Servers struct {
@@ -50,7 +50,7 @@ func New(client redis.UniversalClient) (*Servers, error) {
 	}
 	if c, ok := client.(interface{ Options() *redis.ClusterOptions }); ok {
 		if o := c.Options(); o != nil && (o.ReadOnly || o.RouteByLatency || o.RouteRandomly) {
-			return nil, fmt.Errorf("%w: it reads from replicas (unset ReadOnly, RouteByLatency and RouteRandomly)", ErrUnsuitable)
+			return nil, fmt.Errorf("%w: the client reads from replicas (unset ReadOnly, RouteByLatency and RouteRandomly)", ErrUnsuitable)
 		}
 	}
 	s := &Servers{Client: client, shown: new(sync.Map)}
@@ -73,16 +73,16 @@ func New(client redis.UniversalClient) (*Servers, error) {
 func (s *Servers) Clustered() bool { return s.cluster != nil }
 
 // errReplica is transient in a Cluster, where a client may not know the new master yet.
-var errReplica = errors.New("rediswalk: the server is a replica, which may lack entries (connect to its master)")
+var errReplica = errors.New("the server is a replica, which may lack entries (connect to its master)")
 
 // allowIt is the remedy where the server refuses a command to the user.
 const allowIt = "allow it in the ACL of the Redis user, or in the proxy"
 
 // ErrNoInfo reports that a server refused INFO and has not answered it before.
-var ErrNoInfo = errors.New("rediswalk: the server refused INFO (" + allowIt + ")")
+var ErrNoInfo = errors.New("the server refused INFO (" + allowIt + ")")
 
 // ErrInfoRefused is transient, unlike ErrNoInfo: a server that has answered INFO once offers it.
-var ErrInfoRefused = errors.New("rediswalk: the server now refuses INFO, although it answered INFO before")
+var ErrInfoRefused = errors.New("the server now refuses INFO, although it answered INFO before (" + allowIt + ")")
 
 // info returns INFO of a node. It returns ErrNoInfo if the node refuses INFO, or this section, and never answered it before.
 func (s *Servers) info(ctx context.Context, node redis.Cmdable, section ...string) (string, error) {
@@ -108,7 +108,7 @@ func (s *Servers) infoError(node redis.Cmdable, err error, section ...string) er
 	_, shown := s.shown.Load(s.answer(node, section...))
 	switch {
 	case !rediserr.Unavailable(err):
-		return fmt.Errorf("rediswalk: cannot call INFO: %w", rediserr.Wrap(err))
+		return fmt.Errorf("cannot call INFO: %w", rediserr.Wrap(err))
 	case shown:
 		return fmt.Errorf("%w: %w", ErrInfoRefused, rediserr.Wrap(err))
 	case rediserr.NotOffered(err):
@@ -156,7 +156,7 @@ func (s *Servers) masters(ctx context.Context) ([]master, layout, error) {
 		err = errNoMaster
 	}
 	if err != nil {
-		return nil, layout{}, fmt.Errorf("rediswalk: cannot query the masters of the Redis Cluster: %w", rediserr.Wrap(err))
+		return nil, layout{}, fmt.Errorf("cannot query the masters of the Redis Cluster: %w", rediserr.Wrap(err))
 	}
 	return all, layoutOf(views), nil
 }
@@ -200,7 +200,7 @@ func (s *Servers) EachMaster(ctx context.Context, f func(ctx context.Context, no
 		return f(ctx, c)
 	})
 	if err == nil && !found {
-		err = fmt.Errorf("rediswalk: cannot query the masters of the Redis Cluster: %w", errNoMaster)
+		err = fmt.Errorf("cannot query the masters of the Redis Cluster: %w", errNoMaster)
 	}
 	return err
 }
@@ -288,7 +288,7 @@ func (s *Servers) At(ctx context.Context, database int) (*Servers, error) {
 		if rediserr.Unavailable(err) { // SELECT: the other client was allowed INFO
 			return nil, nil
 		}
-		return nil, fmt.Errorf("rediswalk: cannot call INFO: %w", rediserr.Wrap(err))
+		return nil, fmt.Errorf("cannot call INFO: %w", rediserr.Wrap(err))
 	}
 	return other, nil
 }
@@ -323,7 +323,7 @@ func (s *Servers) RunID(ctx context.Context, node redis.Cmdable) (string, error)
 		case !s.AllowReplica:
 			return "", errReplica
 		case rediscmd.InfoField(info, "master_link_status") != "up":
-			return "", errors.New("rediswalk: the replica is not connected to its master, so the replica may hold old data")
+			return "", errors.New("the server is a replica that is not connected to its master, so it may hold old data")
 		}
 	}
 	run, history := rediscmd.InfoField(info, "run_id"), rediscmd.InfoField(info, "master_replid")

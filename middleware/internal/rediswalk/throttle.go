@@ -98,7 +98,7 @@ func (t *Throttle) wait(ctx context.Context, l *rate.Limiter, n int) error {
 		select {
 		case <-open:
 		case <-ctx.Done():
-			return fmt.Errorf("rediswalk: stopped while waiting for the rate limit: %w", context.Cause(ctx))
+			return fmt.Errorf("stopped while waiting for the rate limit: %w", context.Cause(ctx))
 		}
 		if n <= 0 || l.Limit() == rate.Inf {
 			return nil
@@ -108,7 +108,7 @@ func (t *Throttle) wait(ctx context.Context, l *rate.Limiter, n int) error {
 		if !l.AllowN(time.Now(), part) {
 			part = min(part, max(int(float64(l.Limit())/20), 1))
 			if err := l.WaitN(ctx, part); err != nil {
-				return fmt.Errorf("rediswalk: stopped while waiting for the rate limit: %w", err)
+				return fmt.Errorf("stopped while waiting for the rate limit: %w", err)
 			}
 		}
 		n -= part

@@ -32,7 +32,7 @@ func TestRefusedInfoOnce(t *testing.T) {
 		s.AllowUnwatched = true
 		require.NoError(t, call(s), name)
 		err = call(s.reconnected(0))
-		require.EqualError(t, err, "rediswalk: the server now refuses INFO, although it answered INFO before: ERR max requests limit exceeded", name)
+		require.EqualError(t, err, "the server now refuses INFO, although it answered INFO before (allow it in the ACL of the Redis user, or in the proxy): ERR max requests limit exceeded", name)
 		require.True(t, transient(err), name)
 		require.NoError(t, call(s), name)
 	}
@@ -91,7 +91,7 @@ func TestRefusedInfo(t *testing.T) {
 		require.NoError(t, err)
 		s.AllowUnwatched = true
 		_, err = s.RunID(t.Context(), rdb)
-		require.EqualError(t, err, fmt.Sprintf("rediswalk: cannot call INFO: %s", text))
+		require.EqualError(t, err, fmt.Sprintf("cannot call INFO: %s", text))
 	}
 }
 
@@ -106,7 +106,7 @@ func TestErrorOfTheMasters(t *testing.T) {
 	s, err := New(rdb)
 	require.NoError(t, err)
 	_, err = s.RunIDs(t.Context())
-	require.ErrorContains(t, err, "rediswalk: cannot query the masters of the Redis Cluster: ERR unknown command 'cluster'")
+	require.ErrorContains(t, err, "cannot query the masters of the Redis Cluster: ERR unknown command 'cluster'")
 	require.NotContains(t, err.Error(), "secret")
 	require.Equal(t, errNoClusterNodes.Error(), rediserr.Text(errNoClusterNodes))
 }

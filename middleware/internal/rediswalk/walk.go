@@ -82,13 +82,13 @@ const (
 )
 
 // errMoved reports that slots of a Cluster have moved during a scan.
-var errMoved = errors.New("rediswalk: Cluster slots moved or masters restarted during the scan (run the command again)")
+var errMoved = errors.New("slots of the Cluster moved or masters restarted during the scan (run the command again)")
 
 // errUnowned reports that some slots stay without exactly one master.
-var errUnowned = errors.New("rediswalk: some Cluster slots have no master, or two masters (run \"redis-cli --cluster check\")")
+var errUnowned = errors.New("some Cluster slots have no master, or two masters (run \"redis-cli --cluster check\")")
 
 // errHalfMoved reports that the move of a slot has stopped where entries may be on a node that is not scanned.
-var errHalfMoved = errors.New("rediswalk: a Cluster slot is half moved (finish the move, or run \"redis-cli --cluster fix\")")
+var errHalfMoved = errors.New("a Cluster slot is half moved (finish the move, or run \"redis-cli --cluster fix\")")
 
 // Run scans to the end. resume holds positions by the run id of a master, in the layout with the digest since; another
 // layout makes them useless. Nil starts from the beginning.
@@ -265,7 +265,7 @@ func (w *Walk[C]) pass(ctx context.Context, at layout) error {
 	for range w.Tuning.Workers {
 		g.Go(func() error {
 			for b := range batches {
-				err := w.Retry(ctx, "a batch of entries", func(ctx context.Context) (err error) {
+				err := w.Retry(ctx, "process a batch of entries", func(ctx context.Context) (err error) {
 					b.result, err = w.Work(ctx, b.names)
 					return err
 				})
@@ -287,7 +287,7 @@ func (w *Walk[C]) pass(ctx context.Context, at layout) error {
 // withRemedy adds the remedy to the error of a command that the server does not offer to the user.
 func withRemedy(err error) error {
 	if code := rediserr.Code(err); code == "MOVED" || code == "ASK" { // go-redis and Retry have followed it
-		return fmt.Errorf("rediswalk: Redis redirects a command in a circle: %w (allow ASKING in the ACL of the Redis user)", err)
+		return fmt.Errorf("the Cluster redirects a command in a circle: %w (allow ASKING in the ACL of the Redis user)", err)
 	}
 	if !rediserr.NotOffered(err) || errors.Is(err, ErrNoInfo) {
 		return err
@@ -315,7 +315,7 @@ func (w *Walk[C]) scan(ctx context.Context, t *Track[C], at layout, batches chan
 			return errMoved
 		}
 		if again++; again > maxRestarts {
-			return fmt.Errorf("rediswalk: a Redis server restarted or failed over %d times during its scan (try again later)", again)
+			return fmt.Errorf("a Redis server restarted or failed over %d times during its scan (try again later)", again)
 		}
 		w.Log.WarnContext(ctx, "sealcache: a server restarted or failed over during its scan; the scan restarts")
 	}
@@ -350,7 +350,7 @@ func (w *Walk[C]) scanOnce(ctx context.Context, t *Track[C], at layout, batches 
 			return w.orMoved(ctx, at, err)
 		})
 		if err != nil {
-			return withRemedy(fmt.Errorf("rediswalk: cannot call SCAN: %w", rediserr.Wrap(err)))
+			return withRemedy(fmt.Errorf("cannot call SCAN: %w", rediserr.Wrap(err)))
 		}
 		if err := w.Throttle.Entries(ctx, max(len(more), (w.Tuning.BatchSize+OthersPerName-1)/OthersPerName)); err != nil {
 			return err
