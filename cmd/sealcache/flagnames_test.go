@@ -127,7 +127,7 @@ func TestWithFlags(t *testing.T) {
 	for text, want := range map[string]string{
 		"set Config.Proof or Config.AllowUnproven":                       "set --proof or --allow-unproven",
 		"Config.Exclude[3] excludes every key":                           "--exclude excludes every key",
-		"Config.To.Namespace and Config.From.Namespace must differ":      "--to-namespace and --namespace must differ",
+		"Config.To.Namespace must differ from Config.From.Namespace":     "--to-namespace must differ from --namespace",
 		"run the audit without Config.Prefix.":                           "run the audit without --prefix.",
 		"Config.OtherApplications covers Config.Namespaces[1], which":    "--other-applications covers --namespace, which",
 		"is missing (set Conditions.NotPrimarySince)":                    "is missing (set --not-primary-since)",

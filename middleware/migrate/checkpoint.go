@@ -134,7 +134,7 @@ func parseFile(data []byte) (sealed []byte, err error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w: it does not contain the JSON that a run writes: %w", ErrCheckpoint, err)
 	case file.Format != checkpointFormat:
-		return nil, fmt.Errorf("%w: it has format %d, but this release reads format %d", ErrCheckpoint, file.Format, checkpointFormat)
+		return nil, fmt.Errorf("%w: it has format %d, not %d, so another release wrote it (remove the file to begin again)", ErrCheckpoint, file.Format, checkpointFormat)
 	}
 	return file.Sealed, nil
 }
@@ -146,7 +146,7 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	case errors.Is(err, wire.ErrNotSealed), errors.Is(err, wire.ErrUnsupportedFormat):
 		return nil, fmt.Errorf("%w: it is damaged, or another release wrote it", ErrCheckpoint)
 	case box.Refused(err):
-		return nil, fmt.Errorf("%w: it was altered, or has other keys or another namespace", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: it was altered, or written with other keys or for another namespace", ErrCheckpoint)
 	case err != nil:
 		return nil, fmt.Errorf("migrate: cannot decrypt the checkpoint file: %w", err)
 	}
@@ -156,7 +156,7 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	}
 	// Vault shows the version of its key. Work under another version has to be repeated.
 	if was := wire.KeyOf(sealed[n:]); was.Version != m.present.Version {
-		return nil, fmt.Errorf("%w: the key service has rotated its key since the file was written", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the key service has rotated its key since the file was written (remove the file to begin again)", ErrCheckpoint)
 	}
 	return c, nil
 }
@@ -181,10 +181,10 @@ func (m *migration) ownBox(a tink.AEADWithContext) (*box.Box, error) {
 // checkCheckpoint refuses a checkpoint of another job, and one that is out of date.
 func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job string) error {
 	if c.Job != job {
-		return fmt.Errorf("%w: the run that wrote it had another operation, setting, database or key", ErrCheckpoint)
+		return fmt.Errorf("%w: the run that wrote it had another operation, setting, database or encryption key", ErrCheckpoint)
 	}
 	if age := time.Since(c.Updated); age > maxCheckpointAge || age < -time.Hour {
-		return fmt.Errorf("%w: it is over %d days old or in the future (check the clock)", ErrCheckpoint, maxCheckpointAge/(24*time.Hour))
+		return fmt.Errorf("%w: it is over %d days old, or its time is in the future (remove the file to begin again)", ErrCheckpoint, maxCheckpointAge/(24*time.Hour))
 	}
 	if len(c.OldKeys) > 0 && m.OldKeys != nil {
 		b, err := m.ownBox(m.OldKeys)

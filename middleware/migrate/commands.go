@@ -81,10 +81,7 @@ func (m *migration) proveExpiry(ctx context.Context) error {
 	m.expiryOnce.Do(func() {
 		m.expiryErr = m.prove(ctx, m.target().stored()+probeName, probeExpirySource, "PTTL, TIME or PEXPIREAT")
 	})
-	if m.expiryErr != nil {
-		return fmt.Errorf("migrate: %w", m.expiryErr)
-	}
-	return nil
+	return m.expiryErr
 }
 
 // proveTags tests the commands that a run needs where entries have tags. It is part of a dry run.
@@ -101,7 +98,7 @@ func (m *migration) proveTags(ctx context.Context) error {
 
 // prove runs a script of commands without an effect.
 func (m *migration) prove(ctx context.Context, name, source, commands string) error {
-	err := m.walk.Retry(ctx, "test the commands of the run", func(ctx context.Context) error {
+	err := m.walk.Retry(ctx, "test the permissions of the Redis user", func(ctx context.Context) error {
 		call := &rediswalk.Call{Keys: []string{name}}
 		if err := m.servers.Run(ctx, rediscmd.NewScript(probeStart+source+"\nreturn 1"), []*rediswalk.Call{call}); err != nil {
 			return err
@@ -128,7 +125,7 @@ func (m *migration) proveRecords(ctx context.Context) error {
 	err := m.walk.Retry(ctx, accessRuns, m.servers.ProveRuns)
 	switch {
 	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
-		m.warn("a real run could not invalidate older checkpoint files (allow the key " + rediswalk.RunsName + " in the user's ACL)")
+		m.warn("a real run could not write " + rediswalk.RunsName + ", so older checkpoint files would stay valid (allow the key in the user's ACL)")
 		return nil
 	case err != nil:
 		return fmt.Errorf("a real run would fail: %w", err)
@@ -172,14 +169,14 @@ func (m *migration) swapKeyCheck(ctx context.Context, name string, stored []byte
 		return nil
 	}
 	call := &rediswalk.Call{Keys: []string{name}, Args: []any{stored, -1, fresh, 0}}
-	err = m.walk.Retry(ctx, "seal the entry sealcache.key-check with the new key", func(ctx context.Context) error {
+	err = m.walk.Retry(ctx, "write the entry sealcache.key-check", func(ctx context.Context) error {
 		if err := m.servers.Run(ctx, m.scripts.swap, []*rediswalk.Call{call}); err != nil {
 			return err
 		}
 		return call.Cmd.Err()
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return fmt.Errorf("migrate: cannot seal the entry sealcache.key-check (it tests the keys) with the new key: %w", rediserr.Wrap(err))
+		return fmt.Errorf("migrate: cannot write the entry sealcache.key-check, which tests the keys: %w", rediserr.Wrap(err))
 	}
 	return nil
 }

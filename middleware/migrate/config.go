@@ -238,7 +238,7 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	if strings.HasPrefix(c.From.stored(), asynqwire.KeyPrefix) || c.To != nil && strings.HasPrefix(c.To.stored(), asynqwire.KeyPrefix) {
-		bad("names that start with %q belong to asynq", asynqwire.KeyPrefix)
+		bad("names that start with %q belong to asynq (choose another namespace or prefix)", asynqwire.KeyPrefix)
 	}
 	errs = append(errs, c.checkKeys()...)
 	if _, err := c.As.wire(); err != nil {
@@ -256,7 +256,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.hides() {
 		c.DeleteOld = c.Operation != Reseal // the old name would be shown
 	} else if c.DeleteOld && c.inPlace() {
-		bad("Config.DeleteOld needs Config.To with other names in Redis")
+		bad("Config.DeleteOld needs a Config.To that changes the names in Redis")
 	}
 	switch {
 	case c.MaxValueBytes == 0:

@@ -235,7 +235,7 @@ func (m *migration) leavePlaintext(copied []renamed) {
 func (m *migration) warnOfPlaintext(ctx context.Context) error {
 	unsure := m.renaming.doubts()
 	left := 0
-	err := m.walk.Retry(ctx, "plaintext of deleted entries", func(ctx context.Context) error {
+	err := m.walk.Retry(ctx, "count plaintext that the application has deleted", func(ctx context.Context) error {
 		entries := make([]entry, 0, len(unsure))
 		for p := range unsure {
 			entries = append(entries, entry{name: p.name})
@@ -267,6 +267,6 @@ func (m *migration) warnOfPlaintext(ctx context.Context) error {
 // warnOfLeft warns of plaintext of claims.unsure.
 func (m *migration) warnOfLeft(n int) {
 	if n > 0 {
-		m.warn(fmt.Sprintf("%d plaintext entries may be left that the application has deleted (see docs/hiding.md)", n))
+		m.warn(fmt.Sprintf("%d plaintext entries may be left in Redis, although the application has deleted them (see docs/hiding.md)", n))
 	}
 }

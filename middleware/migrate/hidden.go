@@ -35,11 +35,11 @@ func (c *Config) checkHidden() (errs []error) {
 		bad(err.Error())
 	}
 	if c.To != nil && c.To.Namespace == c.From.Namespace {
-		bad("if names are hidden, Config.To.Namespace and Config.From.Namespace must differ")
+		bad("Config.To.Namespace must differ from Config.From.Namespace, because names are hidden")
 	}
 	if c.OneWayKeys == nil {
 		if c.To != nil && c.HiddenKeys != nil && len(c.HiddenKeys.PRFs) > 1 { // an entry under each could get the same name
-			bad("the PRF keyset has several enabled keys (run without Config.To first, then disable the older keys)")
+			bad("Config.HiddenKeys has several enabled keys (run without Config.To first, then disable the older keys)")
 		}
 		return errs
 	}

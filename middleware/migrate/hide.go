@@ -217,7 +217,7 @@ func (m *migration) openLabelled(ctx context.Context, v *renamed, h wire.Header,
 		c.refused(err)
 		return o, unreadable, nil
 	case err != nil:
-		return o, 0, fmt.Errorf("migrate: cannot seal or open a value: %w", err)
+		return o, 0, fmt.Errorf("migrate: cannot open a value: %w", err)
 	}
 	o.underKeys = c.openedBy(index)
 	labels, err := content.Labels(h, plaintext)

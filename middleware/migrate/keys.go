@@ -136,7 +136,7 @@ func (m *migration) proveNames(c *first) error {
 func (m *migration) openKeyCheck(ctx context.Context, namespace string) (by int, err error) {
 	stored, err := m.get(ctx, keycheck.StoredName(namespace), keycheck.MaxBytes)
 	if errors.Is(err, errTooLarge) {
-		return -1, fmt.Errorf("migrate: the entry %s has more than %d bytes (delete it)", keycheck.Name, keycheck.MaxBytes)
+		return -1, fmt.Errorf("migrate: the namespace's entry %s has more than %d bytes (delete it)", keycheck.Name, keycheck.MaxBytes)
 	}
 	if err != nil || stored == nil {
 		return -1, err

@@ -269,7 +269,7 @@ func TestTagSetsOfAnotherType(t *testing.T) {
 		dry.DryRun = true
 		for _, c := range []migrate.Config{dry, config} {
 			_, err := migrate.Run(ctx, rdb, c)
-			require.ErrorContains(t, err, `that starts with "gocache_tag_`+ns+`:" is not a set (find it with TYPE, and delete it)`)
+			require.ErrorContains(t, err, `that starts with "gocache_tag_`+ns+`:" is not a set (find it with SCAN and TYPE, and delete it)`)
 		}
 		require.NoError(t, rdb.Del(ctx, taken).Err())
 		require.EqualValues(t, 1, run(t, rdb, config).TagSets)

@@ -152,7 +152,7 @@ func (m *migration) eachTagSet(ctx context.Context, f func(ctx context.Context, 
 					continue
 				}
 				if err := f(ctx, set, to, c); err != nil {
-					return nil, m.tagError("cannot change the sets of tags in Redis", err)
+					return nil, m.tagError("cannot change tag sets in Redis", err)
 				}
 			}
 			return c, nil

@@ -94,7 +94,7 @@ func TestOppositeRunsAtTheSameTime(t *testing.T) {
 		c := seal
 		c.Checkpoint = filepath.Join(t.TempDir(), "checkpoint")
 		interrupted(t, rdb, c, 600)
-		const warning = "an earlier opposite run on the same names did not end"
+		const warning = "an earlier run of the opposite operation did not end"
 		part := unseal
 		part.From.Prefix = "k1"
 		require.True(t, run(t, rdb, part).OppositeLeft)
@@ -121,7 +121,7 @@ func TestOppositeRunsAtTheSameTime(t *testing.T) {
 		end := halfway(t, rdb, seal)
 		r := run(t, rdb, unseal)
 		require.True(t, r.Complete && r.OppositeLeft && !r.Done())
-		require.Contains(t, strings.Join(r.Warnings, "\n"), "repeat this run after the other one has ended")
+		require.Contains(t, strings.Join(r.Warnings, "\n"), "repeat this run when that one no longer runs")
 		_, err := end()
 		require.ErrorIs(t, err, migrate.ErrOpposed)
 		require.Empty(t, run(t, rdb, unseal).Warnings)

@@ -80,7 +80,7 @@ func TestUnsealKeepsTheSealedEnd(t *testing.T) {
 			require.EqualValues(t, 3, r.Written)
 			require.EqualValues(t, 1, r.Expired)
 			require.EqualValues(t, 1, r.NotChanged())
-			require.Contains(t, text(t, r), "expired by the time that is sealed in them")
+			require.Contains(t, text(t, r), "expired (the expiry time is sealed in the value)")
 			prefix := ns + ":k:"
 			if to != nil {
 				prefix = ns + ":new:"

@@ -18,7 +18,7 @@ import (
 var ErrOpposed = errors.New("migrate: a sealing run and an unsealing run changed the same entries (repeat the one you want)")
 
 // accessRuns names an operation on the records of runs in the log.
-const accessRuns = "access the records of runs"
+const accessRuns = "read or write the key sealcache.runs"
 
 // record is the record of the run in Redis.
 func (m *migration) record(job string) rediswalk.Run {
@@ -46,7 +46,7 @@ func (m *migration) register(ctx context.Context, job string) error {
 	case full:
 		return ErrMemory
 	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
-		m.warn("this run does not invalidate older checkpoint files (allow the key " + rediswalk.RunsName + " in the user's ACL)")
+		m.warn("this run cannot write " + rediswalk.RunsName + ", so older checkpoint files stay valid (allow the key in the user's ACL)")
 		return nil
 	case err != nil:
 		return fmt.Errorf("migrate: cannot record the run (Redis key sealcache.runs): %w", err)
@@ -61,7 +61,7 @@ func (m *migration) endRun(ctx context.Context) {
 	}
 	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error { return m.servers.EndRun(ctx, m.before.Run) })
 	if err != nil {
-		m.warn("Redis could not store that this run is complete (delete all copies of its checkpoint file)")
+		m.warn("Redis did not store that this run is complete, so copies of its checkpoint file stay valid (delete them)")
 	}
 }
 
@@ -168,7 +168,7 @@ func (m *migration) checkRefusals(ctx context.Context) error {
 		m.warn("the real run would refuse to start: the given keys opened no value in an earlier run")
 		return nil
 	case refused:
-		return fmt.Errorf("%w: an earlier run opened no value with the same keys (set Config.Proof)", ErrWrongKeys)
+		return fmt.Errorf("%w: an earlier run opened no value with these keys (if they are right, set Config.Proof)", ErrWrongKeys)
 	}
 	return nil
 }
@@ -184,7 +184,7 @@ func (m *migration) checkEnd(ctx context.Context) error {
 		return m.servers.CheckEnd(ctx, m.before.Run, m.before.Opposites)
 	})
 	if left {
-		m.warn("an earlier opposite run on the same names did not end (repeat this run after the other one has ended)")
+		m.warn("an earlier run of the opposite operation did not end (repeat this run when that one no longer runs)")
 		m.oppositeLeft = true
 	}
 	switch {

@@ -10,7 +10,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
 
-// tag adds entries under their new names to the sets of their tags.
+// tag adds entries under their new names to their tag sets.
 func (m *migration) tag(ctx context.Context, moves []renamed) error {
 	var calls []*rediswalk.Call
 	for i := range moves {
@@ -28,16 +28,16 @@ func (m *migration) tag(ctx context.Context, moves []renamed) error {
 	}
 	for _, call := range calls {
 		if err := call.Cmd.Err(); err != nil {
-			return m.tagError("cannot add entries to the sets of their tags in Redis", err)
+			return m.tagError("cannot add entries to their tag sets in Redis", err)
 		}
 	}
 	return nil
 }
 
-// tagError returns the error of an action on the sets of tags.
+// tagError returns the error of an action on tag sets.
 func (m *migration) tagError(action string, err error) error {
 	if rediserr.Code(err) == "WRONGTYPE" {
-		action = fmt.Sprintf("a Redis key that starts with %q is not a set (find it with TYPE, and delete it)", tagPrefix+m.target().namespace())
+		action = fmt.Sprintf("a Redis key that starts with %q is not a set (find it with SCAN and TYPE, and delete it)", tagPrefix+m.target().namespace())
 	}
 	return fmt.Errorf("migrate: %s: %w", action, rediserr.Wrap(err))
 }
@@ -51,7 +51,7 @@ func (m *migration) newTagSet(tag string) (string, error) {
 	return m.tagSet(m.names.to, namespace, 0, tag)
 }
 
-// untag removes old names from the sets of their tags. dropTags does so for plain names.
+// untag removes old names from their tag sets. dropTags does so for plain names.
 func (m *migration) untag(ctx context.Context, done []renamed) error {
 	var sets, names []string
 	for i := range done {

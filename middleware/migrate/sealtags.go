@@ -89,7 +89,7 @@ func (m *migration) addTag(ctx context.Context, sc *scratch, p place, v *value, 
 	case box.Refused(err):
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("migrate: cannot seal or open a value: %w", err)
+		return false, fmt.Errorf("migrate: cannot open a value: %w", err)
 	}
 	labels, err := content.Labels(h, plaintext)
 	if err != nil {

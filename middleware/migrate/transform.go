@@ -156,7 +156,7 @@ func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *valu
 		c.refused(err)
 		return unreadable, nil
 	case err != nil:
-		return 0, fmt.Errorf("migrate: cannot seal or open a value: %w", err)
+		return 0, fmt.Errorf("migrate: cannot open a value: %w", err)
 	case o.bound && (m.Operation == Seal || m.Operation == Reseal && o.underKeys && m.present.names(v.old[n:])):
 		return alreadyDone, nil
 	case m.Operation != Unseal:
@@ -223,7 +223,7 @@ func (m *migration) sealAs(ctx context.Context, sc *scratch, p place, v *value, 
 	start := len(sc.arena)
 	out, err := m.seals.Seal(ctx, sc.arena, h, plaintext, p.toKey)
 	if err != nil {
-		return 0, fmt.Errorf("migrate: cannot seal or open a value: %w", err)
+		return 0, fmt.Errorf("migrate: cannot seal a value: %w", err)
 	}
 	sc.arena = out
 	v.next, v.plaintext, v.header = out[start:len(out):len(out)], plaintext, h
