@@ -143,7 +143,7 @@ func unavailable(action string, err error) error {
 func keysetError(kek tink.AEADWithContext, err error) error {
 	var k *KeyError
 	if _, set := kek.(*KEKSet); !set && isRefusal(err) && errors.As(err, &k) {
-		return &shortError{"aead: cannot " + decryptKeyset + ": it is encrypted under KEK " + k.keyIn("the given KEK"), err}
+		return &shortError{"aead: cannot " + decryptKeyset + ": it is encrypted under " + k.keyIn("the given KEK"), err}
 	}
 	return kekError(decryptKeyset, err)
 }
