@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/aws/smithy-go"
 	tinkkms "github.com/tink-crypto/tink-go-awskms/v3/integration/awskms"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
@@ -177,6 +178,38 @@ func TestProxyAnswersInThePlaceOfKMS(t *testing.T) {
 		}
 		if _, err := aead.OpenKEK(t.Context(), "aws-kms://"+keyARN+"?decrypt-only=true", awskms.Opener{Config: config(secretKey), Endpoint: f.url()}); err == nil {
 			t.Errorf("open: %s: no error", answer)
+		}
+	}
+}
+
+// A refusal of KMS has status 400. Proxies and the service of the credentials have errors with the same codes.
+func TestRefusalsThatAreNotOfKMS(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	var refused error // by the service of the credentials
+	cfg := config(secretKey)
+	cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: keyID, SecretAccessKey: secretKey}, refused
+	})
+	kek, err := aead.OpenKEK(t.Context(), "aws-kms://"+keyARN, awskms.Opener{Config: cfg, Endpoint: f.url()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kek.Close()
+	for _, code := range []string{"InvalidCiphertextException", "IncorrectKeyException", "NotFoundException", "DisabledException"} {
+		for _, status := range []int{0, http.StatusForbidden, http.StatusNotFound, http.StatusBadGateway} {
+			f.set(func() { f.status, f.code = status, code })
+			refused = nil
+			if status == 0 {
+				refused = &smithy.GenericAPIError{Code: code, Message: secretKey}
+			}
+			_, err := kek.DecryptWithContext(t.Context(), []byte("x"), nil)
+			if !errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey) {
+				t.Errorf("%d %s: %v", status, code, err)
+			}
+			if status == 0 && !strings.Contains(err.Error(), "no AWS credentials") || strings.Contains(err.Error(), secretKey) {
+				t.Errorf("%d %s: %v", status, code, err)
+			}
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 
@@ -117,31 +118,42 @@ func (c *client) Close() error {
 
 const reasonCredentials = "no AWS credentials (set AWS_PROFILE, AWS_ACCESS_KEY_ID or a role)"
 
-// classify tells a refusal from an outage. An answer that it does not know is an outage.
+// classify tells a refusal from an outage. An answer that it does not know is an outage. A refusal of KMS has status 400; proxies
+// answer with others. Credentials come from another service, with its own codes.
 func classify(err error, needs string) *keyservice.Failure {
 	var (
 		api    smithy.APIError
 		answer *smithyhttp.ResponseError
 	)
+	if strings.Contains(errtext.Text(err), "get identity: ") {
+		return &keyservice.Failure{Reason: reasonCredentials, Cause: err}
+	}
 	if !errors.As(err, &api) {
-		if strings.Contains(errtext.Text(err), "get identity: ") {
-			return &keyservice.Failure{Reason: reasonCredentials, Cause: err}
-		}
 		return keyservice.Unreached(err)
+	}
+	f := &keyservice.Failure{Reason: "AWS KMS gave an answer of unknown form", Cause: err}
+	if errors.As(err, &answer) {
+		f.Reason = "the key service answered with HTTP status " + strconv.Itoa(answer.HTTPStatusCode())
+	}
+	refuse := func(as error, reason string) *keyservice.Failure {
+		if answer == nil || answer.HTTPStatusCode() != http.StatusBadRequest {
+			return f
+		}
+		return keyservice.Refuse(as, reason, err)
 	}
 	switch api.ErrorCode() {
 	case "InvalidCiphertextException":
-		return keyservice.Refuse(aead.ErrUnauthentic, "AWS KMS reports that the ciphertext was altered or belongs to another key", err)
+		return refuse(aead.ErrUnauthentic, "AWS KMS reports that the ciphertext was altered or belongs to another key")
 	case "IncorrectKeyException":
-		return keyservice.Refuse(aead.ErrUnknownKey, "another AWS KMS key encrypted the ciphertext", err)
+		return refuse(aead.ErrUnknownKey, "another AWS KMS key encrypted the ciphertext")
 	case "NotFoundException":
-		return keyservice.Refuse(aead.ErrUnknownKey, "the key does not exist in the key service", err)
+		return refuse(aead.ErrUnknownKey, "the key does not exist in the key service")
 	case "DisabledException":
-		return keyservice.Refuse(aead.ErrUnknownKey, "the key is disabled in the key service", err)
+		return refuse(aead.ErrUnknownKey, "the key is disabled in the key service")
 	case "KMSInvalidStateException":
 		// A key store that is not connected and a replica that is being made have the same code, and pass.
 		if text := api.ErrorMessage(); strings.Contains(text, "pending deletion") || strings.Contains(text, "pending replica deletion") {
-			return keyservice.Refuse(aead.ErrUnknownKey, "the key is scheduled for deletion in the key service", err)
+			return refuse(aead.ErrUnknownKey, "the key is scheduled for deletion in the key service")
 		}
 		return &keyservice.Failure{Reason: "the state of the key does not allow its use", Cause: err}
 	case "InvalidKeyUsageException", "UnsupportedOperationException":
@@ -153,10 +165,6 @@ func classify(err error, needs string) *keyservice.Failure {
 	case "UnrecognizedClientException", "InvalidSignatureException", "InvalidClientTokenId", "IncompleteSignature",
 		"MissingAuthenticationToken", "MissingAuthenticationTokenException", "ExpiredToken", "ExpiredTokenException":
 		return &keyservice.Failure{Reason: "the AWS credentials are wrong or have expired", Cause: err}
-	}
-	f := &keyservice.Failure{Reason: "AWS KMS gave an answer of unknown form", Cause: err}
-	if errors.As(err, &answer) {
-		f.Reason = "the key service answered with HTTP status " + strconv.Itoa(answer.HTTPStatusCode())
 	}
 	return f
 }
