@@ -308,8 +308,23 @@ func TestEnvironment(t *testing.T) {
 	if _, err := kek.EncryptWithContext(t.Context(), []byte("data key"), nil); err != nil {
 		t.Error(err)
 	}
+	f.set(func() { f.proxy = `{"Plaintext":"` + strings.Repeat("A", 8<<20) })
+	_, err = kek.DecryptWithContext(t.Context(), []byte("x"), nil)
+	var tooLong *http.MaxBytesError
+	if !errors.Is(err, aead.ErrKeyServiceUnavailable) || !errors.As(err, &tooLong) {
+		t.Errorf("an answer without end: %.200v", err)
+	}
+	f.set(func() { f.proxy = "" })
+	if _, err := kek.EncryptWithContext(t.Context(), []byte("data key"), nil); err != nil {
+		t.Error(err)
+	}
 	if err := kek.Close(); err != nil {
 		t.Error(err)
+	}
+	for end := time.Now().Add(time.Minute); f.connections() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d connections are open after Close", f.connections())
+		}
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	if _, err := aead.OpenKEK(t.Context(), "aws-kms://"+keyARN, awskms.Opener{}); err == nil || !strings.Contains(err.Error(), "no AWS credentials") {

@@ -50,6 +50,7 @@ type fakeKMS struct {
 	code    string
 	proxy   string // is answered with status 200 in the place of KMS
 	gone    chan struct{}
+	open    int                 // connections
 	seen    []map[string]string // the encryption contexts
 }
 
@@ -82,8 +83,22 @@ func (f *fakeKMS) start() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.addr = l.Addr().String()
-	f.server = &httptest.Server{Listener: l, Config: &http.Server{Handler: f}}
+	f.server = &httptest.Server{Listener: l, Config: &http.Server{Handler: f, ConnState: f.count}}
 	f.server.Start()
+}
+
+func (f *fakeKMS) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		f.set(func() { f.open++ })
+	case http.StateClosed:
+		f.set(func() { f.open-- })
+	}
+}
+
+func (f *fakeKMS) connections() (n int) {
+	f.set(func() { n = f.open })
+	return n
 }
 
 func (f *fakeKMS) stop() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"regexp"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -85,17 +86,18 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 	return keyservice.Open(ctx, key, c)
 }
 
-// ownConnections takes the HTTP client out of the SDK's builder, whose connections cannot be closed. LoadDefaultConfig has
-// applied AWS_CA_BUNDLE to it before.
+// ownConnections takes the transport out of the SDK's builder, whose connections cannot be closed. LoadDefaultConfig has
+// applied AWS_CA_BUNDLE to it before. KMS redirects nowhere.
 func (c *client) ownConnections(cfg *aws.Config) {
 	b, ok := cfg.HTTPClient.(*awshttp.BuildableClient)
 	if !ok {
 		return
 	}
-	cfg.HTTPClient = b.Freeze()
-	if closer, ok := cfg.HTTPClient.(interface{ CloseIdleConnections() }); ok {
-		c.closeIdle = closer.CloseIdleConnections
+	h := &http.Client{
+		Transport:     keyservice.Limit(b.GetTransport()),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	cfg.HTTPClient, c.closeIdle = h, h.CloseIdleConnections
 }
 
 // parseURI reads aws-kms://ARN and returns the key and the region.

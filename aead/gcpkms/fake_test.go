@@ -43,6 +43,7 @@ type fakeKMS struct {
 	token   string
 	corrupt bool // answers have wrong checksums
 	empty   bool // Decrypt answers nothing
+	huge    bool // Decrypt answers a megabyte
 	gone    bool
 	seen    []string // the additional authenticated data of Encrypt
 }
@@ -210,5 +211,10 @@ func (f *fakeKMS) Decrypt(ctx context.Context, r *kmspb.DecryptRequest) (*kmspb.
 	if f.isEmpty() {
 		return &kmspb.DecryptResponse{}, nil
 	}
+	f.set(func() {
+		if f.huge {
+			out = make([]byte, 1<<20)
+		}
+	})
 	return &kmspb.DecryptResponse{Plaintext: out, PlaintextCrc32C: f.answerCRC(out), UsedPrimary: true}, nil
 }

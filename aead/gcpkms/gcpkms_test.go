@@ -161,6 +161,22 @@ func TestEmptyAnswer(t *testing.T) {
 	}
 }
 
+// A huge answer does not fill the memory.
+func TestHugeAnswer(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	kek := open(t, f)
+	sealed, err := kek.EncryptWithContext(t.Context(), []byte("data key"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.set(func() { f.huge = true })
+	opened, err := kek.DecryptWithContext(t.Context(), sealed, nil)
+	if !errors.Is(err, aead.ErrKeyServiceUnavailable) || !strings.Contains(err.Error(), "gRPC status ResourceExhausted") {
+		t.Errorf("%d bytes, %v", len(opened), err)
+	}
+}
+
 func TestOpenErrors(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2"

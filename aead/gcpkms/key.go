@@ -122,7 +122,9 @@ func classify(err error, needs, invalid string) *keyservice.Failure {
 	case codes.Unauthenticated:
 		f.Reason = "the Google Cloud credentials are wrong or have expired"
 	case codes.ResourceExhausted:
-		f.Reason = "the key service throttled the call"
+		if !strings.HasPrefix(text, "grpc: received message larger") {
+			f.Reason = "the key service throttled the call"
+		}
 	case codes.Unavailable:
 		f.Reason = "the service is unavailable or cannot be reached"
 	case codes.DeadlineExceeded:

@@ -14,6 +14,7 @@ import (
 	"github.com/googleapis/gax-go/v2"
 	"github.com/tink-crypto/tink-go/v2/tink"
 	"google.golang.org/api/option"
+	"google.golang.org/grpc"
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/internal/keyservice"
@@ -70,9 +71,9 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 		}
 		return nil, keyservice.OpenError(described, &keyservice.Failure{Reason: reason, Cause: err})
 	}
-	limit := gax.WithTimeout(callTimeout)
-	client.CallOptions.Encrypt = append(client.CallOptions.Encrypt, limit)
-	client.CallOptions.Decrypt = append(client.CallOptions.Decrypt, limit)
+	limits := []gax.CallOption{gax.WithTimeout(callTimeout), gax.WithGRPCOptions(grpc.MaxCallRecvMsgSize(2 * maxLength))}
+	client.CallOptions.Encrypt = append(client.CallOptions.Encrypt, limits...)
+	client.CallOptions.Decrypt = append(client.CallOptions.Decrypt, limits...)
 	return keyservice.Open(ctx, described, &key{client: client, name: described.Name})
 }
 

@@ -256,6 +256,30 @@ func TestDecryptOnlyNeedsAnAnswer(t *testing.T) {
 	}
 }
 
+// An endless answer does not fill the memory.
+func TestAnswerWithoutEnd(t *testing.T) {
+	engine := newEngine(t)
+	long := ""
+	s := servertest.New(t, func(path string, body map[string]any) (int, map[string]any, []string) {
+		if long != "" {
+			return http.StatusBadRequest, nil, []string{long}
+		}
+		return engine(path, body)
+	}, false, token)
+	setenv(t, "VAULT_ADDR="+s.URL(), "VAULT_TOKEN="+token)
+	kek, err := aead.OpenKEK(t.Context(), keyURI, hcvault.Opener{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kek.Close()
+	long = strings.Repeat("encryption key not found", 1<<20)
+	_, err = kek.EncryptWithContext(t.Context(), []byte("x"), nil)
+	var tooLong *http.MaxBytesError
+	if !errors.Is(err, aead.ErrKeyServiceUnavailable) || !errors.As(err, &tooLong) {
+		t.Errorf("%.200v", err)
+	}
+}
+
 // A start that fails says which of the usual mistakes it is. They get the same few answers of Vault.
 func TestMistakesAtStart(t *testing.T) {
 	s := servertest.New(t, newEngine(t), false, token)
