@@ -145,7 +145,7 @@ func TestHungLoginInTheBackground(t *testing.T) {
 			}},
 		}
 		s.done, s.cancel = context.WithCancel(t.Context())
-		s.wait.Go(func() { s.loginUntilDone() })
+		s.wait.Go(func() { s.loginUntilDone(client.Token()) })
 		time.Sleep(loginTimeout + abandon.Grace + minRetry/2)
 		synctest.Wait()
 		if len(s.turn) != 0 {

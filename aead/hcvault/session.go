@@ -60,6 +60,7 @@ func (s *session) close() {
 // run renews the token, and replaces it when it cannot be renewed any more.
 func (s *session) run(secret *api.Secret) {
 	for {
+		begin := time.Now()
 		next, ended := s.watch(secret)
 		switch {
 		case s.done.Err() != nil:
@@ -71,7 +72,11 @@ func (s *session) run(secret *api.Secret) {
 			<-s.done.Done()
 			return
 		default:
-			secret = s.loginUntilDone()
+			select { // a renewal may have left no time
+			case <-time.After(minRetry - time.Since(begin)):
+			case <-s.done.Done():
+			}
+			secret = s.loginUntilDone(secret.Auth.ClientToken)
 		}
 	}
 }
@@ -103,9 +108,8 @@ func (s *session) watch(secret *api.Secret) (next *api.Secret, ended bool) {
 
 var errSameToken = errors.New("the token file still holds the token that expires soon (write a new token into the file)")
 
-// loginUntilDone logs in again, and tries until it succeeds.
-func (s *session) loginUntilDone() *api.Secret {
-	old := s.client.Token()
+// loginUntilDone logs in again, and tries until it has another token than the old one.
+func (s *session) loginUntilDone(old string) *api.Secret {
 	for pause := minRetry; ; pause = min(2*pause, maxRetry) {
 		select {
 		case s.turn <- struct{}{}:
@@ -154,8 +158,10 @@ func (s *session) replaceToken(ctx context.Context, used string) bool {
 	if !s.login.repeatable || !s.replaced.IsZero() && time.Since(s.replaced) < loginPause {
 		return false
 	}
-	s.replaced = time.Now()
 	secret, err := s.login.run(ctx, s.busy)
+	if ctx.Err() == nil { // a login that its caller ended says nothing
+		s.replaced = time.Now()
+	}
 	if err != nil {
 		s.log.WarnContext(ctx, "sealcache: Vault refuses the token, and a new login fails", "error", err)
 		return false

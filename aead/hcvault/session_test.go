@@ -2,8 +2,12 @@ package hcvault_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"os"
 	"path/filepath"
 	"strings"
@@ -161,6 +165,100 @@ func TestRevokedToken(t *testing.T) {
 	if n := logins.Load(); n != 2 {
 		t.Errorf("%d logins, want 2", n)
 	}
+}
+
+// A caller that does not wait for the login does not keep the others from it.
+func TestLoginThatItsCallerEnds(t *testing.T) {
+	s := servertest.New(t, newEngine(t), false, token)
+	setenv(t, "VAULT_ADDR="+s.URL(), "SECRET_ID=x")
+	var logins atomic.Int64
+	slow := make(chan struct{})
+	s.Logins(func(string, map[string]any) (string, *servertest.Token) {
+		n := logins.Add(1)
+		if n == 2 {
+			<-slow
+		}
+		return fmt.Sprint("token-", n), everything(time.Hour, time.Hour)
+	})
+	kek, err := aead.OpenKEK(t.Context(), keyURI+"?auth=approle&role-id=r&secret-id-env=SECRET_ID", hcvault.Opener{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kek.Close()
+	s.Set("token-1", nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		for logins.Load() < 2 {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
+	_, err = kek.EncryptWithContext(ctx, []byte("x"), nil)
+	close(slow)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
+	}
+	if _, err := kek.EncryptWithContext(t.Context(), []byte("x"), nil); err != nil {
+		t.Errorf("the next call: %v", err)
+	}
+}
+
+// A token that a renewal leaves no time does not cause a storm of logins.
+func TestRenewalThatEndsTheToken(t *testing.T) {
+	s := servertest.New(t, newEngine(t), false, token)
+	setenv(t, "VAULT_ADDR="+s.URL(), "SECRET_ID=x")
+	var logins atomic.Int64
+	s.Logins(func(string, map[string]any) (string, *servertest.Token) {
+		return fmt.Sprint("token-", logins.Add(1)), &servertest.Token{Paths: []string{"*"}, Expires: time.Now().Add(time.Hour), TTL: time.Second}
+	})
+	begin := time.Now()
+	kek, err := aead.OpenKEK(t.Context(), keyURI+"?auth=approle&role-id=r&secret-id-env=SECRET_ID", hcvault.Opener{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "three logins", func() bool { return logins.Load() >= 3 })
+	if err := kek.Close(); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(begin); d < 2*time.Second {
+		t.Errorf("three logins in %v, want a second between two", d)
+	}
+}
+
+// A new token whose lifetime cannot be asked for is found when the old one ends.
+func TestTokenFileInAnOutage(t *testing.T) {
+	s := servertest.New(t, newEngine(t), false, token)
+	var failing atomic.Bool
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if failing.Load() && strings.HasSuffix(r.URL.Path, "/lookup-self") {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		(&httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) { p.Out.URL.Scheme, p.Out.URL.Host = "http", s.Addr() }}).ServeHTTP(w, r)
+	}))
+	defer proxy.Close()
+	setenv(t, "VAULT_ADDR="+proxy.URL)
+	s.Set("first", &servertest.Token{Paths: []string{"*"}, Expires: time.Now().Add(5 * time.Second)})
+	path := writeFile(t, "token", "first")
+	kek, err := aead.OpenKEK(t.Context(), keyURI+"?token-file="+path, hcvault.Opener{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kek.Close()
+	failing.Store(true)
+	s.Set("first", nil)
+	s.Set("second", everything(time.Hour, time.Hour))
+	if err := os.WriteFile(path, []byte("second"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kek.EncryptWithContext(t.Context(), []byte("x"), nil); !errors.Is(err, aead.ErrKeyServiceUnavailable) {
+		t.Errorf("in the outage: %v", err)
+	}
+	failing.Store(false)
+	eventually(t, "a renewal of the second token", func() bool {
+		_, renewals, _ := s.Counts()
+		return renewals > 0
+	})
 }
 
 // A Vault agent writes a new token into its sink.
