@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"regexp"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -87,16 +86,13 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 }
 
 // ownConnections takes the transport out of the SDK's builder, whose connections cannot be closed. LoadDefaultConfig has
-// applied AWS_CA_BUNDLE to it before. KMS redirects nowhere.
+// applied AWS_CA_BUNDLE to it before.
 func (c *client) ownConnections(cfg *aws.Config) {
 	b, ok := cfg.HTTPClient.(*awshttp.BuildableClient)
 	if !ok {
 		return
 	}
-	h := &http.Client{
-		Transport:     keyservice.Limit(b.GetTransport()),
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	h := keyservice.HTTPClient(b.GetTransport())
 	cfg.HTTPClient, c.closeIdle = h, h.CloseIdleConnections
 }
 

@@ -7,11 +7,15 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/tink-crypto/tink-go/v2/tink"
 	"gocloud.dev/secrets"
@@ -25,7 +29,7 @@ import (
 // Opener opens keys of Azure Key Vault, and those of other Keepers. It implements aead.KEKOpener. The zero value takes
 // credentials from the environment.
 type Opener struct {
-	// AzureClient makes the client of a vault. Nil is azurekeyvault.DefaultClientMaker.
+	// AzureClient makes the client of a vault. Nil is azurekeyvault.DefaultClientMaker, without redirects.
 	AzureClient azurekeyvault.ClientMakerT
 	// Keepers opens further schemes with openers of Go Cloud's drivers. Their URIs are passed on as they are.
 	Keepers map[string]secrets.KeeperURLOpener
@@ -113,13 +117,32 @@ func (o Opener) openAzure(u *url.URL, key *keyservice.Key) (*secrets.Keeper, err
 	}
 	maker := o.AzureClient
 	if maker == nil {
-		maker = azurekeyvault.DefaultClientMaker
+		maker = azureClient
 	}
 	k, err := azurekeyvault.OpenKeeper(maker, "https://"+u.Host+u.Path, &opts)
 	if err != nil {
 		return nil, keyservice.OpenError(*key, &keyservice.Failure{Reason: "no Azure credentials (set AZURE_CLIENT_ID, use a managed identity or run \"az login\")", Cause: err})
 	}
 	return k, nil
+}
+
+// azureHTTP is the HTTP client of all vaults. It pings, as the client of azcore does, so that it finds dead connections.
+var azureHTTP = keyservice.HTTPClient(&http.Transport{ //nolint:gochecknoglobals // shares connections
+	Proxy:               http.ProxyFromEnvironment,
+	ForceAttemptHTTP2:   true,
+	MaxIdleConnsPerHost: 10,
+	IdleConnTimeout:     90 * time.Second,
+	TLSHandshakeTimeout: 10 * time.Second,
+	HTTP2:               &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
+})
+
+// azureClient is azurekeyvault.DefaultClientMaker with azureHTTP.
+func azureClient(uri string) (*azkeys.Client, error) {
+	c, err := azidentity.NewDefaultAzureCredential(nil)
+	if err != nil {
+		return nil, err
+	}
+	return azkeys.NewClient(uri, c, &azkeys.ClientOptions{ClientOptions: policy.ClientOptions{Transport: azureHTTP}})
 }
 
 // authenticated are the algorithms that detect an altered ciphertext. RSA1_5 and AES-CBC do not.
