@@ -142,6 +142,9 @@ func (t target) newClient() (*api.Client, error) {
 	if err != nil {
 		return nil, errors.New("an environment variable is invalid: VAULT_ADDR, VAULT_AGENT_ADDR or VAULT_HEADERS")
 	}
+	if t.auth.roleID+t.auth.role != "" {
+		client.ClearToken() // VAULT_TOKEN may be for another Vault
+	}
 	cfg.HttpClient.Transport = keyservice.Limit(cfg.HttpClient.Transport)
 	return client, nil
 }

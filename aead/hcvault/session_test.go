@@ -81,6 +81,24 @@ func TestLogins(t *testing.T) {
 	}
 }
 
+// VAULT_TOKEN may be for another Vault than the one that the KEK logs in to.
+func TestLoginSendsNoToken(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Vault-Token") != "" {
+			t.Errorf("%s got the token", r.URL.Path)
+		}
+		w.WriteHeader(http.StatusBadRequest)
+	}))
+	defer s.Close()
+	setenv(t, "VAULT_ADDR="+s.URL, "VAULT_TOKEN="+token, "SECRET_ID=x")
+	for _, query := range []string{"auth=approle&role-id=r&secret-id-env=SECRET_ID", "auth=kubernetes&role=r&jwt-file=" + writeFile(t, "jwt", "x")} {
+		_, err := aead.OpenKEK(t.Context(), keyURI+"?"+query, hcvault.Opener{})
+		if err == nil || !strings.Contains(err.Error(), "login: Vault refuses the role or its secret") {
+			t.Errorf("%s: %v", query, err)
+		}
+	}
+}
+
 // A token is renewed before it ends. When it reaches its maximum, the login is repeated. Kubernetes replaces the service
 // account's token in between.
 func TestRenewal(t *testing.T) {
