@@ -115,7 +115,7 @@ func (f keyringFunction) config(kek tink.AEADWithContext, opts []KeyringOption) 
 	c := &keyringConfig{kekCheck: defaultDataKeyTTL, log: slog.Default()}
 	errs := []error{options.Apply("aead: "+f.name+": ", opts, func(o KeyringOption) error { return o.applyKeyring(c) })}
 	if c.hasAssociatedData && c.name != "" {
-		errs = append(errs, errors.New("aead: WithKeysetName and WithAssociatedData exclude each other (give only one)"))
+		errs = append(errs, errors.New("aead: WithKeysetName and WithAssociatedData cannot be used together (give only one)"))
 	}
 	object := f.name
 	if _, ok := kek.(cleartext.KEK); ok {

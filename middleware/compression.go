@@ -34,7 +34,7 @@ func compression(option string, codec content.Codec, minBytes int) Option {
 	return func(c *config) error {
 		switch {
 		case c.compression != content.None && c.compression != codec:
-			return errors.New("WithCompression and WithFastCompression exclude each other (give only one)")
+			return errors.New("WithCompression and WithFastCompression cannot be used together (give only one)")
 		case minBytes == 0:
 			minBytes = content.MinCompressedBytes
 		case minBytes < content.MinCompressedBytes:

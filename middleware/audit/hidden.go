@@ -150,7 +150,7 @@ func (r *Report) MayDisable(id uint32) (Answer, []string) {
 	if len(no) > 0 {
 		return No, no
 	}
-	doubts := notes(slices.Concat(r.scanDoubts(), r.emptyDoubts(), unreadable))
+	doubts := slices.Concat(r.scanDoubts(), r.emptyDoubts(), unreadable)
 	switch {
 	case len(r.GivenPRFKeys) == 0:
 		doubts = append(doubts, "the PRF keys were not given, so the key may be the primary one (set Config.HiddenKeys or Config.OneWayKeys)")

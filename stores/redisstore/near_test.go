@@ -223,7 +223,7 @@ func TestNearCacheIsRefused(t *testing.T) {
 		"redis://h/1?" + both:                        "the option \"near_cache\" works only with database 0",
 		"redis://h?db=1&" + both:                     "the option \"near_cache\" works only with database 0",
 		"redis://h?protocol=2&" + both:               "the option \"near_cache\" needs the option \"protocol=3\"",
-		"redis://u@h?password_file=/x&" + both:       "the options \"near_cache\" and \"password_file\" exclude each other (use \"password_env\")",
+		"redis://u@h?password_file=/x&" + both:       "the options \"near_cache\" and \"password_file\" cannot be used together (use \"password_env\")",
 		"redis+cluster://h?" + both:                  "the option \"near_cache\" needs a single server, not Sentinel or Cluster",
 		"redis+sentinel://h?master=m&" + both:        "the option \"near_cache\" needs a single server, not Sentinel or Cluster",
 		"redis://h?near_cache=64":                    "the option \"near_cache\": the value in the URL is not a size such as 64MiB or 1GiB",

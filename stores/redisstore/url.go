@@ -274,7 +274,7 @@ func (t *target) checkNear() error {
 	case t.protocol == 2:
 		return errors.New("the option \"near_cache\" needs the option \"protocol=3\"")
 	case t.login.file != "":
-		return errors.New("the options \"near_cache\" and \"password_file\" exclude each other (use \"password_env\")")
+		return errors.New("the options \"near_cache\" and \"password_file\" cannot be used together (use \"password_env\")")
 	}
 	return nil
 }
