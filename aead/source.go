@@ -17,6 +17,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
+	"github.com/sealcache/sealcache/internal/errtext"
 	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/internal/secretfile"
 )
@@ -70,7 +71,7 @@ func (r *sourceReader) load(ctx context.Context) ([]byte, error) {
 	}
 	data, err := abandonable(ctx, r.slots, r.src.Load)
 	if err != nil {
-		return nil, err
+		return nil, errtext.From("aead", err)
 	}
 	if len(data) == 0 {
 		return nil, errors.New("aead: read keyset: the keyset is empty (the source returned no bytes)")

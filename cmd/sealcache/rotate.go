@@ -176,7 +176,7 @@ func addKey(m *keyset.Manager, now *keysetView, kind string) (uint32, error) {
 	}
 	id, err := m.Add(keyTemplates()[kind])
 	if err != nil {
-		return 0, errors.New("no key was added, because Tink could not make one")
+		return 0, errors.New("no key was added, because the Tink library failed to make one (report this as a bug)")
 	}
 	return id, nil
 }

@@ -1,5 +1,5 @@
-// Package secretfile reads files with keys, passwords and certificates, which may be named pipes or lie on a file system that
-// hangs. Begin with [Read].
+// Package secretfile contains [Read], which reads a file with keys, a password or a certificate. Read does not wait for a
+// named pipe that no program writes.
 package secretfile
 
 import (

@@ -29,9 +29,10 @@
 //
 // # Errors of Open
 //
-// If [Permanent] returns true, no later try can succeed, so move the job to the failed jobs. After any other [ErrUnknownKey],
-// retry the job later, and count the try: the key may arrive with a reload of the keyset, but an attacker can make up a key id
-// that never arrives. After any other error, such as a key service that does not answer, do not count the try.
+// If [Permanent] returns true, no later try can succeed, so move the job to the failed jobs. If it returns
+// false and the error is [ErrUnknownKey], retry the job later, and count the try. The key may arrive with a reload of the
+// keyset, but an attacker can make up the id of a key that does not exist. If it returns false for another error, such as
+// that of a key service that does not answer, retry the job later, and do not count the try.
 //
 // # Keys
 //

@@ -162,7 +162,7 @@ func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 		if got, err := c.Get(t.Context(), "k"); err != nil {
 			t.Errorf("Get through gocache's LoadableCache failed: %v", err)
 		} else if textOf(got) != "loaded k" {
-			t.Errorf("Get through gocache's LoadableCache returned %#v, want %#v, which was loaded", got, value("loaded k"))
+			t.Errorf("Get through gocache's LoadableCache returned %#v, want %#v, the result of the load function (check what Get returns for an absent entry, and what Set stores)", got, value("loaded k"))
 		}
 	}
 	if _, err := c.Get(t.Context(), "fails"); !errors.Is(err, failure) {
@@ -180,7 +180,7 @@ func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 	})
 	loaded()
 	if n := loads.Load(); n != 1 {
-		t.Errorf("gocache's LoadableCache called its load function %d times, want once", n)
+		t.Errorf("gocache's LoadableCache called its load function %d times for nine Gets of one key, want once (a Get did not find what Set stored)", n)
 	}
 	if !s.Can.Tags {
 		return

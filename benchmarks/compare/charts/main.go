@@ -4,7 +4,7 @@
 //	cd benchmarks/compare && go run ./charts -o ../../bench-results ../../bench-results/results.json
 //
 // It draws the results that are ratios, and writes SVG files. If a case ran with several numbers of concurrent callers,
-// its chart has curves, with this number on the x axis. One bar chart shows the other results of a benchmark.
+// its chart has curves, with this number on the x axis. All other ratios of a benchmark are in one bar chart.
 package main
 
 import (

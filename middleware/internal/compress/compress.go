@@ -23,7 +23,7 @@ import (
 )
 
 // errFrame is the error of everything that is not one well-formed frame or block.
-var errFrame = fmt.Errorf("%w: the compressed data in the value is malformed (neither zstd nor S2)", wire.ErrUnsupportedFormat)
+var errFrame = fmt.Errorf("%w: the compressed data in the value is neither zstd nor S2 (delete the value)", wire.ErrUnsupportedFormat)
 
 // startS2 is the byte before an s2 block. A zstd frame starts with 28.
 const startS2 = 0x02

@@ -167,7 +167,7 @@ func (s *Set) append(dst []byte, i int, of kind, name string) ([]byte, error) {
 		out, err = k.prf.ComputePRF(in, bytes)
 	}
 	if err != nil || len(out) != bytes {
-		dst, err = nil, fmt.Errorf("PRF key %d cannot hide the name (its error is not shown, because it may quote the name)", s.keys[i].id) // its own text may show the name
+		dst, err = nil, fmt.Errorf("the implementation of PRF key %d failed (its error may quote the name: log it there)", s.keys[i].id)
 	} else {
 		dst = base64.RawURLEncoding.AppendEncode(dst, out)
 	}

@@ -198,7 +198,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, c *capture) (ma
 	status := c.code()
 	switch {
 	case c.over:
-		h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: a request failed, because asynqmon's answer is too large", "limit_bytes", c.limit)
+		if h.complain.Allow() {
+			h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: asynqmon's answer is over the limit (show fewer tasks per page)", "limit_bytes", c.limit)
+		}
 		fail(w, http.StatusInternalServerError)
 		return nil, false
 	case status >= http.StatusInternalServerError:
