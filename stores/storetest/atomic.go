@@ -124,7 +124,7 @@ func compareAndExpire(t *testing.T, s *subject) {
 	near := func(want time.Duration) {
 		t.Helper()
 		if got := left(); got > want || got <= want-time.Minute {
-			t.Fatalf("after CompareAndExpire, GetWithTTL returned the TTL %v, want %v", got, want)
+			t.Fatalf("after CompareAndExpire, GetWithTTL returned the TTL %v, want %v (if no CompareAndExpire has returned true, the TTL of Set)", got, want)
 		}
 	}
 	expire("absent", "value", 0, time.Hour, false)
@@ -192,7 +192,7 @@ func compareAndSet(t *testing.T, s *subject) {
 	s.set(t, "k", "", store.WithExpiration(time.Hour))
 	set("empty", "", 16, true)
 	if _, ttl, err := s.Store.GetWithTTL(t.Context(), "k"); s.Can.TTL.Reported && (err != nil || ttl > 0) {
-		t.Errorf("after CompareAndSet without expiration, the TTL is %v, error %v, want no TTL", ttl, err)
+		t.Errorf("after CompareAndSet without expiration of an entry with a TTL of one hour, GetWithTTL returned the TTL %v, error %v, want no TTL", ttl, err)
 	}
 	if s.Can.TTL.NegativeIsError {
 		if done, err := a.CompareAndSet(t.Context(), "k", []byte("second"), 0, nil, store.WithExpiration(-time.Second)); done || err == nil {
@@ -239,16 +239,16 @@ func readToSwap(t *testing.T, s *subject) {
 		s.set(t, "k", text, store.WithExpiration(time.Hour))
 		value, ttl, err := a.GetBytesToSwap(t.Context(), "k", 10)
 		if err != nil || value == nil || string(value) != text {
-			t.Errorf("GetBytesToSwap returned %q, error %v, want %q and not a nil slice", value, err, text)
+			t.Errorf("GetBytesToSwap with a limit of 10 bytes returned %q, error %v, want %q, which was set, and not a nil slice", value, err, text)
 		}
 		if s.Can.TTL.Reported && (ttl > time.Hour || ttl < 59*time.Minute) {
-			t.Errorf("GetBytesToSwap returned the TTL %v, want one hour", ttl)
+			t.Errorf("GetBytesToSwap returned the TTL %v for an entry that was set with a TTL of one hour", ttl)
 		}
 	}
 	s.set(t, "k", "0123456789x")
 	_, _, err := a.GetBytesToSwap(t.Context(), "k", 10)
 	if !tooLarge(err) || errors.Is(err, store.NotFound{}) {
-		t.Errorf("GetBytesToSwap of a value over the limit returned error %v, want an error whose TooLarge() is true", err)
+		t.Errorf("GetBytesToSwap of a value over the limit returned error %v, want an error whose TooLarge() is true, and which does not wrap store.NotFound", err)
 	}
 	if _, ttl, err := a.GetBytesToSwap(t.Context(), "k", math.MaxInt); err != nil || ttl != 0 {
 		t.Errorf("GetBytesToSwap with the limit math.MaxInt returned TTL %v, error %v, want 0, because the entry has no TTL", ttl, err)
@@ -275,7 +275,7 @@ func batches(t *testing.T, s *subject) {
 	for _, limit := range []int{math.MaxInt, 2} {
 		got, errs := b.GetBytesMany(t.Context(), []string{"c", "absent", "empty", "a", "a", "b"}, limit)
 		if errs != nil {
-			t.Fatalf("GetBytesMany with a limit of %d bytes returned the errors %v, want none", limit, errs)
+			t.Fatalf("GetBytesMany with a limit of %d bytes, for keys of which one is absent and one is given twice, returned the errors %v, want none", limit, errs)
 		}
 		for i, want := range []any{"3", nil, "", "1", "1", "2\x00"} {
 			switch {
@@ -290,17 +290,17 @@ func batches(t *testing.T, s *subject) {
 	}
 	got, errs := b.GetBytesMany(t.Context(), []string{"a", "b", "empty", "absent"}, 1)
 	if len(errs) != 4 || errs[0] != nil || errs[2] != nil || errs[3] != nil || !tooLarge(errs[1]) {
-		t.Errorf("GetBytesMany with a limit of 1 byte returned the errors %v, want 4, all nil except [1], whose TooLarge() is true", errs)
+		t.Errorf("GetBytesMany with a limit of 1 byte, for values of 1, 2 and 0 bytes and an absent key, returned the errors %v, want 4, all nil except [1], whose TooLarge() is true", errs)
 	} else if string(got[0]) != "1" || got[2] == nil || got[3] != nil {
-		t.Errorf("GetBytesMany with a limit of 1 byte returned the values %#v, want \"1\", any value, an empty slice, nil", got)
+		t.Errorf("GetBytesMany with a limit of 1 byte, for values of 1, 2 and 0 bytes and an absent key, returned the values %#v, want \"1\", any value, an empty slice, nil", got)
 	}
 	if s.Can.TTL.Reported {
 		if _, ttl, err := s.Store.GetWithTTL(t.Context(), "b"); err != nil || ttl > time.Hour || ttl < 59*time.Minute {
-			t.Errorf("after SetBytesMany, the TTL is %v, error %v, want one hour", ttl, err)
+			t.Errorf("after SetBytesMany with an expiration of one hour, GetWithTTL returned the TTL %v, error %v, want one hour", ttl, err)
 		}
 	}
 	if errs := b.DeleteMany(t.Context(), []string{"a", "absent", "a", "empty"}); errs != nil {
-		t.Errorf("DeleteMany returned the errors %v, want none", errs)
+		t.Errorf("DeleteMany of keys of which one is absent and one is given twice returned the errors %v, want none", errs)
 	}
 	s.lacks(t, "a")
 	s.lacks(t, "empty")

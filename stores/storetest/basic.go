@@ -340,11 +340,11 @@ func concurrency(t *testing.T, s *subject) {
 					}
 					name, rest, _ := strings.Cut(textOf(got), "=")
 					if name != key || rest == "" || strings.Trim(rest, rest[:1]) != "" {
-						t.Errorf("Get returned a value that no caller wrote under this key")
+						t.Errorf("in concurrent calls of Set and Get, Get returned a value that no caller set under this key")
 						return
 					}
 					if key == own && textOf(got) != text {
-						t.Errorf("Get returned a value that is older than the last Set of the same goroutine")
+						t.Errorf("in concurrent calls of Set and Get, Get did not return the value of the last Set, although only one goroutine uses the key")
 						return
 					}
 				}

@@ -28,15 +28,15 @@ func ownedBytes(t *testing.T, s *subject) {
 	for range 2 {
 		got, err := b.GetBytes(t.Context(), "k")
 		if err != nil || string(got) != "0123456789" {
-			t.Fatalf("GetBytes returned %q, error %v, want \"0123456789\", also after callers changed bytes that they gave or got", got, err)
+			t.Fatalf("after SetBytes, GetBytes returned %q, error %v, want \"0123456789\" (the caller has since changed slices that it gave or got, which the store must not share)", got, err)
 		}
 		clear(got[:cap(got)])
 		got, ttl, err := b.GetBytesWithTTL(t.Context(), "k")
 		if err != nil || string(got) != "0123456789" {
-			t.Fatalf("GetBytesWithTTL returned %q, error %v, want \"0123456789\", also after callers changed bytes that they gave or got", got, err)
+			t.Fatalf("after SetBytes, GetBytesWithTTL returned %q, error %v, want \"0123456789\" (the caller has since changed slices that it gave or got, which the store must not share)", got, err)
 		}
 		if elapsed := time.Since(start); ttl > d || ttl < d-elapsed-time.Millisecond {
-			t.Errorf("GetBytesWithTTL returned the TTL %v, want between %v and %v", ttl, d-elapsed-time.Millisecond, d)
+			t.Errorf("GetBytesWithTTL returned the TTL %v, want between %v and %v, the expiration that SetBytes was given", ttl, d-elapsed-time.Millisecond, d)
 		}
 		clear(got[:cap(got)])
 	}
@@ -44,7 +44,7 @@ func ownedBytes(t *testing.T, s *subject) {
 	s.set(t, "k", "set", store.WithExpiration(0))
 	got, ttl, err := b.GetBytesWithTTL(t.Context(), "k")
 	if err != nil || string(got) != "set" || ttl != 0 {
-		t.Errorf("GetBytesWithTTL returned %q, TTL %v, error %v, want \"set\" and TTL 0, because the entry has no expiration", got, ttl, err)
+		t.Errorf("after Set without expiration of a key that had one, GetBytesWithTTL returned %q, TTL %v, error %v, want \"set\" and TTL 0", got, ttl, err)
 	}
 	if s.Can.Strings.taken() {
 		noError(t, "Set", s.Store.Set(t.Context(), "k", "a string"))

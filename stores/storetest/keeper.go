@@ -92,7 +92,7 @@ func (k *Keeper) Kept() (int, error) {
 	defer k.mu.Unlock()
 	for _, b := range k.kept {
 		if !bytes.Equal(b.buffer, b.was) {
-			return len(k.kept), errors.New("storetest: Keeper: a value was changed after SetBytes failed, but the store may still read it")
+			return len(k.kept), errors.New("storetest: Keeper: the caller of SetBytes changed the value after SetBytes had failed, but the store may still read it")
 		}
 	}
 	return len(k.kept), nil

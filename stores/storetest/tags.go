@@ -123,13 +123,13 @@ func concurrentTags(t *testing.T, s *subject) {
 	for w := range workers {
 		for i := range each {
 			if there, err := s.present(t.Context(), fmt.Sprintf("k%d-%d", w, i)); err != nil {
-				t.Fatalf("Get failed with an error other than store.NotFound: %v", err)
+				t.Fatalf("after concurrent calls of Set and Invalidate, Get failed with an error other than store.NotFound: %v", err)
 			} else if there {
 				left++
 			}
 		}
 	}
 	if left > 0 {
-		t.Errorf("%d of %d entries are still there after Invalidate, so these entries lost the tag", left, workers*each)
+		t.Errorf("%d of %d entries, set in concurrent calls of Set and Invalidate, are still there after a last Invalidate, so these entries lost the tag", left, workers*each)
 	}
 }

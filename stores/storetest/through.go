@@ -166,7 +166,7 @@ func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 		}
 	}
 	if _, err := c.Get(t.Context(), "fails"); !errors.Is(err, failure) {
-		t.Errorf("Get through gocache's LoadableCache returned error %v, want the error of the load function", err)
+		t.Errorf("Get through gocache's LoadableCache returned error %v, want the error of the load function (check what Get returns for an absent entry)", err)
 	}
 	loads.Store(0)
 	var wg sync.WaitGroup
@@ -174,7 +174,7 @@ func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 		wg.Go(loaded)
 	}
 	wg.Wait()
-	eventually(t, patience, "the loaded value is in the store", func() bool {
+	eventually(t, patience, "the store holds the value that gocache's LoadableCache loaded in a Get", func() bool {
 		got, err := below.Get(t.Context(), "k")
 		return err == nil && textOf(got) == "loaded k"
 	})
@@ -190,7 +190,7 @@ func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 	noError(t, "Invalidate", c.Invalidate(t.Context(), store.WithInvalidateTags([]string{"loaded"})))
 	loaded()
 	if n := loads.Load(); n != 2 {
-		t.Errorf("after Invalidate, gocache's LoadableCache has called its load function %d times, want twice", n)
+		t.Errorf("after Invalidate of the loaded value's tag and one more Get, gocache's LoadableCache has called its load function %d times, want twice (once before Invalidate and once after it)", n)
 	}
 }
 
@@ -267,9 +267,9 @@ func throughMarshaler(t *testing.T, s *subject) {
 	loadable := cache.NewLoadable(func(context.Context, any) (record, []store.Option, error) { return want, nil, nil }, c)
 	closeAfter(t, loadable)
 	if got, err := loadable.Get(t.Context(), "loaded"); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("Get through gocache's LoadableCache returned %+v, error %v, want the loaded struct", got, err)
+		t.Errorf("Get of an absent key through gocache's LoadableCache over marshaler.Cache returned %+v, error %v, want the struct that the load function returned", got, err)
 	}
-	eventually(t, patience, "the loaded struct is in the store", func() bool {
+	eventually(t, patience, "the store holds the struct that gocache's LoadableCache loaded in a Get", func() bool {
 		got, err := c.Get(t.Context(), "loaded")
 		return err == nil && reflect.DeepEqual(got, want)
 	})
