@@ -222,7 +222,7 @@ func (m *moveCommand) status(p *program, f *flags, report *migrate.Report, err e
 	case errors.Is(err, migrate.ErrUnconfirmed):
 		return 0, fmt.Errorf("%w\n(repeat the command when the replicas are back, or give --allow-fewer-replicas)", err)
 	case errors.Is(err, migrate.ErrCheckpoint):
-		return 0, wrong("--checkpoint: %w\n(give a new file to begin again)", err)
+		return 0, wrong("--checkpoint: %w", err)
 	case err != nil && continues(m.checkpoint, err):
 		return 0, fmt.Errorf("%w (run the same command again to continue)", err)
 	case err != nil:

@@ -109,7 +109,7 @@ func (m *migration) readCheckpoint(ctx context.Context, job string) (*checkpoint
 	case err != nil:
 		return nil, fmt.Errorf("migrate: cannot read the checkpoint file: %w", err)
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%w: it is not a regular file", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: it is not a regular file (name another one)", ErrCheckpoint)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxCheckpoint+1))
 	if err != nil {
@@ -130,9 +130,9 @@ func parseFile(data []byte) (sealed []byte, err error) {
 	var file checkpointFile
 	switch err := strictjson.Unmarshal(data, &file); {
 	case len(data) > maxCheckpoint:
-		return nil, fmt.Errorf("%w: it has more than %d bytes", ErrCheckpoint, maxCheckpoint)
+		return nil, fmt.Errorf("%w: it has more than %d bytes (name a new file to begin again)", ErrCheckpoint, maxCheckpoint)
 	case err != nil:
-		return nil, fmt.Errorf("%w: it does not contain the JSON that a run writes: %w", ErrCheckpoint, err)
+		return nil, fmt.Errorf("%w: it does not contain the JSON that a run writes (name a new file to begin again): %w", ErrCheckpoint, err)
 	case file.Format != checkpointFormat:
 		return nil, fmt.Errorf("%w: it has format %d, not %d, so another release wrote it (remove the file to begin again)", ErrCheckpoint, file.Format, checkpointFormat)
 	}
@@ -144,15 +144,15 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	plaintext, n, err := m.openOwn(ctx, m.own, sealed)
 	switch {
 	case errors.Is(err, wire.ErrNotSealed), errors.Is(err, wire.ErrUnsupportedFormat):
-		return nil, fmt.Errorf("%w: it is damaged, or another release wrote it", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: it is damaged, or another release wrote it (remove the file to begin again)", ErrCheckpoint)
 	case box.Refused(err):
-		return nil, fmt.Errorf("%w: it was altered, or written with other keys or for another namespace", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: it was altered, or written with other keys or for another namespace (to begin again, remove the file)", ErrCheckpoint)
 	case err != nil:
 		return nil, fmt.Errorf("migrate: cannot decrypt the checkpoint file: %w", err)
 	}
 	c := new(checkpoint)
 	if err := strictjson.Unmarshal(plaintext, c); err != nil {
-		return nil, fmt.Errorf("%w: another release wrote it: %w", ErrCheckpoint, err)
+		return nil, fmt.Errorf("%w: another release wrote it (remove the file to begin again): %w", ErrCheckpoint, err)
 	}
 	// Vault shows the version of its key. Work under another version has to be repeated.
 	if was := wire.KeyOf(sealed[n:]); was.Version != m.present.Version {
@@ -181,7 +181,7 @@ func (m *migration) ownBox(a tink.AEADWithContext) (*box.Box, error) {
 // checkCheckpoint refuses a checkpoint of another job, and one that is out of date.
 func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job string) error {
 	if c.Job != job {
-		return fmt.Errorf("%w: the run that wrote it had another operation, setting, database or encryption key", ErrCheckpoint)
+		return fmt.Errorf("%w: its run had another operation, setting, database or encryption key (remove the file to begin again)", ErrCheckpoint)
 	}
 	if age := time.Since(c.Updated); age > maxCheckpointAge || age < -time.Hour {
 		return fmt.Errorf("%w: it is over %d days old, or its time is in the future (remove the file to begin again)", ErrCheckpoint, maxCheckpointAge/(24*time.Hour))
