@@ -110,7 +110,7 @@ func (k *Keyring) compareKeys(ctx context.Context, old, r *loadedKeyset) {
 		k.stats.isUnrelated.Store(true)
 	}
 	k.stats.unrelated.Add(1)
-	k.log.ErrorContext(ctx, "sealcache: the reloaded keyset, now in use, has none of the previous keys, so older values do not open")
+	k.log.ErrorContext(ctx, "sealcache: the keyset now in use has none of the previous keys, so older values do not open (restore the right keyset)")
 }
 
 // kekCheckRetry bounds the time to the next question after an outage or a refusal.
@@ -159,7 +159,7 @@ func (k *Keyring) checkKEK() {
 	case current.refused != nil:
 		r, err := newLoadedKeyset(handle, &k.counters)
 		if err != nil {
-			k.log.ErrorContext(ctx, "sealcache: the key-encryption key opens the keyset again, but a key of the keyset fails its test", "error", err)
+			k.log.ErrorContext(ctx, "sealcache: the KEK opens the keyset again, but a key of the keyset fails its test, so sealing and opening still fail", "error", err)
 			return
 		}
 		k.keyset.Store(r)

@@ -109,7 +109,7 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 		return nil, keysetError(spy.kek, spy.err)
 	}
 	if err != nil {
-		return nil, errors.New("aead: the keyset was decrypted, but its content is not a valid Tink keyset")
+		return nil, errors.New("aead: the keyset was decrypted, but it is not a valid Tink keyset (restore an earlier version)")
 	}
 	return handle, nil
 }

@@ -163,7 +163,7 @@ func (s *session) replaceToken(ctx context.Context, used string) bool {
 		s.replaced = time.Now()
 	}
 	if err != nil {
-		s.log.WarnContext(ctx, "sealcache: Vault refuses the token, and a new login fails", "error", err)
+		s.log.WarnContext(ctx, "sealcache: Vault refuses the token, and a new login fails; later calls try again", "error", err)
 		return false
 	}
 	if s.client.Token() == used {

@@ -194,7 +194,7 @@ func (e *evidenceRun) write(p *program, r *evidence) error {
 	for path, content := range map[string][]byte{e.report: data, e.markdown: text} {
 		if path != "" {
 			if err := replaceFile(path, content); err != nil {
-				errs = append(errs, fmt.Errorf("write the report: %w", err))
+				errs = append(errs, fmt.Errorf("the report was printed, but its file cannot be written: %w", err))
 			}
 		}
 	}

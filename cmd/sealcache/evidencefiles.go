@@ -91,7 +91,7 @@ func readCertificate(path string) (destroyEvidence, error) {
 	var c certificate
 	if err := json.Unmarshal(data, &c); err != nil || c.Schema != schema || c.Command != "keys destroy" || c.Destroyed.ID == 0 ||
 		c.At.IsZero() || c.After == "" {
-		return destroyEvidence{}, wrong("%s is not a certificate of \"sealcache keys destroy\", or another release wrote it", path)
+		return destroyEvidence{}, wrong("%s is not a certificate of this release (want the output of \"sealcache keys destroy\")", path)
 	}
 	return destroyEvidence{path, digestOf(data), c.File, c.Destroyed, c.At, c.Audit, c.Before, c.After}, nil
 }

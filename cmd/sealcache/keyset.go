@@ -305,7 +305,7 @@ func (k *keysetFile) write(ctx context.Context, h *keyset.Handle, associatedData
 		if recorder.err != nil {
 			return nil, fmt.Errorf("the keyset was not changed, because it cannot be sealed: %w", recorder.err)
 		}
-		return nil, errors.New("the keyset was not changed: Tink cannot encode it (the cause is not shown: it may quote keys)")
+		return nil, errors.New("the keyset was not changed, because the Tink library failed to encode it (report this as a bug)")
 	}
 	return b.Bytes(), nil
 }

@@ -57,7 +57,7 @@ func Read(data []byte) (*keyset.Handle, error) {
 		case key.GetKeyData() == nil:
 			return nil, errors.New("the data is not a Tink keyset in plaintext (JSON or binary)")
 		case key.GetKeyId() == parsed.GetPrimaryKeyId() && key.GetStatus() != tinkpb.KeyStatusType_ENABLED:
-			return nil, fmt.Errorf("the primary key of the keyset, key %d, is not enabled", key.GetKeyId())
+			return nil, fmt.Errorf("the primary key of the keyset, key %d, is not enabled (restore an earlier version)", key.GetKeyId())
 		}
 	}
 	return nil, fmt.Errorf("the keyset of %d keys is not valid (does it have a primary key?)", len(parsed.GetKey()))
