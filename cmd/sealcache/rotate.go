@@ -266,8 +266,11 @@ func (k *keysDestroy) run(ctx context.Context, p *program, f *flags) (int, error
 		return 0, err
 	}
 	_, err = p.stdout.Write(data)
-	if k.certificate != "" {
-		err = errors.Join(err, createFile(k.certificate, data))
+	if k.certificate == "" {
+		return exitDone, err
+	}
+	if failed := createFile(k.certificate, data); failed != nil {
+		err = errors.Join(err, fmt.Errorf("key %d was destroyed, but --certificate failed (save the printed certificate): %w", id, failed))
 	}
 	return exitDone, err
 }
