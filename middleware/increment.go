@@ -278,11 +278,11 @@ func counterOfText(text []byte) (counter, error) {
 func (c counter) plus(delta int64) (counter, error) {
 	sum := c.n + delta
 	if (sum > c.n) != (delta > 0) && delta != 0 {
-		return counter{}, fmt.Errorf("%w: the result does not fit into an int64", ErrOverflow)
+		return counter{}, fmt.Errorf("%w: the result does not fit into an int64, so nothing was added", ErrOverflow)
 	}
 	value, ok := c.as(sum)
 	if !ok {
-		return counter{}, fmt.Errorf("%w: the result does not fit into the type %T of the stored value", ErrOverflow, value)
+		return counter{}, fmt.Errorf("%w: the result does not fit into the type %T of the stored value, so nothing was added", ErrOverflow, value)
 	}
 	c.n = sum
 	return c, nil

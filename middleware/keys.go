@@ -57,7 +57,7 @@ func (s *Store) storedKeys(ctx context.Context) iter.Seq2[string, error] {
 
 var (
 	errOneWay    = fmt.Errorf("%w: cache keys that WithOneWayKeys hides cannot be listed", ErrUnsupported)
-	errPlainName = fmt.Errorf("%w: the entry's name is not a hidden one, or its value does not contain the cache key", ErrUnauthentic)
+	errPlainName = fmt.Errorf("%w: the entry was renamed, or was written without WithHiddenKeys", ErrUnauthentic)
 	errOtherPRF  = fmt.Errorf("%w: the entry's name was hidden with a PRF key that this Store lacks", ErrUnknownKey)
 )
 

@@ -235,7 +235,7 @@ func (s *Store) sealInPlace(ctx context.Context, a address, v stored, t wire.Typ
 		}
 	}
 	if s.tel.limit.Allow() {
-		s.tel.log.WarnContext(ctx, "sealcache: a stored plaintext value could not be replaced by its sealed form", "reason", outcome(err))
+		s.tel.log.WarnContext(ctx, "sealcache: a stored plaintext value could not be replaced by its sealed form (the next read tries again)", "reason", outcome(err))
 	}
 }
 

@@ -142,7 +142,7 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 	}
 	s.sealer.tel = s.tel
 	s.reload = reload.New(a, cfg.reload, func(ctx context.Context, err error) {
-		s.tel.log.WarnContext(ctx, "sealcache: a reload of the keyset failed", "error", err)
+		s.tel.log.WarnContext(ctx, "sealcache: a reload of the keyset failed, so entries under newly added keys do not open", "error", err)
 	})
 	return s, nil
 }

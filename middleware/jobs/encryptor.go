@@ -138,7 +138,7 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 		return nil, err
 	}
 	if h.Type != wire.Bytes {
-		return nil, fmt.Errorf("%w: the %s holds a value of type %s instead of bytes", ErrUnsupportedFormat, k, h.Type)
+		return nil, fmt.Errorf("%w: the %s holds a value of type %s instead of bytes (update sealcache)", ErrUnsupportedFormat, k, h.Type)
 	}
 	bound, given := Binding(h.Names), m.names()
 	if missing := bound &^ given; missing != 0 {

@@ -42,6 +42,6 @@ func (t *telemetry) count(ctx context.Context, operation string, k Kind, err err
 
 func (t *telemetry) reloadFailed(ctx context.Context, err error) {
 	if t.limit.Allow() {
-		t.log.WarnContext(ctx, "sealcache: the keyset could not be reloaded", "error", err)
+		t.log.WarnContext(ctx, "sealcache: the keyset could not be reloaded, so values under newly added keys do not open", "error", err)
 	}
 }

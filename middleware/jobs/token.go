@@ -98,7 +98,7 @@ func (t *Tokens) input(domain string, parts [][]byte) []byte {
 func (t *Tokens) token(key uint32, input []byte) (Token, error) {
 	out, err := t.set.PRFs[key].ComputePRF(input, wire.TagSize)
 	if err != nil || len(out) != wire.TagSize {
-		return Token{}, fmt.Errorf("jobs: the PRF key %d could not compute a Token (a keyed pseudonym)", key) // the PRF's own text may show its input
+		return Token{}, fmt.Errorf("jobs: the implementation of PRF key %d failed (its error may quote data of the job: log it there)", key)
 	}
 	return Token(out), nil
 }

@@ -288,16 +288,16 @@ func Parse(b []byte) (Header, int, error) {
 		return Header{}, 0, ErrNotSealed
 	}
 	if len(b) < 3 {
-		return Header{}, 0, fmt.Errorf("%w: the value was cut off after %d bytes, within its header", ErrUnsupportedFormat, len(b))
+		return Header{}, 0, fmt.Errorf("%w: the value was cut off after %d bytes, within its header (delete the value)", ErrUnsupportedFormat, len(b))
 	}
 	if b[2] == Tag {
-		return Header{}, 0, fmt.Errorf("%w: the bytes are the lock token of a unique asynq job", ErrUnsupportedFormat)
+		return Header{}, 0, fmt.Errorf("%w: the bytes are the lock token of a unique asynq job (open its task with asynqjobs.OpenTask)", ErrUnsupportedFormat)
 	}
 	if b[2] != Version {
 		return Header{}, 0, fmt.Errorf("%w: the format version is %d (this release reads version %d)", ErrUnsupportedFormat, b[2], Version)
 	}
 	if len(b) < HeaderSize {
-		return Header{}, 0, fmt.Errorf("%w: the value was cut off after %d bytes, within its header", ErrUnsupportedFormat, len(b))
+		return Header{}, 0, fmt.Errorf("%w: the value was cut off after %d bytes, within its header (delete the value)", ErrUnsupportedFormat, len(b))
 	}
 	h := Header{Kind: Kind(b[3]), Type: Type(b[4]), Flags: Flags(b[5])}
 	if h.Kind < CacheValue || h.Kind > KeyCheck || h.Kind == KeyName {
@@ -311,13 +311,13 @@ func Parse(b []byte) (Header, int, error) {
 	}
 	n := h.Size()
 	if len(b) < n {
-		return Header{}, 0, fmt.Errorf("%w: the value was cut off after %d bytes, within its header", ErrUnsupportedFormat, len(b))
+		return Header{}, 0, fmt.Errorf("%w: the value was cut off after %d bytes, within its header (delete the value)", ErrUnsupportedFormat, len(b))
 	}
 	if err := h.readFields(b[HeaderSize:n]); err != nil {
 		return Header{}, 0, err
 	}
 	if len(b) == n {
-		return Header{}, 0, fmt.Errorf("%w: the value was cut off after its header", ErrUnsupportedFormat)
+		return Header{}, 0, fmt.Errorf("%w: the value was cut off after its header (delete the value)", ErrUnsupportedFormat)
 	}
 	return h, n, nil
 }
@@ -341,7 +341,7 @@ func (h Header) checkFlags() error {
 		return fmt.Errorf("%w: the value is marked as compressed, but its type is %s (delete the value)", ErrUnsupportedFormat, h.Type)
 	}
 	if h.Flags&Named != 0 && h.Flags&Hidden == 0 {
-		return fmt.Errorf("%w: the header says that the cache key is sealed in the value, but not that it is hidden", ErrUnsupportedFormat)
+		return fmt.Errorf("%w: the header says that the cache key is sealed in the value, but not that it is hidden (delete the value)", ErrUnsupportedFormat)
 	}
 	return nil
 }
@@ -350,7 +350,7 @@ func (h Header) checkFlags() error {
 func (h *Header) readFields(b []byte) error {
 	if h.Flags&Expires != 0 {
 		if h.End = int64(binary.BigEndian.Uint64(b)); h.End <= 0 {
-			return fmt.Errorf("%w: the header has an expiry before 1970", ErrUnsupportedFormat)
+			return fmt.Errorf("%w: the header has an expiry before 1970 (delete the value)", ErrUnsupportedFormat)
 		}
 		b = b[endSize:]
 	}
@@ -360,7 +360,7 @@ func (h *Header) readFields(b []byte) error {
 			return fmt.Errorf("%w: the header has the unknown binding flags %#02x (use a newer release)", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 {
-			return fmt.Errorf("%w: the header does not say whether the value is bound to the type, queue or id of the job", ErrUnsupportedFormat)
+			return fmt.Errorf("%w: the header does not say whether the value is bound to the type, queue or id of the job (delete the value)", ErrUnsupportedFormat)
 		}
 		b = b[1:]
 	}

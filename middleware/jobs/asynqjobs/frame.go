@@ -139,7 +139,7 @@ func parseFrame(b []byte) (*frame, error) {
 		f.tick = r.tick()
 	}
 	if r.bad {
-		return nil, fmt.Errorf("%w: the content of the sealed task is incomplete or malformed", jobs.ErrUnsupportedFormat)
+		return nil, fmt.Errorf("%w: the content of the sealed task is incomplete or malformed (delete the task)", jobs.ErrUnsupportedFormat)
 	}
 	if f.payload = r.b; len(f.payload) == 0 {
 		f.payload = nil // as asynq hands over an empty payload
