@@ -299,7 +299,7 @@ func removeCheckpoint(path string) error {
 		}
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("migrate: the run has scanned everything, but cannot remove the checkpoint file: %w (allow its removal, and repeat the run)", err)
+		return fmt.Errorf("migrate: the run scanned everything, but cannot remove its checkpoint file: %w (allow the removal, and repeat the run)", err)
 	}
 	return nil
 }

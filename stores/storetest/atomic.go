@@ -192,7 +192,7 @@ func compareAndSet(t *testing.T, s *subject) {
 	s.set(t, "k", "", store.WithExpiration(time.Hour))
 	set("empty", "", 16, true)
 	if _, ttl, err := s.Store.GetWithTTL(t.Context(), "k"); s.Can.TTL.Reported && (err != nil || ttl > 0) {
-		t.Errorf("after CompareAndSet without expiration of an entry with a TTL of one hour, GetWithTTL returned the TTL %v, error %v, want no TTL", ttl, err)
+		t.Errorf("after CompareAndSet without expiration of an entry with a TTL of one hour, GetWithTTL returned TTL %v, error %v, want none", ttl, err)
 	}
 	if s.Can.TTL.NegativeIsError {
 		if done, err := a.CompareAndSet(t.Context(), "k", []byte("second"), 0, nil, store.WithExpiration(-time.Second)); done || err == nil {
@@ -248,7 +248,7 @@ func readToSwap(t *testing.T, s *subject) {
 	s.set(t, "k", "0123456789x")
 	_, _, err := a.GetBytesToSwap(t.Context(), "k", 10)
 	if !tooLarge(err) || errors.Is(err, store.NotFound{}) {
-		t.Errorf("GetBytesToSwap of a value over the limit returned error %v, want an error whose TooLarge() is true, and which does not wrap store.NotFound", err)
+		t.Errorf("GetBytesToSwap of a value over the limit returned error %v, want one whose TooLarge() is true\n(and that does not wrap store.NotFound)", err)
 	}
 	if _, ttl, err := a.GetBytesToSwap(t.Context(), "k", math.MaxInt); err != nil || ttl != 0 {
 		t.Errorf("GetBytesToSwap with the limit math.MaxInt returned TTL %v, error %v, want 0, because the entry has no TTL", ttl, err)
@@ -290,9 +290,9 @@ func batches(t *testing.T, s *subject) {
 	}
 	got, errs := b.GetBytesMany(t.Context(), []string{"a", "b", "empty", "absent"}, 1)
 	if len(errs) != 4 || errs[0] != nil || errs[2] != nil || errs[3] != nil || !tooLarge(errs[1]) {
-		t.Errorf("GetBytesMany with a limit of 1 byte, for values of 1, 2 and 0 bytes and an absent key, returned the errors %v, want 4, all nil except [1], whose TooLarge() is true", errs)
+		t.Errorf("GetBytesMany with a limit of 1 byte, for values of 1, 2 and 0 bytes and an absent key, returned the errors %v\n(want 4, all nil except [1], whose TooLarge() is true)", errs)
 	} else if string(got[0]) != "1" || got[2] == nil || got[3] != nil {
-		t.Errorf("GetBytesMany with a limit of 1 byte, for values of 1, 2 and 0 bytes and an absent key, returned the values %#v, want \"1\", any value, an empty slice, nil", got)
+		t.Errorf("GetBytesMany with a limit of 1 byte, for values of 1, 2 and 0 bytes and an absent key, returned the values %#v\n(want \"1\", any value, an empty slice, nil)", got)
 	}
 	if s.Can.TTL.Reported {
 		if _, ttl, err := s.Store.GetWithTTL(t.Context(), "b"); err != nil || ttl > time.Hour || ttl < 59*time.Minute {

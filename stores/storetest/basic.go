@@ -344,7 +344,7 @@ func concurrency(t *testing.T, s *subject) {
 						return
 					}
 					if key == own && textOf(got) != text {
-						t.Errorf("in concurrent calls of Set and Get, Get did not return the value of the last Set, although only one goroutine uses the key")
+						t.Errorf("in concurrent calls, Get did not return the value of the last Set, although only one goroutine uses the key")
 						return
 					}
 				}

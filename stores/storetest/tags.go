@@ -130,6 +130,6 @@ func concurrentTags(t *testing.T, s *subject) {
 		}
 	}
 	if left > 0 {
-		t.Errorf("%d of %d entries, set in concurrent calls of Set and Invalidate, are still there after a last Invalidate, so these entries lost the tag", left, workers*each)
+		t.Errorf("%d of %d entries, set in concurrent calls of Set and Invalidate, are still there\n(a last Invalidate did not remove them, so they lost the tag)", left, workers*each)
 	}
 }

@@ -162,11 +162,11 @@ func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 		if got, err := c.Get(t.Context(), "k"); err != nil {
 			t.Errorf("Get through gocache's LoadableCache failed: %v", err)
 		} else if textOf(got) != "loaded k" {
-			t.Errorf("Get through gocache's LoadableCache returned %#v, want %#v, the result of the load function (check what Get returns for an absent entry, and what Set stores)", got, value("loaded k"))
+			t.Errorf("Get through gocache's LoadableCache returned %#v, want %#v, the result of the load function\n(check what Get returns for an absent entry, and what Set stores)", got, value("loaded k"))
 		}
 	}
 	if _, err := c.Get(t.Context(), "fails"); !errors.Is(err, failure) {
-		t.Errorf("Get through gocache's LoadableCache returned error %v, want the error of the load function (check what Get returns for an absent entry)", err)
+		t.Errorf("Get through gocache's LoadableCache returned error %v, want the error of the load function\n(check what Get returns for an absent entry)", err)
 	}
 	loads.Store(0)
 	var wg sync.WaitGroup
@@ -180,7 +180,7 @@ func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 	})
 	loaded()
 	if n := loads.Load(); n != 1 {
-		t.Errorf("gocache's LoadableCache called its load function %d times for nine Gets of one key, want once (a Get did not find what Set stored)", n)
+		t.Errorf("gocache's LoadableCache called its load function %d times for nine Gets of one key, want once\n(a Get did not find what Set stored)", n)
 	}
 	if !s.Can.Tags {
 		return
@@ -190,7 +190,7 @@ func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 	noError(t, "Invalidate", c.Invalidate(t.Context(), store.WithInvalidateTags([]string{"loaded"})))
 	loaded()
 	if n := loads.Load(); n != 2 {
-		t.Errorf("after Invalidate of the loaded value's tag and one more Get, gocache's LoadableCache has called its load function %d times, want twice (once before Invalidate and once after it)", n)
+		t.Errorf("after Invalidate of the loaded value's tag and one more Get, gocache's LoadableCache called its load function %d times\n(want twice: once before Invalidate and once after it)", n)
 	}
 }
 
@@ -267,7 +267,7 @@ func throughMarshaler(t *testing.T, s *subject) {
 	loadable := cache.NewLoadable(func(context.Context, any) (record, []store.Option, error) { return want, nil, nil }, c)
 	closeAfter(t, loadable)
 	if got, err := loadable.Get(t.Context(), "loaded"); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("Get of an absent key through gocache's LoadableCache over marshaler.Cache returned %+v, error %v, want the struct that the load function returned", got, err)
+		t.Errorf("Get of an absent key through gocache's LoadableCache over marshaler.Cache returned %+v, error %v\n(want the struct that the load function returned)", got, err)
 	}
 	eventually(t, patience, "the store holds the struct that gocache's LoadableCache loaded in a Get", func() bool {
 		got, err := c.Get(t.Context(), "loaded")
