@@ -192,7 +192,7 @@ func compareAndSet(t *testing.T, s *subject) {
 	s.set(t, "k", "", store.WithExpiration(time.Hour))
 	set("empty", "", 16, true)
 	if _, ttl, err := s.Store.GetWithTTL(t.Context(), "k"); s.Can.TTL.Reported && (err != nil || ttl > 0) {
-		t.Errorf("after CompareAndSet without expiration of an entry with a TTL of one hour, GetWithTTL returned TTL %v, error %v, want none", ttl, err)
+		t.Errorf("after CompareAndSet without expiration of an entry with TTL 1h, GetWithTTL returned TTL %v, error %v, want none", ttl, err)
 	}
 	if s.Can.TTL.NegativeIsError {
 		if done, err := a.CompareAndSet(t.Context(), "k", []byte("second"), 0, nil, store.WithExpiration(-time.Second)); done || err == nil {
