@@ -186,7 +186,7 @@ func (g *gate) tooMany(now int64) error {
 	if healthy {
 		return ErrTooManyDataKeys
 	}
-	return fmt.Errorf("%w: earlier calls to the key service failed or got no answer, and held this one up (check the service)", ErrKeyServiceUnavailable)
+	return fmt.Errorf("%w: earlier calls to the key service failed or hung, and held this one up (check the service)", ErrKeyServiceUnavailable)
 }
 
 // take takes a token for a call that does not wait in the queue.

@@ -146,7 +146,7 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	case errors.Is(err, wire.ErrNotSealed), errors.Is(err, wire.ErrUnsupportedFormat):
 		return nil, fmt.Errorf("%w: it is damaged, or another release wrote it (remove the file to begin again)", ErrCheckpoint)
 	case box.Refused(err):
-		return nil, fmt.Errorf("%w: it was altered, or written with other keys or for another namespace (to begin again, remove the file)", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: it was altered, or is of other keys or another namespace (remove it to begin again)", ErrCheckpoint)
 	case err != nil:
 		return nil, fmt.Errorf("migrate: cannot decrypt the checkpoint file: %w", err)
 	}
@@ -181,7 +181,7 @@ func (m *migration) ownBox(a tink.AEADWithContext) (*box.Box, error) {
 // checkCheckpoint refuses a checkpoint of another job, and one that is out of date.
 func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job string) error {
 	if c.Job != job {
-		return fmt.Errorf("%w: its run had another operation, setting, database or encryption key (remove the file to begin again)", ErrCheckpoint)
+		return fmt.Errorf("%w: its run had another operation, setting, database or key (remove the file to begin again)", ErrCheckpoint)
 	}
 	if age := time.Since(c.Updated); age > maxCheckpointAge || age < -time.Hour {
 		return fmt.Errorf("%w: it is over %d days old, or its time is in the future (remove the file to begin again)", ErrCheckpoint, maxCheckpointAge/(24*time.Hour))
@@ -299,7 +299,7 @@ func removeCheckpoint(path string) error {
 		}
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("migrate: the run scanned everything, but cannot remove its checkpoint file: %w (allow the removal, and repeat the run)", err)
+		return fmt.Errorf("migrate: the run read all entries, but cannot remove its checkpoint: %w (allow it, and repeat the run)", err)
 	}
 	return nil
 }

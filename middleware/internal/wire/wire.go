@@ -341,7 +341,7 @@ func (h Header) checkFlags() error {
 		return fmt.Errorf("%w: the value is marked as compressed, but its type is %s (delete the value)", ErrUnsupportedFormat, h.Type)
 	}
 	if h.Flags&Named != 0 && h.Flags&Hidden == 0 {
-		return fmt.Errorf("%w: the header says that the cache key is sealed in the value, but not that it is hidden (delete the value)", ErrUnsupportedFormat)
+		return fmt.Errorf("%w: the header says that the value holds its cache key, but not a hidden one (delete the value)", ErrUnsupportedFormat)
 	}
 	return nil
 }
@@ -360,7 +360,7 @@ func (h *Header) readFields(b []byte) error {
 			return fmt.Errorf("%w: the header has the unknown binding flags %#02x (use a newer release)", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 {
-			return fmt.Errorf("%w: the header does not say whether the value is bound to the type, queue or id of the job (delete the value)", ErrUnsupportedFormat)
+			return fmt.Errorf("%w: the header lacks the binding to type, queue and id of the job (delete the value)", ErrUnsupportedFormat)
 		}
 		b = b[1:]
 	}
