@@ -36,7 +36,7 @@ var (
 
 	// ErrKeyExhausted means that a key has sealed as many messages as is safe with random 96-bit nonces (2^32, NIST SP
 	// 800-38D). Make a new primary key, or use an Envelope, which makes its own.
-	ErrKeyExhausted = errors.New("aead: seal: the key has sealed as many messages as is safe")
+	ErrKeyExhausted = errors.New("aead: seal: the primary key has sealed as many messages as is safe")
 
 	// ErrUnknownTenant means that the function of WithTenants knows no tenant of this id. Nothing is sealed or opened for it.
 	ErrUnknownTenant = errors.New("aead: unknown tenant id: the function given to WithTenants returned no key-encryption key")

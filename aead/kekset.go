@@ -162,7 +162,7 @@ func unwrapByPrimary(ctx context.Context, kek tink.AEADWithContext, wrapped, ass
 	return decryptCopy(ctx, kek, wrapped, associatedData)
 }
 
-var errUnusableAnswer = errors.New("the decrypted bytes are not of the expected type (a data key or a keyset)")
+var errUnusableAnswer = errors.New("the decrypted bytes are neither a keyset nor a data key of the type that WithDataKeyTemplate sets")
 
 // decrypt is DecryptWithContext for a key that was wrapped with one of these contexts. usable is true of the key; nil means any.
 func (s *KEKSet) decrypt(ctx context.Context, ciphertext []byte, contexts [][]byte, usable func([]byte) bool) ([]byte, error) {

@@ -159,7 +159,7 @@ func (k *Keyring) checkKEK() {
 	case current.refused != nil:
 		r, err := newLoadedKeyset(handle, &k.counters)
 		if err != nil {
-			k.log.ErrorContext(ctx, "sealcache: the KEK opens the keyset again, but a key of the keyset fails its test, so sealing and opening still fail", "error", err)
+			k.log.ErrorContext(ctx, "sealcache: the KEK decrypts the keyset again, but the keyset is unusable (see \"error\"); sealing and opening still fail", "error", err)
 			return
 		}
 		k.keyset.Store(r)

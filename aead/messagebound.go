@@ -37,10 +37,10 @@ func (c *messageCounter) reserve(keyID uint32, log *slog.Logger) error {
 	}
 	if n > maxRandomNonces {
 		c.n.Add(^uint64(0))
-		return fmt.Errorf("%w: %[3]d messages under key %[2]d (rotate the key)", ErrKeyExhausted, keyID, uint64(maxRandomNonces))
+		return fmt.Errorf("%w: key %d, %d messages (rotate the keyset)", ErrKeyExhausted, keyID, uint64(maxRandomNonces))
 	}
 	if c.warned.CompareAndSwap(false, true) {
-		log.Warn("sealcache: a key has sealed nearly as many messages as is safe (rotate the key, or use an Envelope)",
+		log.Warn("sealcache: the primary key has sealed nearly as many messages as is safe (rotate the keyset, or use an Envelope)",
 			"key_id", keyID, "messages_of_this_process", n, "allowed_over_all_processes", uint64(maxRandomNonces))
 	}
 	return nil

@@ -18,7 +18,7 @@ func selfTest(key string, seal, open func(in, associatedData []byte) ([]byte, er
 	}
 	opened, err := open(sealed, ad)
 	if err != nil || !bytes.Equal(opened, probe) {
-		return 0, fmt.Errorf("aead: test of %s: decryption fails (try the key on another computer)", key)
+		return 0, fmt.Errorf("aead: test of %s: it cannot decrypt its own ciphertext (faulty hardware?)", key)
 	}
 	return len(sealed) - len(probe), nil
 }

@@ -34,8 +34,8 @@ func TestSelfTest(t *testing.T) {
 	for want, f := range map[string][2]func(in, ad []byte) ([]byte, error){
 		"aead: test of a key: the key cannot encrypt: broken": {fail, back},
 		"contains the plaintext":                              {same, same},
-		"decryption fails":                                    {reverse, fail},
-		"decryption fails (":                                  {reverse, same},
+		"it cannot decrypt its own ciphertext":                {reverse, fail},
+		"cannot decrypt its own ciphertext (":                 {reverse, same},
 	} {
 		if _, err := selfTest("a key", f[0], f[1]); err == nil || !strings.Contains(err.Error(), want) || bytes.Contains([]byte(err.Error()), probe) {
 			t.Errorf("%v, want %q", err, want)
