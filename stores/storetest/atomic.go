@@ -103,7 +103,7 @@ func compareAndDelete(t *testing.T, s *subject) {
 	}
 	s.set(t, "k", "")
 	if deleted, err := a.CompareAndDelete(t.Context(), "k", nil, 16); !deleted || err != nil {
-		t.Errorf("CompareAndDelete of an empty value returned %v, error %v, want true and no error", deleted, err)
+		t.Errorf("CompareAndDelete with old \"\" and tail 16 returned %v, error %v, want true and no error, because the value is empty", deleted, err)
 	}
 }
 
@@ -121,25 +121,25 @@ func compareAndExpire(t *testing.T, s *subject) {
 			t.Fatalf("CompareAndExpire(old %q, tail %d) returned %v, error %v, want %v, because the value is %s", old, tail, done, err, want, stored)
 		}
 	}
-	near := func(want time.Duration) {
+	near := func(want time.Duration, source string) {
 		t.Helper()
 		if got := left(); got > want || got <= want-time.Minute {
-			t.Fatalf("after CompareAndExpire, GetWithTTL returned the TTL %v, want %v (if no CompareAndExpire has returned true, the TTL of Set)", got, want)
+			t.Fatalf("after CompareAndExpire, GetWithTTL returned the TTL %v, want %v, which %s", got, want, source)
 		}
 	}
 	expire("absent", "value", 0, time.Hour, false)
 	s.lacks(t, "k")
 	s.set(t, "k", "value", store.WithExpiration(time.Hour), store.WithTags([]string{"tag"}))
 	expire(`"value"`, "Value", 0, 2*time.Hour, false)
-	near(time.Hour)
+	near(time.Hour, "Set was given, because CompareAndExpire returned false")
 	expire(`"value"`, "Value", 4, 2*time.Hour, true)
-	near(2 * time.Hour)
+	near(2*time.Hour, "CompareAndExpire was given")
 	expire(`"value"`, "value", 0, 0, true)
 	if got := left(); got > 0 {
 		t.Fatalf("CompareAndExpire with a TTL of 0 left the TTL %v, want none", got)
 	}
 	expire(`"value"`, "value", 0, 3*time.Hour, true)
-	near(3 * time.Hour)
+	near(3*time.Hour, "CompareAndExpire was given")
 	s.holds(t, "k", "value")
 	if s.Can.Tags {
 		s.invalidate(t, "tag")

@@ -54,7 +54,7 @@ func ownedBytes(t *testing.T, s *subject) {
 	}
 	s.invalidate(t, "tag")
 	s.lacks(t, "k")
-	noError(t, "SetBytes of nil", b.SetBytes(t.Context(), "k", nil))
+	noError(t, "SetBytes of a nil slice", b.SetBytes(t.Context(), "k", nil))
 	if got, err := b.GetBytes(t.Context(), "k"); err != nil || len(got) != 0 {
 		t.Errorf("GetBytes of an empty value returned %q, error %v, want no bytes and no error", got, err)
 	}
@@ -77,13 +77,13 @@ func setsTTL(t *testing.T, s *subject) {
 		clear(given)
 		got, ttl, err := b.GetBytesWithTTL(t.Context(), "k")
 		if err != nil || string(got) != "0123456789" {
-			t.Fatalf("after SetBytesWithTTL, GetBytesWithTTL returned %q, error %v, want \"0123456789\"", got, err)
+			t.Fatalf("after SetBytesWithTTL, GetBytesWithTTL returned %q, error %v, want \"0123456789\" (the caller has since changed the slice that it gave, which the store must not share)", got, err)
 		}
 		if ttl > want || ttl < want-time.Minute || want == 0 && ttl != 0 {
 			t.Errorf("after SetBytesWithTTL with the TTL %v, GetBytesWithTTL returned the TTL %v", want, ttl)
 		}
 	}
-	noError(t, "SetBytesWithTTL of nil", b.SetBytesWithTTL(t.Context(), "k", nil, time.Millisecond-1))
+	noError(t, "SetBytesWithTTL of a nil slice with a TTL below 1ms", b.SetBytesWithTTL(t.Context(), "k", nil, time.Millisecond-1))
 	if _, ttl, err := b.GetBytesWithTTL(t.Context(), "k"); err == nil && (ttl <= 0 || ttl > time.Millisecond) {
 		t.Errorf("SetBytesWithTTL with a TTL below 1ms made an entry with the TTL %v, want more than 0 and at most 1ms", ttl)
 	}

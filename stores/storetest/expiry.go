@@ -49,7 +49,7 @@ func expiryCases() []testCase {
 				s.set(t, "k", "v", store.WithExpiration(time.Hour))
 				_, ttl, err := s.Store.GetWithTTL(t.Context(), "k")
 				if err != nil || ttl > 0 {
-					t.Errorf("GetWithTTL returned the TTL %v, error %v, want 0 or less, because TTL.Reported is not declared", ttl, err)
+					t.Errorf("GetWithTTL returned the TTL %v, error %v, want 0 or less and no error, because Subject.Can does not declare TTL.Reported", ttl, err)
 				}
 			},
 		},
@@ -90,7 +90,7 @@ func (s *subject) reportsNone(t *testing.T, key string) {
 	case want < 0 && ttl < 0, want == 0 && ttl == 0:
 	case want > 0 && ttl <= want && ttl > want-time.Minute:
 	default:
-		t.Errorf("GetWithTTL returned the TTL %v for an entry without expiration, want %v, as TTL.None declares", ttl, want)
+		t.Errorf("GetWithTTL returned the TTL %v for an entry without expiration, want %v, as Subject.Can.TTL.None declares", ttl, want)
 	}
 }
 
@@ -184,7 +184,7 @@ func (s *subject) reportsTTLOf(t *testing.T, d time.Duration) bool {
 		t.Errorf("GetWithTTL returned the TTL %v for an entry with the expiration %v, want between %v and %v", ttl, d, d-elapsed-unit, d+unit)
 	}
 	if ttl%unit != 0 && unit >= time.Second {
-		t.Errorf("GetWithTTL returned the TTL %v, which is not a multiple of the declared TTL.Resolution %v", ttl, unit)
+		t.Errorf("GetWithTTL returned the TTL %v, which is not a multiple of Subject.Can.TTL.Resolution, %v", ttl, unit)
 	}
 	return true
 }

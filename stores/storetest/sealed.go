@@ -84,16 +84,16 @@ func (s *subject) sealed(t *testing.T, value any) []byte {
 func (s *subject) raw(t *testing.T, key string) []byte {
 	t.Helper()
 	b, err := s.Raw(t.Context(), key)
-	noError(t, "the function Raw of the Subject", err)
+	noError(t, fmt.Sprintf("Subject.Raw(%q)", key), err)
 	if len(b) == 0 {
-		t.Fatal("the function Raw of the Subject returned no bytes for a key that was set")
+		t.Fatalf("Subject.Raw(%q) returned no bytes and no error, although Set has stored a value under this key", key)
 	}
 	return bytes.Clone(b)
 }
 
 func (s *subject) plant(t *testing.T, key string, value []byte) {
 	t.Helper()
-	noError(t, "the function Plant of the Subject", s.Plant(t.Context(), key, value))
+	noError(t, fmt.Sprintf("Subject.Plant(%q)", key), s.Plant(t.Context(), key, value))
 }
 
 // refuses puts bytes under key into the backing store, and checks that reading key is an error other than a miss.

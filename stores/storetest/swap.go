@@ -115,11 +115,11 @@ func swap(t *testing.T, s *subject) {
 	}
 	s.set(t, "k", "")
 	if !try("", 16, "not empty") {
-		t.Error("CompareAndSwap did not replace an empty value")
+		t.Error("CompareAndSwap with old \"\" and tail 16 returned false, want true, because the value is empty")
 	}
 	s.holds(t, "k", "not empty")
 	if !try("not empty", 16, "") {
-		t.Error("CompareAndSwap did not replace a value by an empty one")
+		t.Error("CompareAndSwap with old \"not empty\", which is stored, tail 16 and next \"\" returned false, want true")
 	}
 	s.holds(t, "k", "")
 }
@@ -143,7 +143,7 @@ func swapKeeps(t *testing.T, s *subject) {
 		t.Errorf("after a CompareAndSwap that keeps the TTL, the TTL is %v, want one hour", got)
 	}
 	if got := ttlAfter(0, -1); got > 0 {
-		t.Errorf("a CompareAndSwap that keeps the TTL gave the TTL %v to an entry that had none", got)
+		t.Errorf("a CompareAndSwap that keeps the TTL gave the TTL %v to an entry that had none, want none", got)
 	}
 	if got := ttlAfter(time.Hour, 0); got > 0 {
 		t.Errorf("after a CompareAndSwap with the TTL 0, the TTL is %v, want none", got)
@@ -152,7 +152,7 @@ func swapKeeps(t *testing.T, s *subject) {
 		t.Errorf("after a CompareAndSwap with a TTL of two hours, the TTL is %v, want two hours", got)
 	}
 	if got := ttlAfter(0, 2*time.Hour); !near(got, 2*time.Hour) {
-		t.Errorf("a CompareAndSwap with a TTL of two hours gave the TTL %v to an entry that had none", got)
+		t.Errorf("after a CompareAndSwap with a TTL of two hours (the entry had no TTL), the TTL is %v, want two hours", got)
 	}
 }
 

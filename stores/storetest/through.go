@@ -49,7 +49,7 @@ func throughCases() []testCase {
 			run: func(t *testing.T, s *subject) {
 				noError(t, "Set", cache.New[int64](s.Store).Set(t.Context(), "k", 42))
 				if _, err := cache.New[float64](s.Store).Get(t.Context(), "k"); !errors.Is(err, cache.ErrValueTypeMismatch) {
-					t.Errorf("Get of an int64 through cache.New[float64] returned error %v, want cache.ErrValueTypeMismatch", err)
+					t.Errorf("Set stored an int64, but Get through cache.New[float64] returned error %v, want cache.ErrValueTypeMismatch\n(Get of the store must return the int64, from which gocache makes this error)", err)
 				}
 			},
 		},
