@@ -31,7 +31,7 @@ var (
 
 	// ErrTooLarge is returned for an entry that is larger than the whole budget. To raise the budget, use WithMaxBytes,
 	// or max_bytes in the URL.
-	ErrTooLarge = errors.New("memorystore: the entry alone is larger than the limit of the store (raise WithMaxBytes)")
+	ErrTooLarge = errors.New("memorystore: the entry alone is larger than the store's limit (raise WithMaxBytes or max_bytes)")
 )
 
 // Store is a gocache store in memory. [New] and [Open] return one. It must not be copied.

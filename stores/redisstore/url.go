@@ -287,7 +287,7 @@ func (l *login) check(prefix string) error {
 		}
 	}
 	if n > 1 {
-		return fmt.Errorf("the URL gives more than one password (keep only the option %q)", prefix+"password_file")
+		return fmt.Errorf("the URL gives more than one password (use only the option %q)", prefix+"password_file")
 	}
 	return nil
 }
