@@ -154,10 +154,10 @@ func (r *run) restore(ctx context.Context, now time.Time, ticks map[string]time.
 		}
 		switch {
 		case !ok:
-		case slices.ContainsFunc(have, func(en entry) bool { return !en.def.Ended }):
-			ended++
 		case !c.def.Ended:
 			restored++
+		case slices.ContainsFunc(have, func(en entry) bool { return !en.def.Ended }):
+			ended++
 		}
 	}
 	for _, old := range byName { // cancellations beyond maxEnded
@@ -168,7 +168,7 @@ func (r *run) restore(ctx context.Context, now time.Time, ticks map[string]time.
 	s.c.tel.schedules(ctx, "restored", restored)
 	s.c.tel.schedules(ctx, "ended_again", ended)
 	if restored+ended > 0 && s.c.tel.limit.Allow() {
-		s.c.tel.log.WarnContext(ctx, "sealcache: periodic jobs: Redis lost data, so schedules were stored again or ended again", "restored", restored, "ended_again", ended)
+		s.c.tel.log.WarnContext(ctx, "sealcache: periodic jobs: Redis lost data, so lost schedules were stored again, or canceled ones canceled again", "restored", restored, "ended_again", ended)
 	}
 }
 

@@ -111,6 +111,16 @@ func TestLostSchedulesArePutBack(t *testing.T) {
 	w.run(w.s, other)
 	require.EqualValues(t, 2, m.counts(t)["schedules restored"], "once")
 
+	older := w.save()
+	w.advance(time.Second)
+	require.True(t, w.register(w.s, "a", "changed"))
+	require.True(t, w.cancel(w.s, "b"))
+	w.run()
+	w.goBack(older)
+	w.run()
+	require.EqualValues(t, 3, m.counts(t)["schedules restored"], "the change of a")
+	require.EqualValues(t, 1, m.counts(t)["schedules ended_again"], "b")
+
 	_, fresh := w.with(w.e)
 	w.m.FlushAll()
 	w.run(fresh)
