@@ -69,7 +69,7 @@ func (a *aggregator) Aggregate(group string, tasks []*asynq.Task) *asynq.Task {
 	}
 	first, err := a.enqueueAlone(ctx, queue, refused, t == nil)
 	if err != nil {
-		a.tel.log.ErrorContext(ctx, "sealcache: tasks are put back into their group, because those that cannot be opened could not be enqueued alone", "queue", queue, "error", err)
+		a.tel.log.ErrorContext(ctx, "sealcache: tasks that do not open could not be enqueued outside their group, so all tasks are put back into the group", "queue", queue, "error", err)
 		return nil // the group is put back; members that were enqueued already keep their ids
 	}
 	if t == nil {

@@ -94,7 +94,7 @@ func (i identity) appendClaim(dst []byte) []byte {
 	return binary.BigEndian.AppendUint16(dst, uint16(len(dst)-n))
 }
 
-var errClaim = fmt.Errorf("%w: the sealed task does not end with the queue and id that asynqjobs.Client adds", jobs.ErrUnauthentic)
+var errClaim = fmt.Errorf("%w: the task was altered, or was not enqueued with asynqjobs.Client", jobs.ErrUnauthentic)
 
 // cutClaim separates a sealed value from the claim after it.
 func cutClaim(b []byte) (value []byte, i identity, err error) {

@@ -33,7 +33,7 @@ func (c *Client) UpdateTaskPayload(ctx context.Context, i *asynq.Inspector, queu
 		return err
 	}
 	if o.held != nil {
-		return errors.New("asynqjobs: UpdateTaskPayload: the task holds a task of a group (delete it and enqueue another)")
+		return errors.New("asynqjobs: UpdateTaskPayload: this task only stores a group's unopened task (delete this task, enqueue the job again)")
 	}
 	whole, unique, err := asynqwire.SealedPayload(info.Payload, info.Headers)
 	if err != nil {

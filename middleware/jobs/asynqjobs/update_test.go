@@ -81,5 +81,5 @@ func TestPayloadsThatCannotBeChanged(t *testing.T) {
 	_, out := g.aggregate(b.e, g.members(newEncryptor(t, nil), 1, 10), nil)
 	info, err = b.plain.Enqueue(out, later)
 	require.NoError(t, err)
-	require.ErrorContains(t, update(info), "holds a task of a group")
+	require.ErrorContains(t, update(info), "only stores a group's unopened task")
 }
