@@ -1,6 +1,9 @@
-// Texts finds errors, log lines and warnings whose text has a line of over 120 bytes. It reads the names of Go files from
-// standard input, and prints the place of each such text. If a text is put together with +, a constant counts with its
-// value, and a variable does not count.
+// Command texts finds errors, log lines and warnings whose text has a line of over 120 bytes. It reads the names of Go files
+// from standard input, and prints the place of each such text. The check "wording" of .ci/checks runs it:
+//
+//	git ls-files -- '*.go' | go run .ci/texts.go
+//
+// If a text is put together with +, a constant counts with its value, and a variable does not count.
 package main
 
 import (

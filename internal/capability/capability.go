@@ -1,7 +1,9 @@
 // Package capability tells what a store of gocache can do beyond gocache's interface. Each capability is an interface,
 // such as middleware.Swapper. A store lists the names of its capabilities in its method Capabilities, as
-// middleware.CapableStore describes. [Listed] returns these names. [Of] converts the store to one of the interfaces, if
-// the store lists it.
+// middleware.CapableStore describes.
+//
+// Begin with [Of], which converts the store to one of the interfaces, if the store lists it. To get all names that the
+// store lists, call [Listed].
 package capability
 
 import (

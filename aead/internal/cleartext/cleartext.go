@@ -1,12 +1,12 @@
 // Package cleartext reads keysets in plaintext, for package aead. A keyset is a set of Tink keys. Applications cannot import
 // this package: they use package aead/insecurecleartextkeyset, whose name states the danger.
 //
-// [Read] parses a plaintext keyset. The type cleartext.[KEK] takes the place of a key-encryption key, but does not
-// encrypt. If package aead gets a cleartext.KEK, it accepts a plaintext keyset. Package insecurecleartextkeyset passes
-// a cleartext.KEK. So does aead.OpenKEK for a file:// URI, because that file is a plaintext keyset.
+// To open a plaintext keyset, first pass a cleartext.[KEK] to aead.OpenKeyring, in the place of a key-encryption key. It
+// does not encrypt, but makes package aead accept a plaintext keyset. Package insecurecleartextkeyset passes a
+// cleartext.KEK. So does aead.OpenKEK for a file:// URI, because that file is a plaintext keyset.
 //
-// With a real key-encryption key, package aead refuses a plaintext keyset. It then calls Read to find out whether the
-// refused file was a plaintext keyset. If so, the error says that.
+// Package aead then calls [Read], which parses the keyset. With a real key-encryption key, package aead refuses a
+// plaintext keyset. It then calls Read only to find out whether the error should say that the keyset is in plaintext.
 package cleartext
 
 import (
