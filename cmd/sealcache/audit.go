@@ -86,7 +86,7 @@ func (a *auditCommand) check(f *flags) error {
 	case a.all && !asks && f.Changed("namespace") && len(a.namespaces) > 0 && !a.open:
 		return wrong("--namespace with --all needs --open")
 	case !a.whole(f) && len(a.namespaces) > 1:
-		return wrong("--namespace may be repeated only with --open, and with --all or --may-destroy")
+		return wrong("--namespace may be repeated only with --open and --all, or with --open and --may-destroy")
 	case !a.whole(f) && a.oneDatabase:
 		return wrong("--one-database needs --all")
 	case asks && a.replica:
@@ -128,11 +128,11 @@ func (a *auditCommand) checkHidden(f *flags) error {
 	others := len(a.others) > 0 && !a.whole(f) && len(a.namespaces) > 0 && a.namespaces[0] != ""
 	switch {
 	case a.hidden.hidden != "" && filters && !a.open:
-		return wrong("with --hidden-keys, the flags --prefix, --exclude and --group-by need --open, which reads the names")
+		return wrong("with --hidden-keys, cache keys are sealed, so --prefix, --exclude and --group-by need --open")
 	case a.hidden.hidden != "" && others && !a.open:
-		return wrong("with --namespace and --hidden-keys, --other-applications needs --open, which reads the names")
+		return wrong("with --hidden-keys, cache keys are sealed, so --other-applications with --namespace needs --open")
 	case a.hidden.oneWay != "" && others:
-		return wrong("with --namespace and --one-way-keys, leave out --other-applications, because no names are stored")
+		return wrong("--one-way-keys with --namespace forbids --other-applications: Redis has only hashes of the cache keys")
 	}
 	return a.hidden.check(a.keys.kek, filters)
 }
@@ -159,7 +159,7 @@ func (a *auditCommand) config(p *program, f *flags) (audit.Config, error) {
 		c.Namespace = s.namespace
 	}
 	if a.whole(f) && len(a.namespaces) > 0 && len(a.exclude)+len(a.groups) > 0 && !a.stored {
-		return c, wrong("with --all or --may-destroy, write --exclude and --group-by with the namespace, and give --stored")
+		return c, wrong("with --all or --may-destroy, --exclude and --group-by must start with a namespace and need --stored")
 	}
 	var errs [4]error
 	c.Prefix, errs[0] = s.key("prefix", a.prefix)

@@ -38,7 +38,7 @@ func (k *keysetFile) place() keysetPlace { return keysetPlace{k.path, k.ofKEK} }
 var errNoChange = errors.New("the keyset needs no change")
 
 // errTimesNotSaved reports that the keyset was changed, and its file of key times was not.
-var errTimesNotSaved = errors.New("the keyset was changed and can be used, but the ages of its keys were not saved and are unknown")
+var errTimesNotSaved = errors.New("the keyset was changed and works, but the ages of its keys were not saved (the next change saves them)")
 
 // errBusy reports that another command is changing the keyset, or has just changed it.
 var errBusy = errors.New("another command is changing the keyset (try again)")

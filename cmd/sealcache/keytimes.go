@@ -127,7 +127,7 @@ func createKeysetFile(path string, data []byte, h *keyset.Handle, view *keysetVi
 	id := h.KeysetInfo().GetPrimaryKeyId()
 	times := keyTimes{id: {ID: id, Created: now, Promoted: now}}
 	if err := times.write(path, h); err != nil {
-		return &statusError{exitFailed, fmt.Errorf("the keyset was made (do not repeat the command), but the ages of the keys were not saved: %w", err)}
+		return &statusError{exitFailed, fmt.Errorf("the keyset was made and works, but the age of its key stays unknown (do not repeat the command): %w", err)}
 	}
 	if times, err := readKeyTimes(path, h); err == nil {
 		withTimes(view.keys, times)

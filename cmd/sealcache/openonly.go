@@ -58,7 +58,7 @@ func (k *openOnly) DecryptWithContext(ctx context.Context, ciphertext, associate
 // that resumes the run could open.
 type opensOnly struct{ tink.AEADWithContext }
 
-var errOpensOnly = errors.New("these keys can decrypt, but not encrypt")
+var errOpensOnly = errors.New("the old keys (--old-kek) are only used to decrypt, and never to encrypt")
 
 func (opensOnly) EncryptWithContext(context.Context, []byte, []byte) ([]byte, error) {
 	return nil, errOpensOnly

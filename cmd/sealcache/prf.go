@@ -34,7 +34,7 @@ func (k *prfFlags) check(kek string, filters bool) error {
 	case k.given() && kek == "":
 		return wrong("--hidden-keys and --one-way-keys need --kek")
 	case k.oneWay != "" && filters:
-		return wrong("--one-way-keys cannot be used with --prefix, --exclude or --group-by, because no names are stored")
+		return wrong("--one-way-keys forbids --prefix, --exclude and --group-by: Redis has only hashes of the cache keys")
 	}
 	return nil
 }

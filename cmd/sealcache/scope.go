@@ -62,7 +62,7 @@ func keyIn(namespace, source string, stored bool, flag, text string) (string, er
 	case stored:
 		return rest, nil
 	case has:
-		return "", wrong("--%s: leave out %q, which the namespace%s adds (or give a name in Redis with --stored)", flag, within, source)
+		return "", wrong("--%s: leave out %q at the start, because the namespace%s adds it (or keep it, and add --stored)", flag, within, source)
 	default:
 		return text, nil
 	}
