@@ -34,7 +34,7 @@ func (c *Caches) Sealed(name string) (*middleware.Store, error) {
 	s, ok := c.sealed[name]
 	if !ok {
 		if _, unsealed := c.stores[name]; unsealed {
-			return nil, fmt.Errorf("%w: cache %s is unsealed (seal it, or use a store.StoreInterface)", ErrNoCache, showName(name))
+			return nil, fmt.Errorf("%w: cache %s is unsealed, but a sealed cache (*middleware.Store) is needed here", ErrNoCache, showName(name))
 		}
 		return nil, c.missing(name)
 	}

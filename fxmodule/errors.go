@@ -8,7 +8,7 @@ import (
 )
 
 // ErrNoCache reports that the Config has no cache of that name or kind.
-var ErrNoCache = errors.New("fxmodule: no such cache")
+var ErrNoCache = errors.New("fxmodule: no suitable cache")
 
 var (
 	errNoStore            = errors.New("the cache has no store (set \"store\" to the URL of a store)")

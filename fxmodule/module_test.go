@@ -228,7 +228,7 @@ func TestWiringErrors(t *testing.T) {
 		"Module, no store":        {over, fxmodule.Module, fx.Options(), `cache "default": store: the cache has no store`},
 		"Module, own store":       {byURL, fxmodule.Module, provideStore(backing), "already provided"},
 		"Module and Decorator":    {byURL, fx.Options(fxmodule.Module, fxmodule.Decorator), fx.Options(), "already provided"},
-		"Module, no default":      {named, fxmodule.Module, fx.Invoke(func(store.StoreInterface) {}), "no such cache"},
+		"Module, no default":      {named, fxmodule.Module, fx.Invoke(func(store.StoreInterface) {}), "no suitable cache"},
 		"Decorator, no store":     {over, fxmodule.Decorator, fx.Options(), "missing type: store.StoreInterface"},
 		"Decorator, unprovided":   {over, fxmodule.Decorator, fx.Provide(func(unprovided) store.StoreInterface { return nil }), "missing type: fxmodule_test.unprovided"},
 		"Decorator, broken store": {over, fxmodule.Decorator, fx.Provide(func() (store.StoreInterface, error) { return nil, errBroken }), errBroken.Error()},
@@ -239,9 +239,9 @@ func TestWiringErrors(t *testing.T) {
 			return middleware.New(backing, sealtest.Keyring(t))
 		}), "already a sealed store"},
 		"not sealed":    {one(fxmodule.Cache{Store: "memory://"}), fxmodule.Module, fx.Options(), "the cache has no encryption keys"},
-		"no such name":  {byURL, fxmodule.Module, fx.Options(fxmodule.Named("x"), fx.Invoke(fx.Annotate(func(store.StoreInterface) {}, fx.ParamTags(`name:"x"`)))), "no such cache"},
+		"no such name":  {byURL, fxmodule.Module, fx.Options(fxmodule.Named("x"), fx.Invoke(fx.Annotate(func(store.StoreInterface) {}, fx.ParamTags(`name:"x"`)))), "no suitable cache"},
 		"name":          {byURL, fxmodule.Module, fxmodule.Named("a\" b:\"c"), "fxmodule: Named: invalid cache name: the name has the byte"},
-		"sealed as not": {one(fxmodule.Cache{Store: "memory://", Unsealed: true}), fxmodule.Module, fx.Invoke(func(*middleware.Store) {}), "is unsealed (seal it, or use a store.StoreInterface)"},
+		"sealed as not": {one(fxmodule.Cache{Store: "memory://", Unsealed: true}), fxmodule.Module, fx.Invoke(func(*middleware.Store) {}), "is unsealed, but a sealed cache (*middleware.Store) is needed here"},
 		"no encryptor":  {one(fxmodule.Cache{Store: "memory://", Unsealed: true}), fxmodule.Module, fx.Invoke(func(*jobs.Encryptor) {}), "set \"jobs.keys_of\""},
 		// The Config does not set Jobs, but the application uses the encryptor of jobs.
 		"encryptor, no namespace":       {byURL, fxmodule.Module, fx.Invoke(func(*jobs.Encryptor) {}), "the namespace is missing"},

@@ -182,7 +182,7 @@ func settingType(group reflect.Type, name string) (t reflect.Type, known bool) {
 func checkNumbers(n *yaml.Node) error {
 	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!float" {
 		if f, err := strconv.ParseFloat(n.Value, 64); err != nil || f != math.Trunc(f) {
-			return fmt.Errorf("line %d: the value must be a whole number (put a string such as 1.5 in quotes)", n.Line)
+			return fmt.Errorf("line %d: the number is not a whole number (if it is meant as a string, put it in quotes)", n.Line)
 		}
 	}
 	for _, child := range n.Content {

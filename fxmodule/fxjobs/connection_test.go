@@ -112,7 +112,7 @@ func TestConnectionThatDoesNotClose(t *testing.T) {
 	app := closing(redis.NewClient(server.ClientOptions()))
 	require.NoError(t, app.Start(t.Context()))
 	err := app.Stop(sealtest.EarlyDeadline(t, 4*time.Second))
-	require.ErrorContains(t, err, "fxjobs: close the connection: the step took longer than fx.StopTimeout allows")
+	require.ErrorContains(t, err, "fxjobs: close the connection: the OnStop hook did not end before fx.StopTimeout")
 	require.Equal(t, []string{"database closed"}, events.mail)
 
 	app = closing(redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1}))

@@ -126,7 +126,7 @@ func TestStopInTooLittleTime(t *testing.T) {
 	<-begun
 	ctx := sealtest.EarlyDeadline(t, 4*time.Second) // a second of it is left at the end
 	err = app.Stop(ctx)
-	require.ErrorContains(t, err, "fxjobs: stop the job server (tasks may still run): the step took longer than fx.StopTimeout allows")
+	require.ErrorContains(t, err, "fxjobs: stop the job server (tasks may still run): the OnStop hook did not end before fx.StopTimeout")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.NoError(t, ctx.Err(), "before the time is over")
 	require.Contains(t, l.String(), "did not stop before fx.StopTimeout")

@@ -41,7 +41,7 @@ func Close(ctx context.Context, err error, f func() error) error {
 }
 
 // errLate means that f has not returned in time.
-var errLate = errors.New("the step took longer than fx.StopTimeout allows")
+var errLate = errors.New("the OnStop hook did not end before fx.StopTimeout (raise fx.StopTimeout)")
 
 // Do calls f and returns its error, or an error that names the action if f has not returned before the early deadline of
 // ctx. In the second case f continues in its goroutine.
