@@ -37,7 +37,8 @@ type fakeKMS struct {
 	mu      sync.Mutex
 	server  *grpc.Server
 	key     tink.AEAD
-	err     error           // answered to everything
+	err     error           // its status code is answered to everything
+	api     error           // answered to everything, before the service itself
 	denied  map[string]bool // by call
 	state   string          // of the key version, if not enabled
 	token   string
@@ -121,6 +122,8 @@ func (f *fakeKMS) admit(ctx context.Context, call, name string) error {
 	}
 	md, _ := metadata.FromIncomingContext(ctx)
 	switch {
+	case f.api != nil:
+		return f.api
 	case f.err != nil: // a proxy may reflect the request
 		return status.Errorf(status.Code(f.err), "refused: %v", md)
 	case fmt.Sprint(md["authorization"]) != "[Bearer "+f.token+"]":

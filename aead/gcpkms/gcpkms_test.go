@@ -11,6 +11,7 @@ import (
 	kms "cloud.google.com/go/kms/apiv1"
 	"cloud.google.com/go/kms/apiv1/kmspb"
 	"github.com/tink-crypto/tink-go/v2/tink"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -139,6 +140,26 @@ func TestChecksums(t *testing.T) {
 		t.Errorf("wrap: %v", err)
 	}
 	if _, err := kek.DecryptWithContext(t.Context(), sealed, nil); !errors.Is(err, aead.ErrKeyServiceUnavailable) || !strings.Contains(err.Error(), "checksum") {
+		t.Errorf("unwrap: %v", err)
+	}
+}
+
+// What all of Google's API refuses says nothing about a ciphertext, although the code is that of an altered ciphertext.
+func TestRefusedByAPI(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	kek := open(t, f)
+	sealed, err := kek.EncryptWithContext(t.Context(), []byte("data key"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := status.New(codes.InvalidArgument, "API key not valid. Please pass a valid API key.").
+		WithDetails(&errdetails.ErrorInfo{Reason: "API_KEY_INVALID", Domain: "googleapis.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.set(func() { f.api = answer.Err() })
+	if _, err := kek.DecryptWithContext(t.Context(), sealed, nil); !errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrUnauthentic) {
 		t.Errorf("unwrap: %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	kms "cloud.google.com/go/kms/apiv1"
 	"cloud.google.com/go/kms/apiv1/kmspb"
+	"github.com/googleapis/gax-go/v2/apierror"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -104,6 +105,8 @@ func classify(err error, needs, invalid string) *keyservice.Failure {
 		switch {
 		case strings.Contains(text, "checksum"), strings.Contains(text, "crc32c"): // changed on the way
 			f.Reason = "the request was changed on its way to Google Cloud KMS"
+		case refusedByAPI(err):
+			f.Reason = "Google's API refused the request before Cloud KMS saw it (are the credentials right?)"
 		case invalid != "":
 			return keyservice.Refuse(aead.ErrUnauthentic, invalid, err)
 		}
@@ -133,4 +136,11 @@ func classify(err error, needs, invalid string) *keyservice.Failure {
 		f.Reason = context.Canceled.Error()
 	}
 	return f
+}
+
+// refusedByAPI reports whether the part of Google's API that all services share refused the request. It names a reason,
+// such as API_KEY_INVALID, in the domain googleapis.com (https://google.aip.dev/193). Cloud KMS has not seen the request.
+func refusedByAPI(err error) bool {
+	answer, ok := apierror.FromError(err)
+	return ok && answer.Domain() == "googleapis.com"
 }
