@@ -213,7 +213,7 @@ func wrongValue(t reflect.Type) error {
 	case reflect.TypeFor[[]string]():
 		return errors.New("the value must be a list of strings such as [a, b]")
 	case reflect.TypeFor[middleware.PlaintextPolicy]():
-		return errors.New("the value must be \"reject\", \"read\", \"seal-on-read\" or \"write\"")
+		return errors.New("the value must be \"reject\", \"read\", \"write\" or (for caches only) \"seal-on-read\"")
 	}
 	switch t.Kind() {
 	case reflect.Bool:

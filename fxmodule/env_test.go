@@ -158,7 +158,7 @@ func TestConfigFromEnvRefuses(t *testing.T) {
 		"of jobs":       {[]string{"SEALCACHE_JOBS_QUEUE=x"}, "SEALCACHE_JOBS_QUEUE: unknown variable"},
 		"queues":        {[]string{"SEALCACHE_JOBS_QUEUES=critical"}, "SEALCACHE_JOBS_QUEUES: the value is not a list of queues"},
 		"jobs' policy":  {[]string{"SEALCACHE_JOBS_PLAINTEXT=accept"}, `SEALCACHE_JOBS_PLAINTEXT: for jobs, the value must be "reject", "read" or "write"`},
-		"cache's jobs":  {[]string{"SEALCACHE_CACHES_JOBS_PLAINTEXT=accept"}, `SEALCACHE_CACHES_JOBS_PLAINTEXT: the value must be "reject", "read", "seal-on-read"`},
+		"cache's jobs":  {[]string{"SEALCACHE_CACHES_JOBS_PLAINTEXT=accept"}, `SEALCACHE_CACHES_JOBS_PLAINTEXT: the value must be "reject", "read", "write" or (for caches only) "seal-on-read"`},
 		"weight":        {[]string{"SEALCACHE_JOBS_QUEUES=critical=much"}, "SEALCACHE_JOBS_QUEUES: the value is not a list of queues"},
 		"queue twice":   {[]string{"SEALCACHE_JOBS_QUEUES=a=1,a=2"}, "SEALCACHE_JOBS_QUEUES: the list contains the same queue twice (give each queue once)"},
 		"context twice": {[]string{"SEALCACHE_WRAP_CONTEXT=a=1,a=2"}, "SEALCACHE_WRAP_CONTEXT: the list contains two name=value pairs with the same name"},

@@ -95,7 +95,7 @@ func TestValidate(t *testing.T) {
 			c.OtherKEKs = strings.Split(strings.Repeat("file:///k,", 15)+"file:///k", ",")
 		}), "other_keks: there are 16 URIs (at most 15 are allowed)"},
 		"data key ttl":         {with(func(c *fxmodule.Cache) { c.DataKeys.TTL = -1 }), "data_keys.ttl: must not be negative"},
-		"policy":               {with(func(c *fxmodule.Cache) { c.Plaintext = 99 }), "plaintext: the value must be \"reject\", \"read\", \"seal-on-read\" or \"write\""},
+		"policy":               {with(func(c *fxmodule.Cache) { c.Plaintext = 99 }), "plaintext: the value must be \"reject\", \"read\", \"write\" or (for caches only) \"seal-on-read\""},
 		"until":                {with(func(c *fxmodule.Cache) { c.PlaintextUntil = until }), "\"plaintext_until\" has no effect while \"plaintext\" is \"reject\""},
 		"write without end":    {with(func(c *fxmodule.Cache) { c.Plaintext = middleware.WritePlaintext }), "the value \"write\" of the setting \"plaintext\" needs an end time"},
 		"keyset source":        {with(func(c *fxmodule.Cache) { c.Keyset = "hcvault://k" }), "keyset: the value must be env:NAME, file:///path, or a path"},

@@ -179,7 +179,7 @@ func TestConfigFromYAMLRefuses(t *testing.T) {
 		"fraction of weight": {"caches: {default: {unsealed: true}}\njobs:\n  queues: {critical: 1.5}", "line 3: the number is not a whole number"},
 		"infinite":           {"caches: {default: {max_value_bytes: .inf}}", "line 1: the number is not a whole number"},
 		"negative":           {"caches: {default: {data_keys: {max_bytes: -1}}}", "the value must be a whole number of at least 0"},
-		"policy":             {"caches: {default: {plaintext: accept}}", `plaintext: the plaintext policy must be "reject", "read", "seal-on-read" or "write"`},
+		"policy":             {"caches: {default: {plaintext: accept}}", `plaintext: the plaintext policy must be "reject", "read", "write" or (for caches only) "seal-on-read"`},
 		"time":               {"caches: {default: {plaintext_until: tomorrow}}", "plaintext_until: the value is not a time"},
 		"weight":             {"caches: {default: {unsealed: true}}\njobs:\n  queues: {critical: much}", "line 3: the value must be a whole number"},
 		"weights":            {"jobs: {queues: {critical: [1]}}", "the value must be a whole number"},
@@ -190,7 +190,7 @@ func TestConfigFromYAMLRefuses(t *testing.T) {
 		"empty in a list":    {"caches:\n  default:\n    other_keks:\n    - file:///a\n    -\n", "line 5: the list contains an empty value"},
 		"cache under null":   {"caches: {a: {unsealed: true}, ~: {unsealed: true}}", "line 1: unknown setting (not a name)"},
 		"context under null": {"caches: {a: {wrap_context: {app: web, null: shop}}}", "line 1: unknown setting \"null\""},
-		"list for a policy":  {"caches: {default: {plaintext: [read]}}", `line 1: the value must be "reject", "read", "seal-on-read" or "write"`},
+		"list for a policy":  {"caches: {default: {plaintext: [read]}}", `line 1: the value must be "reject", "read", "write" or (for caches only) "seal-on-read"`},
 		"not valid":          {"caches: {default: {store: 'memory://'}}", "no encryption keys"},
 		"too long":           {strings.Repeat("#", 2<<20), "more than 1048576 bytes"},
 	} {

@@ -137,6 +137,7 @@ func (s *steering) read(before string) (now string) {
 	if err != nil || string(data) == before {
 		return before // a missing file changes nothing
 	}
+	known, unknown := 0, 0
 	for line := range strings.Lines(string(data)) {
 		switch words := strings.Fields(line); {
 		case len(words) == 0:
@@ -154,9 +155,13 @@ func (s *steering) read(before string) (now string) {
 			fallthrough
 		default:
 			fmt.Fprintln(s.p.stderr, "--control: a line of the file is unknown (allowed: \"pause\", \"resume\", \"rate ENTRIES\")")
+			unknown++
 			continue
 		}
+		known++
 	}
-	fmt.Fprintln(s.p.stderr, "--control: the file was applied")
+	if known > 0 || unknown == 0 {
+		fmt.Fprintln(s.p.stderr, "--control: the file was applied")
+	}
 	return string(data)
 }

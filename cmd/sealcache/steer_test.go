@@ -94,8 +94,14 @@ func steered(t *testing.T, status int, args ...string) {
 	require.NoError(t, cmd.Process.Signal(syscall.SIGUSR2))
 	until(func(line string) bool { return line == "resumed" })
 
-	require.NoError(t, os.WriteFile(control, []byte("nonsense\npause\n"), 0o600))
+	require.NoError(t, os.WriteFile(control, []byte("nonsense\n"), 0o600))
 	until(func(line string) bool { return strings.Contains(line, "a line of the file is unknown") })
+	require.NoError(t, os.WriteFile(control, []byte("more nonsense\npause\n"), 0o600))
+	until(func(line string) bool {
+		require.NotContains(t, line, "applied", "no line of the first file is known")
+		return strings.Contains(line, "a line of the file is unknown")
+	})
+	until(func(line string) bool { return strings.Contains(line, "the file was applied") })
 	until(func(line string) bool { return len(state(line).Paused) > 0 })
 	// The signal changes what the file has set.
 	require.NoError(t, cmd.Process.Signal(syscall.SIGUSR2))

@@ -43,7 +43,7 @@ func (p Policy) String() string {
 }
 
 // errUnknown reports a text that names no policy. fxmodule recognizes it as what UnmarshalText(nil) returns.
-var errUnknown = errors.New("the plaintext policy must be \"reject\", \"read\", \"seal-on-read\" or \"write\"")
+var errUnknown = errors.New("the plaintext policy must be \"reject\", \"read\", \"write\" or (for caches only) \"seal-on-read\"")
 
 // UnmarshalText reads what String returns.
 func (p *Policy) UnmarshalText(text []byte) error {
