@@ -28,12 +28,12 @@ func ownedBytes(t *testing.T, s *subject) {
 	for range 2 {
 		got, err := b.GetBytes(t.Context(), "k")
 		if err != nil || string(got) != "0123456789" {
-			t.Fatalf("after SetBytes, GetBytes returned %q, error %v, want \"0123456789\" (the caller has since changed slices that it gave or got, which the store must not share)", got, err)
+			t.Fatalf("after SetBytes, GetBytes returned %q, error %v, want \"0123456789\"\n(the caller has since changed slices that it gave or got, which the store must not share)", got, err)
 		}
 		clear(got[:cap(got)])
 		got, ttl, err := b.GetBytesWithTTL(t.Context(), "k")
 		if err != nil || string(got) != "0123456789" {
-			t.Fatalf("after SetBytes, GetBytesWithTTL returned %q, error %v, want \"0123456789\" (the caller has since changed slices that it gave or got, which the store must not share)", got, err)
+			t.Fatalf("after SetBytes, GetBytesWithTTL returned %q, error %v, want \"0123456789\"\n(the caller has since changed slices that it gave or got, which the store must not share)", got, err)
 		}
 		if elapsed := time.Since(start); ttl > d || ttl < d-elapsed-time.Millisecond {
 			t.Errorf("GetBytesWithTTL returned the TTL %v, want between %v and %v, the expiration that SetBytes was given", ttl, d-elapsed-time.Millisecond, d)
@@ -77,7 +77,7 @@ func setsTTL(t *testing.T, s *subject) {
 		clear(given)
 		got, ttl, err := b.GetBytesWithTTL(t.Context(), "k")
 		if err != nil || string(got) != "0123456789" {
-			t.Fatalf("after SetBytesWithTTL, GetBytesWithTTL returned %q, error %v, want \"0123456789\" (the caller has since changed the slice that it gave, which the store must not share)", got, err)
+			t.Fatalf("after SetBytesWithTTL, GetBytesWithTTL returned %q, error %v, want \"0123456789\"\n(the caller has since changed the slice that it gave, which the store must not share)", got, err)
 		}
 		if ttl > want || ttl < want-time.Minute || want == 0 && ttl != 0 {
 			t.Errorf("after SetBytesWithTTL with the TTL %v, GetBytesWithTTL returned the TTL %v", want, ttl)
