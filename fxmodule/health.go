@@ -114,13 +114,13 @@ func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status, body.Status = http.StatusServiceUnavailable, "failing"
 		body.Caches[f.Cache] = f.Part
 		h.log(logLine{f.Cache, f.Part}, func() {
-			h.system.log.WarnContext(ctx, "sealcache: health check: a cache is not ready", "cache", f.Cache, "part", string(f.Part), "error", f.Err)
+			h.system.log.WarnContext(ctx, "sealcache: health check: the keys or the store of a cache failed", "cache", f.Cache, "part", string(f.Part), "error", f.Err)
 		})
 	}
 	if err != nil {
 		status, body.Status, body.Jobs = http.StatusServiceUnavailable, "failing", PartStore
 		h.log(logLine{"", PartStore}, func() {
-			h.system.log.WarnContext(ctx, "sealcache: health check: jobs are not ready", "part", string(PartStore), "error", err)
+			h.system.log.WarnContext(ctx, "sealcache: health check: the Redis of the jobs failed", "part", string(PartStore), "error", err)
 		})
 	}
 	for _, name := range h.system.caches.names {
