@@ -24,6 +24,7 @@ type auditor struct {
 	throttle  *rediswalk.Throttle
 	scope     string // prefix of the stored names in the scope
 	pattern   string // prefix of the names to scan
+	filters   string // settings that are prefixes of keys, for errors
 	names     map[string]*pseudonym.Set
 	servers   *rediswalk.Servers // of the database that is being examined
 	exclude   *rediswalk.Filter

@@ -199,11 +199,21 @@ func (c *Config) prfSet() *prf.Set {
 }
 
 // opensNames reports whether filters match the keys that are sealed in values.
-func (a *auditor) opensNames() bool { return a.HiddenKeys != nil && a.filtersNames() }
+func (a *auditor) opensNames() bool { return a.HiddenKeys != nil && a.filters != "" }
 
-// filtersNames reports whether the Config has prefixes of keys.
-func (c *Config) filtersNames() bool {
-	return c.Prefix != "" || len(c.Exclude)+len(c.GroupBy) > 0 || c.Namespace != "" && !c.Stored && len(c.OtherApplications) > 0
+// nameFilters lists the settings that are prefixes of keys.
+func (c *Config) nameFilters() string {
+	var given []string
+	add := func(setting string, is bool) {
+		if is {
+			given = append(given, setting)
+		}
+	}
+	add("Config.Prefix", c.Prefix != "")
+	add("Config.Exclude", len(c.Exclude) > 0)
+	add("Config.GroupBy", len(c.GroupBy) > 0)
+	add("Config.OtherApplications", len(c.OtherApplications) > 0 && c.Namespace != "" && !c.Stored)
+	return strings.Join(given, ", ")
 }
 
 // checkHidden checks the PRF keys, and makes the pseudonyms.
@@ -211,13 +221,14 @@ func (a *auditor) checkHidden() (errs []error) {
 	if a.prfSet() == nil {
 		return nil
 	}
+	a.filters = a.nameFilters()
 	switch {
 	case a.HiddenKeys != nil && a.OneWayKeys != nil:
 		errs = append(errs, errors.New("Config.HiddenKeys and Config.OneWayKeys cannot be combined"))
-	case a.OneWayKeys != nil && a.filtersNames():
-		errs = append(errs, errors.New("Config.OneWayKeys hides names from prefixes such as Config.Exclude (remove all prefixes)"))
-	case a.HiddenKeys != nil && a.filtersNames() && len(a.Keys) == 0:
-		errs = append(errs, errors.New("prefixes such as Config.Exclude need Config.Keys, which decrypt hidden names"))
+	case a.OneWayKeys != nil && a.filters != "":
+		errs = append(errs, fmt.Errorf("prefixes cannot match names that Config.OneWayKeys hides (unset %s)", a.filters))
+	case a.HiddenKeys != nil && a.filters != "" && len(a.Keys) == 0:
+		errs = append(errs, fmt.Errorf("%s: a prefix can match hidden names only after decryption (set Config.Keys)", a.filters))
 	}
 	a.names = make(map[string]*pseudonym.Set)
 	for _, ns := range append([]string{""}, a.Namespaces...) {
@@ -275,7 +286,7 @@ func (a *auditor) plainNameOf(name string, h wire.Header, plaintext []byte) (pla
 	}
 	if h.Flags&wire.Named == 0 {
 		if a.opensNames() {
-			return "", false, errOneWayFilters
+			return "", false, fmt.Errorf("%w: Redis has names that are hidden one way, which prefixes cannot match (unset %s)", ErrConfig, a.filters)
 		}
 		return name, false, nil
 	}
@@ -292,8 +303,6 @@ func (a *auditor) plainNameOf(name string, h wire.Header, plaintext []byte) (pla
 	}
 	return strings.TrimSuffix(name, key) + labels.Key, posed, nil
 }
-
-var errOneWayFilters = fmt.Errorf("%w: prefixes such as Config.Exclude match no names hidden one way (remove all prefixes)", ErrConfig)
 
 func (n *HiddenNames) writeText(b *strings.Builder) {
 	if n.Values > 0 {

@@ -180,13 +180,20 @@ func TestFiltersOpenHiddenNames(t *testing.T) {
 		oneWay.HiddenKeys, oneWay.OneWayKeys = nil, sets[0]
 		both := config
 		both.OneWayKeys = sets[0]
-		for _, c := range []audit.Config{noKeys, oneWay, both, {HiddenKeys: new(prf.Set)}} {
+		for text, c := range map[string]audit.Config{
+			"Config.Prefix: a prefix can match": noKeys,
+			"(unset Config.Prefix)":             oneWay,
+			"cannot be combined":                both,
+			"nil or empty":                      {HiddenKeys: new(prf.Set)},
+		} {
 			_, err := audit.Run(ctx, rdb, c)
 			require.ErrorIs(t, err, audit.ErrConfig)
+			require.ErrorContains(t, err, text)
 		}
 		require.NoError(t, migratetest.SealedStore(t, rdb, a, ns, middleware.WithOneWayKeys(sets[0])).Set(ctx, "token", "v"))
 		_, err := audit.Run(ctx, rdb, users)
 		require.ErrorIs(t, err, audit.ErrConfig, "a value that does not hold its key")
+		require.ErrorContains(t, err, "(unset Config.Prefix)")
 	})
 }
 
