@@ -299,7 +299,7 @@ func removeCheckpoint(path string) error {
 		}
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("migrate: the run read all entries, but cannot remove its checkpoint: %w (allow it, and repeat the run)", err)
+		return fmt.Errorf("migrate: all entries are done, but removing the checkpoint file failed: %w (allow it; repeat the run to record its end)", err)
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 // opposite run may have changed entries after this scan had passed them. Run it again, alone. Both runs return ErrOpposed,
 // unless one of them was killed or ended before the other. A run that ends before an earlier opposite run has
 // Report.OppositeLeft.
-var ErrOpposed = errors.New("migrate: a sealing run and an unsealing run changed the same entries (repeat the one you want)")
+var ErrOpposed = errors.New("migrate: a sealing run and an unsealing run changed the same entries (repeat only the run you want)")
 
 // accessRuns names an operation on the records of runs in the log.
 const accessRuns = "read or write the key sealcache.runs"

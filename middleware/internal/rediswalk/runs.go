@@ -73,16 +73,16 @@ type Run struct {
 // ErrRunUndone reports that a checkpoint is out of date. Either the record of its run is gone, as after a flush, or
 // the run is complete. Or another run with other settings has changed the same names since. The text of the returned
 // error says which.
-var ErrRunUndone = errors.New("it is out of date")
+var ErrRunUndone = errors.New("the checkpoint file is out of date")
 
 var (
-	errRunLost      = fmt.Errorf("%w: Redis has no record of its run (remove the file to begin again)", ErrRunUndone)
-	errRunDone      = fmt.Errorf("%w: its run is already complete (remove the file)", ErrRunUndone)
+	errRunLost      = fmt.Errorf("%w: Redis has no record of the run that wrote it (remove the file to begin again)", ErrRunUndone)
+	errRunDone      = fmt.Errorf("%w: the run that wrote it is already complete (remove the file)", ErrRunUndone)
 	errRunOverruled = fmt.Errorf("%w: a later run with other settings changed the same entries (remove the file to begin again)", ErrRunUndone)
 )
 
 // ErrOpposed reports that an opposite run changed the same names during a run: one of them seals, and the other unseals.
-var ErrOpposed = errors.New("a sealing run and an unsealing run changed the same entries at the same time")
+var ErrOpposed = errors.New("a sealing run and an unsealing run changed the same entries (repeat only the run you want)")
 
 // ErrRunsRefused reports that the user may not read or write the records.
 var ErrRunsRefused = errors.New("the Redis user may not read or write the key " + RunsName + " (allow it in the user's ACL)")
