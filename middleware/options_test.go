@@ -60,7 +60,7 @@ func TestNewRefuses(t *testing.T) {
 		"must not be zero": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithPlaintextUntil(time.Time{}))
 		},
-		"the limit is 0 bytes": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithMaxValueBytes(0)) },
+		"the size limit for a value is 0 bytes": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithMaxValueBytes(0)) },
 		"but must be from 1 through": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithMaxValueBytes(math.MaxInt/2+1))
 		},

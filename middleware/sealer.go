@@ -184,7 +184,7 @@ func (s *Sealer) sealBytes(ctx context.Context, dst []byte, sc *scratch, b bindi
 		dst = largeSealed.take(need)
 	}
 	if err := ctx.Err(); err != nil { // see unseal
-		return nil, fmt.Errorf("middleware: seal: %w", err)
+		return nil, fmt.Errorf("middleware: seal the value: %w", err)
 	}
 	out, err := s.box.Seal(ctx, dst, h, plaintext, b.name)
 	if err != nil {
@@ -232,7 +232,7 @@ func (s *Sealer) unseal(ctx context.Context, name string, h wire.Header, n int, 
 		return opened{}, s.tooLarge(len(stored))
 	}
 	if err := ctx.Err(); err != nil { // an AEAD that is called now would seem to be down
-		return opened{}, fmt.Errorf("middleware: open: %w", err)
+		return opened{}, fmt.Errorf("middleware: open the value: %w", err)
 	}
 	plaintext, err := s.box.Open(ctx, stored, n, owned, name)
 	if err != nil {

@@ -95,7 +95,7 @@ func (s *Store) invalidateEach(ctx context.Context, tags []string) error {
 }
 
 // errNoList means that no entry has a tag. Invalidate of freecache fails for such a tag.
-var errNoList = errors.New("middleware: the tag has no list")
+var errNoList = errors.New("middleware: no entry has this tag, so there is nothing to invalidate")
 
 // checkTagList returns an error if the list of a tag is absent or cannot be read.
 func (s *Store) checkTagList(ctx context.Context, name string) error {

@@ -128,7 +128,7 @@ func Example() {
 	// again: duplicate
 	// sealed: true
 	// handled: to ada@example.org
-	// archived: jobs: open: aead: the ciphertext is not authentic: altered, copied from elsewhere, or sealed under another key
+	// archived: jobs: open the value: aead: the ciphertext is not authentic: altered, copied from elsewhere, or sealed under another key
 }
 
 // A token replaces a name that must not be read in the queue.

@@ -103,7 +103,7 @@ func (b *Box) Seal(ctx context.Context, dst []byte, h wire.Header, plaintext []b
 		return nil, fmt.Errorf("seal the value: %w", err)
 	}
 	if len(out) <= header {
-		return nil, fmt.Errorf("%w: seal: the AEAD returned neither a ciphertext nor an error", aead.ErrKeyServiceUnavailable)
+		return nil, fmt.Errorf("%w: seal the value: the AEAD returned neither a ciphertext nor an error", aead.ErrKeyServiceUnavailable)
 	}
 	if b.proves {
 		opened, err := b.open(ctx, out[start:], header-start, false, names)
@@ -111,7 +111,7 @@ func (b *Box) Seal(ctx context.Context, dst []byte, h wire.Header, plaintext []b
 		case err != nil && Undecided(err):
 			return nil, fmt.Errorf("seal the value: %w", err)
 		case err != nil || !bytes.Equal(opened, plaintext):
-			return nil, fmt.Errorf("%w: seal: the AEAD does not open the value that it just sealed", aead.ErrKeyServiceUnavailable)
+			return nil, fmt.Errorf("%w: seal the value: the AEAD does not open the value that it just sealed", aead.ErrKeyServiceUnavailable)
 		}
 	}
 	return out, nil
@@ -156,7 +156,7 @@ func (b *Box) Open(ctx context.Context, stored []byte, n int, owned bool, names 
 	id, named := b.reads.keyOf(stored[n:])
 	plaintext, err := b.open(ctx, stored, n, owned, names)
 	if err != nil {
-		return nil, fmt.Errorf("open: %w", err)
+		return nil, fmt.Errorf("open the value: %w", err)
 	}
 	if named {
 		if label := b.reads.count(id); label != "" {

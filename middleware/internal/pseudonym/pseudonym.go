@@ -167,7 +167,7 @@ func (s *Set) append(dst []byte, i int, of kind, name string) ([]byte, error) {
 		out, err = k.prf.ComputePRF(in, bytes)
 	}
 	if err != nil || len(out) != bytes {
-		dst, err = nil, fmt.Errorf("the implementation of PRF key %d failed (its error may quote the name: log it there)", s.keys[i].id)
+		dst, err = nil, fmt.Errorf("ComputePRF of PRF key %d failed; its error may quote a cache key, so it is not shown (log it in ComputePRF)", s.keys[i].id)
 	} else {
 		dst = base64.RawURLEncoding.AppendEncode(dst, out)
 	}

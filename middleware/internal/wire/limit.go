@@ -11,7 +11,7 @@ const maxLimit = math.MaxInt / 2
 // CheckLimit returns an error unless n can bound the size of a value in bytes.
 func CheckLimit(n int) error {
 	if n < 1 || n > maxLimit {
-		return fmt.Errorf("the limit is %d bytes, but must be from 1 through %d", n, maxLimit)
+		return fmt.Errorf("the size limit for a value is %d bytes, but must be from 1 through %d", n, maxLimit)
 	}
 	return nil
 }

@@ -341,7 +341,7 @@ func (h Header) checkFlags() error {
 		return fmt.Errorf("%w: the value is marked as compressed, but its type is %s (delete the value)", ErrUnsupportedFormat, h.Type)
 	}
 	if h.Flags&Named != 0 && h.Flags&Hidden == 0 {
-		return fmt.Errorf("%w: the header says that the value holds its cache key, but not a hidden one (delete the value)", ErrUnsupportedFormat)
+		return fmt.Errorf("%w: the header has the flag of a sealed cache key, but not of a hidden name (delete the value)", ErrUnsupportedFormat)
 	}
 	return nil
 }
