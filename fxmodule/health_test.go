@@ -67,7 +67,7 @@ func TestHealth(t *testing.T) {
 	code, body = ask(http.MethodGet)
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.JSONEq(t, `{"status":"failing","caches":{"default":"store","sessions":"ok","insecure":"store"}}`, body)
-	require.Contains(t, l.String(), "not ready")
+	require.Contains(t, l.String(), "the keys or the store of a cache failed")
 
 	require.NoError(t, app.Stop(context.Background()))
 	require.Error(t, health.Check(t.Context()))
@@ -92,10 +92,10 @@ func TestHealthLogsAFailureOnceAMinute(t *testing.T) {
 		}
 		backing.err = errBroken
 		ask(50)
-		require.Equal(t, 1, strings.Count(l.String(), "is not ready"))
+		require.Equal(t, 1, strings.Count(l.String(), "of a cache failed"))
 		time.Sleep(time.Minute)
 		ask(50)
-		require.Equal(t, 2, strings.Count(l.String(), "is not ready"))
+		require.Equal(t, 2, strings.Count(l.String(), "of a cache failed"))
 	})
 }
 
