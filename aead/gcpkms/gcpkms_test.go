@@ -144,7 +144,7 @@ func TestChecksums(t *testing.T) {
 	}
 }
 
-// What all of Google's API refuses says nothing about a ciphertext, although the code is that of an altered ciphertext.
+// A refusal by Google's API itself says nothing about a ciphertext, although the code is that of an altered ciphertext.
 func TestRefusedByAPI(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
