@@ -181,7 +181,7 @@ func (m *migration) ownBox(a tink.AEADWithContext) (*box.Box, error) {
 // checkCheckpoint refuses a checkpoint of another job, and one that is out of date.
 func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job string) error {
 	if c.Job != job {
-		return fmt.Errorf("%w: its run had another operation, setting, database or key (remove the file to begin again)", ErrCheckpoint)
+		return fmt.Errorf("%w: the run that wrote it had another operation, setting, database or key (remove it to begin again)", ErrCheckpoint)
 	}
 	if age := time.Since(c.Updated); age > maxCheckpointAge || age < -time.Hour {
 		return fmt.Errorf("%w: it is over %d days old, or its time is in the future (remove the file to begin again)", ErrCheckpoint, maxCheckpointAge/(24*time.Hour))
