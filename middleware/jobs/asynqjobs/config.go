@@ -21,7 +21,8 @@ import (
 // HealthCheckFunc and Logger get the errors of Redis without the parts that may quote a stored value or a key name. If Logger is
 // nil, asynq logs to the logger of WithLogger.
 //
-// Queues must be the queues of the server: members of groups are checked against them.
+// Queues must be the queues of the server: tasks and members of groups are checked against them. A task that names another
+// queue is not run. An attacker has moved it, and asynq leaves it in its list of active tasks.
 //
 // ErrorHandler and RetryDelayFunc see a task that could not be opened as Redis holds it, with a *Refusal.
 //
@@ -68,6 +69,7 @@ func Config(e *jobs.Encryptor, cfg asynq.Config, opts ...Option) (asynq.Config, 
 			h.HandleError(ctx, task, opened)
 		})
 	}
+	cfg.BaseContext = serving(servedQueues(cfg.Queues), cfg.BaseContext)
 	cfg.RetryDelayFunc = retryDelay(e, cfg.RetryDelayFunc)
 	cfg.Logger = newAsynqLogger(cfg.Logger, c.telemetry.Logger())
 	if check := cfg.HealthCheckFunc; check != nil {
@@ -159,6 +161,24 @@ type revealed struct {
 
 func (r *revealed) Error() string { return r.text }
 func (r *revealed) Unwrap() error { return r.error }
+
+// servedKey is the context key of the queues of a server.
+type servedKey struct{}
+
+// serving wraps the application's BaseContext, so that handlers learn the queues of their server. asynq takes the queue of a
+// task from the task itself, which an attacker may have put into another queue.
+func serving(queues []string, base func() context.Context) func() context.Context {
+	if base == nil {
+		base = context.Background
+	}
+	return func() context.Context { return context.WithValue(base(), servedKey{}, queues) }
+}
+
+// servedHere reports whether the server that made ctx serves the queue. Without Config it is unknown, and true.
+func servedHere(ctx context.Context, queue string) bool {
+	queues, known := ctx.Value(servedKey{}).([]string)
+	return !known || slices.Contains(queues, queue)
+}
 
 // servedQueues returns the queues of a server, sorted. asynq ignores queues without a positive priority, and uses its default
 // queue if none is left.

@@ -94,6 +94,10 @@ func (h *handler) release(ctx context.Context, at identity, m member) error {
 
 // open opens the task, or returns the error that makes asynq retry or archive it.
 func (h *handler) open(ctx context.Context, t *asynq.Task, at identity) (*opened, error) {
+	if !servedHere(ctx, at.queue) {
+		h.tel.refused(ctx, at, ReasonUnauthentic)
+		return nil, refusal(fmt.Errorf("%w: the task names a queue that this server does not serve", jobs.ErrUnauthentic))
+	}
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		o, err := openTask(ctx, h.e, t.Type(), t.Payload(), t.Headers(), at, false)
 		switch {

@@ -126,6 +126,31 @@ func TestOtherNamespacesAreForeign(t *testing.T) {
 	require.Equal(t, asynqjobs.ReasonUnauthentic, got)
 }
 
+// asynq takes the queue of a task from the task itself. A task that an attacker moves with the name of its queue does not run
+// on a server that does not serve this queue.
+func TestTasksOfOtherQueuesAreRefused(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	m := newMeters()
+	info, err := b.client.Enqueue(asynq.NewTask("pay", []byte("low")), asynq.Queue("low"))
+	require.NoError(t, err)
+	msg, err := b.rdb.HGet(t.Context(), "asynq:{low}:t:"+info.ID, "msg").Result()
+	require.NoError(t, err)
+	require.NoError(t, b.rdb.HSet(t.Context(), "asynq:{default}:t:"+info.ID, "msg", msg, "state", "pending").Err())
+	require.NoError(t, b.rdb.LPush(t.Context(), "asynq:{default}:pending", info.ID).Err())
+	base := func() context.Context { return context.WithValue(t.Context(), m, "the application's") }
+	serve(t, b.conn, b.e, asynq.Config{BaseContext: base}, never(t), asynqjobs.WithMeterProvider(m.provider))
+	eventually(t, "refused", patience, func() bool { return m.counts(t)["refused unauthentic"] == 1 })
+
+	var rec recorder
+	serve(t, b.conn, b.e, asynq.Config{BaseContext: base, Queues: map[string]int{"low": 1}}, asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
+		rec.add(string(task.Payload()) + " " + ctx.Value(m).(string))
+		return nil
+	}))
+	eventually(t, "run where it belongs", patience, func() bool { return len(rec.all()) == 1 })
+	require.Equal(t, []string{"low the application's"}, rec.all())
+}
+
 // parted takes the claim off a payload, without its length.
 func parted(payload []byte) (value []byte, claim string) {
 	n := len(payload) - 2
