@@ -8,6 +8,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 )
 
 // asynqLogger passes on the lines that asynq logs, without the parts that may quote a stored value or a key name. asynq prints
@@ -22,7 +23,10 @@ func newAsynqLogger(next asynq.Logger, fallback *slog.Logger) asynqLogger {
 	return asynqLogger{next}
 }
 
-func line(args []any) string { return rediserr.CutLine(fmt.Sprint(args...)) }
+// line also bounds a line, because it can hold the id of a planted task.
+func line(args []any) string {
+	return asynqwire.Shorten(rediserr.CutLine(fmt.Sprint(args...)), maxFailureBytes)
+}
 
 func (l asynqLogger) Debug(args ...any) { l.next.Debug(line(args)) }
 func (l asynqLogger) Info(args ...any)  { l.next.Info(line(args)) }

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/internal/telemetry"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
@@ -53,21 +54,21 @@ func (t *instruments) sealed(ctx context.Context) { t.admission.Add(ctx, 1, "sea
 func (t *instruments) plaintext(ctx context.Context, at identity) {
 	t.admission.Add(ctx, 1, "plaintext", "")
 	if t.limit.Allow() {
-		t.log.InfoContext(ctx, "sealcache: a plaintext task was accepted", "queue", at.queue, "id", at.id)
+		t.log.InfoContext(ctx, "sealcache: a plaintext task was accepted", "queue", shown(at.queue), "id", shown(at.id))
 	}
 }
 
 func (t *instruments) refused(ctx context.Context, at identity, r Reason) {
 	t.admission.Add(ctx, 1, "refused", string(r))
 	if t.limit.Allow() {
-		t.log.WarnContext(ctx, "sealcache: a task was refused", "queue", at.queue, "id", at.id, "reason", string(r))
+		t.log.WarnContext(ctx, "sealcache: a task was refused", "queue", shown(at.queue), "id", shown(at.id), "reason", string(r))
 	}
 }
 
 func (t *instruments) retried(ctx context.Context, at identity, r Reason) {
 	t.admission.Add(ctx, 1, "retried", string(r))
 	if t.limit.Allow() {
-		t.log.WarnContext(ctx, "sealcache: a task cannot be opened now: asynq retries it, or archives it after its last try", "queue", at.queue, "id", at.id, "reason", string(r))
+		t.log.WarnContext(ctx, "sealcache: a task cannot be opened now: asynq retries it, or archives it after its last try", "queue", shown(at.queue), "id", shown(at.id), "reason", string(r))
 	}
 }
 
@@ -90,6 +91,12 @@ func (t *instruments) announce(c *config) {
 	default:
 		t.log.Info("sealcache: plaintext tasks are accepted until the time of WithPlaintextUntil", "policy", c.policy.String(), "until", c.until.Format(time.RFC3339))
 	}
+}
+
+// shown bounds a queue or an id in a log line or a span. An attacker can plant a task with huge ones.
+func shown(name string) string {
+	const most = 512
+	return asynqwire.Shorten(name, most)
 }
 
 // startEnqueue starts the span of an enqueue. Without a tracer provider the span is nil.
@@ -140,7 +147,7 @@ func (t *instruments) startProcess(ctx context.Context, start time.Time, at iden
 
 // describeTask sets the attributes of a task whose queue and id are known.
 func describeTask(span trace.Span, at identity) {
-	span.SetAttributes(attribute.String("messaging.destination.name", at.queue), attribute.String("messaging.message.id", at.id))
+	span.SetAttributes(attribute.String("messaging.destination.name", shown(at.queue)), attribute.String("messaging.message.id", shown(at.id)))
 }
 
 // endSpan ends a span, which may be nil. An outcome other than "ok" is an error. It must be a constant or a reason: error

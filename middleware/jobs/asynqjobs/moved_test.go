@@ -13,6 +13,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
@@ -149,6 +150,24 @@ func TestTasksOfOtherQueuesAreRefused(t *testing.T) {
 	}))
 	eventually(t, "run where it belongs", patience, func() bool { return len(rec.all()) == 1 })
 	require.Equal(t, []string{"low the application's"}, rec.all())
+}
+
+// Planted tasks with huge ids do not fill the log.
+func TestHugeIDsInTheLog(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := strings.Repeat("i", 1<<20)
+	_, err := b.plain.Enqueue(asynq.NewTask("t", nil), asynq.TaskID(id))
+	require.NoError(t, err)
+	var written sealtest.Logs
+	serve(t, b.conn, b.e, asynq.Config{}, never(t), asynqjobs.WithLogger(written.Logger()))
+	b.awaitState(t, "default", id, asynq.TaskStateArchived)
+	require.Contains(t, written.String(), "[1048064 bytes more]")
+	require.Less(t, len(written.String()), 2<<10)
+	cfg, err := asynqjobs.Config(b.e, asynq.Config{}, asynqjobs.WithLogger(written.Logger()))
+	require.NoError(t, err)
+	cfg.Logger.Warn("Retry exhausted for task id=" + id) // as asynq does
+	require.Less(t, len(written.String()), 40<<10)
 }
 
 // parted takes the claim off a payload, without its length.
