@@ -192,7 +192,7 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 	case isRefusal(err):
 		return fmt.Errorf("the key-encryption key encrypted a new data key and then rejected the encrypted data key as invalid: %w", withoutPrefix(err))
 	case err == nil && !unwrapped.same(key), errors.Is(err, errNotDataKey):
-		return errors.New("the key service encrypted a new data key and decrypted it to something else (check the service)")
+		return errors.New("the key-encryption key encrypted a new data key and decrypted it to something else (check the key service)")
 	}
 	return err
 }

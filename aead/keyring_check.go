@@ -16,7 +16,7 @@ import (
 var (
 	// errKeysetRefused is an outage for callers: values under the keyset may be sound, so callers must not discard
 	// them.
-	errKeysetRefused = fmt.Errorf("%w: the KEK refuses to decrypt the keyset (enable the KEK)", ErrKeyServiceUnavailable)
+	errKeysetRefused = fmt.Errorf("%w: the KEK refuses to decrypt the keyset (enable or restore the KEK)", ErrKeyServiceUnavailable)
 
 	errUnrelatedKeyset = errors.New("aead: since a reload, the keyset in use has none of the previous keys (restore the right keyset)")
 )
@@ -149,7 +149,7 @@ func (k *Keyring) checkKEK() {
 		if current.refused == nil {
 			k.stats.refusals.Add(1)
 			k.keyset.Store(&loadedKeyset{refused: errKeysetRefused, digests: digestsOf(current.handle)})
-			k.log.ErrorContext(ctx, "sealcache: the key-encryption key refuses to decrypt the keyset, so sealing and opening under it fail (enable the KEK)", "error", err)
+			k.log.ErrorContext(ctx, "sealcache: the key-encryption key refuses to decrypt the keyset, so sealing and opening under it fail (enable or restore the KEK)", "error", err)
 			k.notify()
 		}
 	case err != nil:

@@ -59,7 +59,7 @@ func newGCMPrimitive(key []byte, sealing bool) (*primitive, error) {
 func newTinkPrimitive(a tink.AEAD) (*primitive, error) {
 	sealed, err := a.Encrypt(nil, nil)
 	if err != nil {
-		return nil, fmt.Errorf("aead: a key of the keyset cannot encrypt: %w", err)
+		return nil, fmt.Errorf("aead: a test encryption failed: %w", err)
 	}
 	return &primitive{tink: a, overhead: len(sealed)}, nil
 }

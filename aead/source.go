@@ -74,7 +74,7 @@ func (r *sourceReader) load(ctx context.Context) ([]byte, error) {
 		return nil, errtext.From("aead", err)
 	}
 	if len(data) == 0 {
-		return nil, errors.New("aead: read keyset: the keyset is empty (the source returned no bytes)")
+		return nil, errors.New("aead: read keyset: the keyset is empty (its file, variable or other source holds no bytes)")
 	}
 	if len(data) > MaxKeysetBytes {
 		return nil, fmt.Errorf("aead: read keyset: the keyset has more than %d bytes", MaxKeysetBytes)

@@ -200,7 +200,7 @@ func (k *tenantKEK) open(ctx context.Context) (tink.AEADWithContext, error) {
 		select {
 		case <-opening:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("aead: the context of the call ended before the tenant's key-encryption key was open: %w", ended(ctx))
+			return nil, fmt.Errorf("aead: the tenant's key-encryption key was not open in time: %w", ended(ctx))
 		}
 	}
 }

@@ -81,7 +81,7 @@ func (m *migration) proveKeys(ctx context.Context) error {
 		} else if empty && m.From.stored() != "" {
 			return fmt.Errorf("%w: no name starts with %q (check Config.From.Prefix or the namespace)", ErrUnproven, m.From.stored())
 		}
-		return fmt.Errorf("%w: there is no entry %s (call Store.Check or set Config.Proof)", ErrUnproven, keycheck.Name)
+		return fmt.Errorf("%w: there is no entry %s (set Config.Proof, or let the application call Store.Check)", ErrUnproven, keycheck.Name)
 	}
 	return nil
 }

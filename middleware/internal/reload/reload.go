@@ -124,7 +124,7 @@ func (r *Reloader) run(ctx context.Context, done chan<- struct{}) {
 
 var (
 	errHangs   = fmt.Errorf("the function that reloads the keyset did not return within %v", timeout)
-	errRunning = errors.New("an earlier call of the function that reloads the keyset has not returned")
+	errRunning = errors.New("an earlier reload of the keyset still runs, because its function ignores the end of its context")
 )
 
 // call calls the function by abandon.Call, because it may ignore its context. It is not called again while an abandoned call runs.
