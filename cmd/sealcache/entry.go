@@ -208,6 +208,9 @@ func (g *getCommand) run(ctx context.Context, p *program, f *flags) (int, error)
 	if out, ok := p.stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) && !g.show {
 		return 0, wrong("the output is a terminal, so the value was not printed (--show prints it)")
 	}
+	if strings.TrimSpace(g.reason) == "" {
+		return 0, wrong("--reason is blank")
+	}
 	if err := errors.Join(g.check(f), g.hidden.check(g.keys.kek, false)); err != nil {
 		return 0, err
 	}
@@ -306,6 +309,10 @@ func (r record) write(p *program, path string) error {
 	if path == "" {
 		_, err = p.stderr.Write(data)
 		return err
+	}
+	// A mistyped path must not destroy a keyset. A file of records need not be readable.
+	if beginning, err := readBeginning(path); err == nil && len(beginning) > 0 && !bytes.HasPrefix(beginning, []byte(`{"schema":`)) {
+		return wrong("%s exists and does not hold access records (choose another path)", path)
 	}
 	f, err := openRegular(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE)
 	if err != nil {
