@@ -99,10 +99,14 @@ func (r *redisFlag) failed(err error) error {
 		return wrong("the Redis server does not have this database (check the number in --%s)", r.name)
 	case rediserr.NoCluster(err):
 		return wrong("the Redis server is a single node and not a Cluster (write %s:// in --%s)", strings.TrimSuffix(scheme, "+cluster"), r.name)
+	case strings.HasSuffix(scheme, "+sentinel") && errors.Is(err, redis.Nil):
+		return wrong("the Sentinels know no master of this name (check the option master in --%s)", r.name)
 	case rediserr.Protected(err):
 		return wrong("redis refused the connection: DENIED, the server is in protected mode (set a password in Redis)")
 	case rediserr.Code(err) == "NOPERM":
 		return wrong("redis refused the request: %s (check the ACL of the Redis user)", shortReply(err))
+	case strings.HasSuffix(scheme, "+sentinel") && rediserr.NotOffered(err):
+		return wrong("the Redis server is not a Sentinel (write redis:// in --%s, or the address of a Sentinel)", r.name)
 	case rediserr.Temporary(err):
 		return fmt.Errorf("redis cannot serve the request now: %s (try again later)", shortReply(err))
 	case rediserr.IsReply(err):

@@ -61,6 +61,7 @@ func TestOpenRefused(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	secured := redistest.StartWith(t, redistest.Options{User: "app", Password: "secret"})
+	sentinel := redistest.StartSentinel(t).Addr()
 	const login, database = "Redis refuses the user or the password (check --redis)", "the Redis server does not have this database (check the number in --redis)"
 	for url, want := range map[string]string{
 		"redis://app:wrong@" + secured.Addr():          login,
@@ -68,7 +69,9 @@ func TestOpenRefused(t *testing.T) {
 		"redis://" + server.Addr() + "/99":             database,
 		"redis://app:secret@" + secured.Addr() + "/99": database,
 
-		"redis+cluster://" + server.Addr(): "the Redis server is a single node and not a Cluster (write redis:// in --redis)",
+		"redis+cluster://" + server.Addr():                "the Redis server is a single node and not a Cluster (write redis:// in --redis)",
+		"redis+sentinel://" + server.Addr() + "?master=m": "the Redis server is not a Sentinel (write redis:// in --redis, or the address of a Sentinel)",
+		"redis+sentinel://" + sentinel + "?master=other":  "the Sentinels know no master of this name (check the option master in --redis)",
 	} {
 		_, err := (&redisFlag{"redis", url}).open(t.Context())
 		require.EqualError(t, err, want, url)
