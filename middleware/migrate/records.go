@@ -32,19 +32,15 @@ func (m *migration) register(ctx context.Context, job string) error {
 	}
 	r := m.record(job)
 	r.Replicas, r.Began = m.replicas, m.began
-	full := false // the record is the first write of a run
-	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) (err error) {
+	err := m.writeRecord(ctx, func(ctx context.Context) (err error) {
 		if m.before.Run, err = m.servers.RegisterRun(ctx, r); err == nil {
 			m.before.Opposites, err = m.servers.UnfinishedOpposites(ctx, m.before.Run)
-		}
-		if full = rediserr.Code(err) == "OOM"; full {
-			return nil
 		}
 		return err
 	})
 	switch {
-	case full:
-		return ErrMemory
+	case errors.Is(err, ErrMemory):
+		return err
 	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
 		m.warn("this run cannot write " + rediswalk.RunsName + ", so older checkpoint files stay valid (allow the key in the user's ACL)")
 		return nil
@@ -52,6 +48,23 @@ func (m *migration) register(ctx context.Context, job string) error {
 		return fmt.Errorf("migrate: cannot record the run (Redis key sealcache.runs): %w", err)
 	}
 	return nil
+}
+
+// writeRecord repeats do, which writes a record. It returns ErrMemory at once if Redis is full: the record is the first write of
+// a run.
+func (m *migration) writeRecord(ctx context.Context, do func(ctx context.Context) error) error {
+	full := false
+	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error {
+		err := do(ctx)
+		if full = rediserr.Code(err) == "OOM"; full {
+			return nil
+		}
+		return err
+	})
+	if full {
+		return ErrMemory
+	}
+	return err
 }
 
 // endRun records that the run is complete, so that an older copy of its checkpoint is refused.
@@ -127,13 +140,11 @@ func (m *migration) expectReplicas(ctx context.Context) error {
 	if m.before.Run == "" {
 		return nil // see register
 	}
-	err = m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error {
-		return m.servers.ExpectReplicas(ctx, m.before.Run, m.replicas)
-	})
-	if err != nil {
+	err = m.writeRecord(ctx, func(ctx context.Context) error { return m.servers.ExpectReplicas(ctx, m.before.Run, m.replicas) })
+	if err != nil && !errors.Is(err, ErrMemory) {
 		return fmt.Errorf("migrate: cannot write the records of runs (Redis key sealcache.runs): %w", err)
 	}
-	return nil
+	return err
 }
 
 // confirmed waits until the replicas have what the run has written.

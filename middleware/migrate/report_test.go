@@ -243,6 +243,27 @@ func TestSealWithoutMemory(t *testing.T) {
 	require.Equal(t, "value", rdb.Get(ctx, "ns:k").Val())
 }
 
+// So does the first write of a run that is resumed.
+func TestResumeWithoutMemory(t *testing.T) {
+	t.Parallel()
+	rdb, ctx := redistest.Start(t).Client(t), tuned(t.Context(), rediswalk.Tuning{RetryFor: time.Millisecond})
+	require.NoError(t, rdb.Set(ctx, "ns:k", "value", 0).Err())
+	require.NoError(t, rdb.SetRange(ctx, "large", 20<<20, "v").Err())
+	var used int64
+	_, rest, _ := strings.Cut(rdb.Info(ctx, "memory").Val(), "used_memory:")
+	_, err := fmt.Sscan(rest, &used)
+	require.NoError(t, err)
+	config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Envelope(t), Checkpoint: filepath.Join(t.TempDir(), "checkpoint")}
+	for _, most := range []int64{used + used/50, used / 2} {
+		require.NoError(t, rdb.ConfigSet(ctx, "maxmemory", fmt.Sprint(most)).Err())
+		_, err = migratetest.Unproven(ctx, rdb, config)
+		require.ErrorIs(t, err, migrate.ErrMemory)
+		require.FileExists(t, config.Checkpoint)
+	}
+	require.NoError(t, rdb.ConfigSet(ctx, "maxmemory", "0").Err())
+	require.EqualValues(t, 1, run(t, rdb, config).Written)
+}
+
 // twice sends every script a second time, as a client does whose connection was cut before the answer.
 type twice struct{}
 
