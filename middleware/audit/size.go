@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
 
 const (
@@ -37,7 +38,7 @@ func (a *auditor) tasksOfSize(ctx context.Context, names []string, f *findings) 
 		size := int64(0)
 		for _, length := range of {
 			if err := unlessChanged(length.Err()); err != nil {
-				return nil, nil, rediserr.Wrap(err)
+				return nil, nil, rediswalk.CallError("HSTRLEN", err)
 			}
 			size += length.Val()
 		}
@@ -61,7 +62,7 @@ func (a *auditor) readable(ctx context.Context, name string, card func(ctx conte
 	case rediserr.Unavailable(err):
 		usage = math.MaxInt64
 	case err != nil:
-		return false, rediserr.Wrap(err)
+		return false, rediswalk.CallError("MEMORY USAGE", err)
 	}
 	if usage > most && card != nil {
 		n, err := card(ctx, name).Result()

@@ -69,11 +69,11 @@ func (a *auditor) readTasks(ctx context.Context, names []string, f *findings) (o
 			continue
 		}
 		if err != nil {
-			return nil, rediserr.Wrap(err)
+			return nil, rediswalk.CallError("HMGET", err)
 		}
 		size, err := sizes[i].Result()
 		if err != nil {
-			return nil, rediserr.Wrap(err)
+			return nil, rediswalk.CallError("HLEN", err)
 		}
 		msg, isMessage := fields[0].(string)
 		result, hasResult := fields[1].(string)

@@ -78,9 +78,9 @@ func (a *auditor) caches(ctx context.Context, names []string, f *findings) error
 		case rediserr.Code(err) == "WRONGTYPE", rediserr.Code(err2) == "WRONGTYPE", err == nil && n == 0:
 			others = append(others, name) // of another type, empty or missing
 		case err != nil:
-			return rediserr.Wrap(err)
+			return rediswalk.CallError("STRLEN", err)
 		case err2 != nil:
-			return rediserr.Wrap(err2)
+			return rediswalk.CallError("GETRANGE", err2)
 		case wire.IsSealed(start):
 			sealed = append(sealed, peeked{name, n, start})
 		case a.mayBeHidden(name) && !a.matches(name, f): // it is not hidden
@@ -123,7 +123,7 @@ func (a *auditor) otherTypes(ctx context.Context, names []string, f *findings) e
 			}
 			fields, err := a.servers.Client.HGetAll(ctx, name).Result()
 			if err != nil {
-				return rediserr.Wrap(err)
+				return rediswalk.CallError("HGETALL", err)
 			}
 			if rediswalk.IsRuns(fields) {
 				f.runRecords++

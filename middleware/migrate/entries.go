@@ -74,7 +74,7 @@ func (m *migration) measure(ctx context.Context, entries []entry, c *Counts) ([]
 		case rediserr.Code(err) == "WRONGTYPE":
 			others = append(others, e.name)
 		case err != nil:
-			return nil, rediserr.Wrap(err)
+			return nil, rediswalk.CallError("STRLEN", err)
 		case n > int64(m.MaxValueBytes):
 			c.TooLarge++
 		default:
@@ -126,7 +126,7 @@ func (m *migration) readShort(ctx context.Context, entries []entry, c *Counts) (
 		case rediserr.Code(err) == "WRONGTYPE", err == nil && text == "":
 			others, names = append(others, e), append(names, e.name)
 		case err != nil:
-			return nil, nil, nil, rediserr.Wrap(err)
+			return nil, nil, nil, rediswalk.CallError("GETRANGE", err)
 		case len(text) >= wholeBytes:
 			long = append(long, e)
 		case len(text) > m.MaxValueBytes:

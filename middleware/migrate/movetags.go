@@ -86,7 +86,7 @@ func (m *migration) moveTags(ctx context.Context) error {
 			c.TagMembers += int64(len(members))
 			if m.DryRun {
 				if err := m.servers.Client.SScan(ctx, to, 0, "", 1).Err(); err != nil {
-					return err
+					return rediswalk.CallError("SSCAN", err)
 				}
 				return m.proveTags(ctx)
 			}
@@ -188,7 +188,7 @@ func (m *migration) eachMembers(ctx context.Context, set string, f func(names []
 			return nil
 		}
 		if err != nil {
-			return err
+			return rediswalk.CallError("SSCAN", err)
 		}
 		for len(names) > 0 {
 			n := min(len(names), tagMembers)
@@ -207,7 +207,7 @@ func (m *migration) eachMembers(ctx context.Context, set string, f func(names []
 func (m *migration) expireTime(ctx context.Context, name string) (int64, error) {
 	n, err := m.servers.Client.Do(ctx, "pexpiretime", name).Int64()
 	if err != nil {
-		return 0, rediserr.Wrap(err)
+		return 0, rediswalk.CallError("PEXPIRETIME", err)
 	}
 	return n, nil
 }

@@ -283,13 +283,13 @@ func (p *planner) batch(ctx context.Context, names []string) (*planTally, error)
 		case rediserr.Code(err) == "WRONGTYPE":
 			others = append(others, name)
 		case err != nil:
-			return nil, rediserr.Wrap(err)
+			return nil, rediswalk.CallError("GETRANGE", err)
 		case sizes[i].Err() != nil && rediserr.Code(sizes[i].Err()) != "WRONGTYPE":
-			return nil, rediserr.Wrap(sizes[i].Err())
+			return nil, rediswalk.CallError("STRLEN", sizes[i].Err())
 		case noTTL != nil:
-			return nil, rediserr.Wrap(noTTL)
+			return nil, rediswalk.CallError("PTTL", noTTL)
 		case rediserr.IsReply(encodings[i].Err()) && !rediserr.Unavailable(encodings[i].Err()):
-			return nil, rediserr.Wrap(encodings[i].Err())
+			return nil, rediswalk.CallError("OBJECT ENCODING", encodings[i].Err())
 		case left == -2: // it is gone
 		default:
 			t.blind = t.blind || rediserr.IsReply(encodings[i].Err())

@@ -15,6 +15,7 @@ import (
 	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/internal/sealtest"
+	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -141,4 +142,72 @@ func TestCountersNotShown(t *testing.T) {
 	t.Cleanup(func() { _ = rdb.Close() })
 	r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t)})
 	require.Contains(t, text(t, r), "the run cannot notice SWAPDB and MOVE")
+}
+
+// An error names the command that the server refuses, because not every server does.
+func TestRefusalNamesTheCommand(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	admin, ctx, keys := srv.Client(t), t.Context(), sealtest.Keyring(t)
+	for command, run := range map[string]func(rdb *redis.Client) error{
+		"STRLEN": func(rdb *redis.Client) error {
+			_, err := audit.Run(ctx, rdb, audit.Config{Namespace: "ns"})
+			return err
+		},
+		"TYPE": func(rdb *redis.Client) error {
+			_, err := audit.Run(ctx, rdb, audit.Config{Namespace: "ns"})
+			return err
+		},
+		"PTTL": func(rdb *redis.Client) error {
+			_, err := migrate.Plan(ctx, rdb, migrate.PlanConfig{From: migrate.Space{Namespace: "ns"}})
+			return err
+		},
+		"MGET": func(rdb *redis.Client) error {
+			_, err := migratetest.Unproven(ctx, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keys})
+			return err
+		},
+		"SSCAN": func(rdb *redis.Client) error {
+			_, err := migratetest.Unproven(ctx, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keys})
+			return err
+		},
+	} {
+		require.NoError(t, admin.FlushAll(ctx).Err())
+		require.NoError(t, admin.Set(ctx, "ns:long", strings.Repeat("v", 10<<10), 0).Err())
+		require.NoError(t, admin.Set(ctx, "ns:empty", "", 0).Err())
+		require.NoError(t, admin.SAdd(ctx, "gocache_tag_t", "ns:long").Err())
+		rdb := redis.NewClient(&redis.Options{Addr: redistest.Refusing(t, srv.Addr(), map[string]string{strings.ToLower(command): "ERR 42"})})
+		t.Cleanup(func() { _ = rdb.Close() })
+		require.ErrorContains(t, run(rdb), "cannot call "+command+": ERR 42")
+	}
+}
+
+// A dry run fails if the server refuses the record of a real run, in any wording.
+func TestDryRunWithRefusedRecord(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	fill(t, srv.Client(t), "ns", 1)
+	for _, command := range []string{"hincrby", "hset", "expire"} {
+		rdb := redis.NewClient(&redis.Options{Addr: redistest.Refusing(t, srv.Addr(), map[string]string{command: "ERR 42"})})
+		t.Cleanup(func() { _ = rdb.Close() })
+		c := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: sealtest.Keyring(t), AllowUnproven: true}
+		_, err := migrate.Run(t.Context(), rdb, c)
+		require.ErrorContains(t, err, "cannot record the run (Redis key sealcache.runs): ERR 42")
+		c.DryRun = true
+		_, err = migrate.Run(t.Context(), rdb, c)
+		require.ErrorContains(t, err, "a real run would fail: cannot call "+strings.ToUpper(command)+": ERR 42")
+	}
+}
+
+// A Sentinel answers INFO, but stores nothing.
+func TestSentinelIsNoServer(t *testing.T) {
+	t.Parallel()
+	rdb := redis.NewClient(&redis.Options{Addr: redistest.StartSentinel(t).Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	_, err := audit.Run(t.Context(), rdb, audit.Config{})
+	require.ErrorIs(t, err, audit.ErrConfig)
+	require.ErrorContains(t, err, "the server is a Sentinel, which stores nothing")
+	_, err = migrate.Run(t.Context(), rdb, migrate.Config{Operation: migrate.Seal, Keys: sealtest.Keyring(t)})
+	require.ErrorIs(t, err, migrate.ErrConfig)
+	_, err = migrate.Plan(t.Context(), rdb, migrate.PlanConfig{})
+	require.ErrorIs(t, err, migrate.ErrConfig)
 }

@@ -62,7 +62,7 @@ func (s *Servers) viewOf(ctx context.Context, node *redis.Client) (view, error) 
 		return view{}, errNoClusterNodes
 	}
 	if err != nil {
-		return view{}, fmt.Errorf("cannot call CLUSTER NODES: %w", rediserr.Wrap(err))
+		return view{}, CallError("CLUSTER NODES", err)
 	}
 	v := parseView(nodes)
 	stats, err := s.info(ctx, node, "commandstats")

@@ -55,6 +55,11 @@ func (s *Servers) Pipelined(ctx context.Context, fill func(p redis.Pipeliner)) e
 	return nil
 }
 
+// CallError is the error of a caller that cannot do without the reply to a command.
+func CallError(command string, err error) error {
+	return fmt.Errorf("cannot call %s: %w", command, rediserr.Wrap(err))
+}
+
 // Each adds one command for each name to a pipeline, and runs it. Every command holds its own error. The returned error means
 // that the pipeline as a whole failed. Without names there is no pipeline.
 func Each[C redis.Cmder](ctx context.Context, s *Servers, names []string, command func(p redis.Pipeliner, name string) C) ([]C, error) {
@@ -79,7 +84,7 @@ func (s *Servers) Kinds(ctx context.Context, names []string) ([]string, error) {
 	kinds := make([]string, len(names))
 	for i, cmd := range cmds {
 		if kinds[i], err = cmd.Result(); err != nil {
-			return nil, rediserr.Wrap(err)
+			return nil, CallError("TYPE", err)
 		}
 	}
 	return kinds, nil
@@ -95,7 +100,7 @@ func (s *Servers) Read(ctx context.Context, names []string) ([][]byte, error) {
 		}
 		for i, cmd := range cmds {
 			if values[i], err = valueOf(cmd); err != nil {
-				return nil, rediserr.Wrap(err)
+				return nil, CallError("GET", err)
 			}
 		}
 		return values, nil
@@ -113,7 +118,7 @@ func (s *Servers) Read(ctx context.Context, names []string) ([][]byte, error) {
 	for _, cmd := range cmds {
 		part, err := cmd.Result()
 		if err != nil {
-			return nil, rediserr.Wrap(err)
+			return nil, CallError("MGET", err)
 		}
 		for _, v := range part {
 			if text, ok := v.(string); ok {

@@ -104,8 +104,8 @@ func (s *Servers) RegisterRun(ctx context.Context, r Run) (id string, err error)
 	return id, nil
 }
 
-// ProveRuns returns ErrRunsRefused if the user may not read or write the records. It changes nothing: Redis checks the rights
-// before it refuses the arguments.
+// ProveRuns returns ErrRunsRefused if the user may not read or write the records, and another refusal as it is. It changes
+// nothing: Redis checks the rights before it refuses the arguments.
 func (s *Servers) ProveRuns(ctx context.Context) error {
 	const none = "sealcache.dry-run"
 	var cmds []redis.Cmder
@@ -127,8 +127,13 @@ func (s *Servers) ProveRuns(ctx context.Context) error {
 		return err
 	}
 	for _, c := range cmds {
-		if rediserr.Denied(c.Err()) {
+		err := c.Err()
+		if rediserr.Denied(err) {
 			return ErrRunsRefused
+		}
+		refusesArguments := func(part string) bool { return strings.Contains(rediserr.Text(err), part) }
+		if rediserr.IsReply(err) && !slices.ContainsFunc([]string{"argument", "integer", "syntax"}, refusesArguments) {
+			return CallError(strings.ToUpper(c.Name()), err)
 		}
 	}
 	return nil

@@ -108,7 +108,7 @@ func (s *Servers) infoError(node redis.Cmdable, err error, section ...string) er
 	_, shown := s.shown.Load(s.answer(node, section...))
 	switch {
 	case !rediserr.Unavailable(err):
-		return fmt.Errorf("cannot call INFO: %w", rediserr.Wrap(err))
+		return CallError("INFO", err)
 	case shown:
 		return fmt.Errorf("%w: %w", ErrInfoRefused, rediserr.Wrap(err))
 	case rediserr.NotOffered(err):
@@ -166,6 +166,9 @@ var errSingleReplica = fmt.Errorf("%w: the server is a replica (connect to its m
 
 // errNoCluster reports that a Cluster client is connected to servers without a Cluster, as redis.NewFailoverClusterClient is.
 var errNoCluster = fmt.Errorf("%w: the server is not in a Cluster (use a client of a single node or Sentinel)", ErrUnsuitable)
+
+// errSentinel reports that a client for a single node is connected to a Sentinel.
+var errSentinel = fmt.Errorf("%w: the server is a Sentinel, which stores nothing (use redis+sentinel://)", ErrUnsuitable)
 
 // Check returns an error if the servers of the client cannot be scanned.
 func (s *Servers) Check(ctx context.Context) error {
@@ -288,7 +291,7 @@ func (s *Servers) At(ctx context.Context, database int) (*Servers, error) {
 		if rediserr.Unavailable(err) { // SELECT: the other client was allowed INFO
 			return nil, nil
 		}
-		return nil, fmt.Errorf("cannot call INFO: %w", rediserr.Wrap(err))
+		return nil, CallError("INFO", err)
 	}
 	return other, nil
 }
@@ -317,6 +320,9 @@ func (s *Servers) RunID(ctx context.Context, node redis.Cmdable) (string, error)
 	}
 	if s.cluster == nil && rediscmd.ClusterNode(ctx, node, info) {
 		return "", ErrClusterNode
+	}
+	if rediscmd.Sentinel(info) {
+		return "", errSentinel
 	}
 	if rediscmd.InfoField(info, "role") == "slave" {
 		switch {

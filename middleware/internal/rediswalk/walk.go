@@ -350,7 +350,7 @@ func (w *Walk[C]) scanOnce(ctx context.Context, t *Track[C], at layout, batches 
 			return w.orMoved(ctx, at, err)
 		})
 		if err != nil {
-			return withRemedy(fmt.Errorf("cannot call SCAN: %w", rediserr.Wrap(err)))
+			return withRemedy(CallError("SCAN", err))
 		}
 		if err := w.Throttle.Entries(ctx, max(len(more), (w.Tuning.BatchSize+OthersPerName-1)/OthersPerName)); err != nil {
 			return err
