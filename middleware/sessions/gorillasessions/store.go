@@ -90,7 +90,8 @@ func (c *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
 // New returns the session of the request's cookie, or a new session. A cookie that is
 // altered, too long, unknown or ended gives a new session and no error. So does a cookie
 // with the token of a session of another name. The error
-// comes from the store or from the key service; there is a new session then too.
+// comes from the store, from the key service, or from gob, if the type of a stored value
+// is not registered; there is a new session then too.
 func (c *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 	session := sessions.NewSession(c, name)
 	options := c.options
@@ -171,7 +172,9 @@ func (c *Store) store(ctx context.Context, token string, encoded []byte, end tim
 }
 
 // Renew ends the stored session, so that Save gives its values a new token. Call it
-// before Save when a user logs in or gains rights.
+// before Save when a user logs in or gains rights. It does so, too, if another request
+// has ended the session in the meantime. Without a login, the values of a session that
+// was logged out would live on. So call Renew only where the user proves who they are.
 func (c *Store) Renew(ctx context.Context, session *sessions.Session) error {
 	if err := c.sessions.DeleteCtx(ctx, session.ID); err != nil {
 		return err
