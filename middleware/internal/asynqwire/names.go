@@ -31,6 +31,8 @@ const (
 	HeldMember = "1"
 	// HeldMemberType is the type of a task that holds one member of a group until the member opens.
 	HeldMemberType = "sealcache:held-member"
+	// GroupWakeType is the type of a member of a group that only makes asynq look at the group again.
+	GroupWakeType = "sealcache:group-wake"
 
 	// ReservedHeaders starts the names of all headers that asynqjobs writes. An application cannot use them.
 	ReservedHeaders = "sealcache-"

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
 
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
@@ -37,8 +39,20 @@ const (
 // or more members than can be opened. Such members are set aside, and the others run.
 func (a *aggregator) Aggregate(group string, tasks []*asynq.Task) *asynq.Task {
 	members := a.openAll(group, tasks)
+	t := a.aggregate(group, members)
+	if t == nil {
+		a.wake(group, members)
+	}
+	return t
+}
+
+func (a *aggregator) aggregate(group string, members []groupMember) *asynq.Task {
 	ctx, cancel := context.WithTimeout(context.Background(), groupSealing)
 	defer cancel()
+	all := members
+	if members = slices.DeleteFunc(slices.Clone(all), groupMember.wakes); len(members) == 0 {
+		return a.seal(ctx, a.agree(all), asynq.NewTask(asynqwire.GroupWakeType, nil))
+	}
 	if m, r := unanswered(members); r != nil {
 		a.tel.retried(ctx, m.claim, r.Reason)
 		return nil

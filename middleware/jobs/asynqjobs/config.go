@@ -39,6 +39,9 @@ import (
 // aggregated task may become larger than jobs.WithMaxPayloadBytes. If it is too large, its members are put back
 // into the group, and this is logged each time.
 //
+// asynq does not look at a group that it has put back before the next task is enqueued into it. So the aggregator also enqueues a
+// task that makes asynq look at the group five minutes later. If a server dies while it aggregates, there is no such task.
+//
 // asynq does not tell the aggregator the queue of the group. If a server has several queues, the aggregator uses the queue
 // that is named in most tasks of the group. So an attacker can copy many old tasks of another queue into a group, and the
 // genuine tasks do not open. To prevent this, give each queue with groups its own server.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
@@ -212,6 +213,75 @@ func TestOutagesPutGroupsBack(t *testing.T) {
 	a.set(nil)
 	require.NotNil(t, agg.Aggregate("g", tasks))
 	require.Equal(t, 3, *seen)
+}
+
+// asynq 0.26 does not look again at a group that it has put back. After an outage, such a group runs although the application
+// adds no further member.
+func TestGroupsRunAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	for name, opts := range map[string][]asynqjobs.Option{"open": nil, "hidden": {asynqjobs.WithHiddenTypes()}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := &failingAEAD{Keyring: newKeyring(t)}
+			b := newBench(t, newEncryptor(t, unsure{a}), opts...)
+			for range 3 {
+				_, err := b.client.Enqueue(asynq.NewTask("part", []byte("x")), asynq.Group("g"))
+				require.NoError(t, err)
+			}
+			const queue = "asynq:{default}:"
+			var rec recorder
+			a.set(aead.ErrKeyServiceUnavailable)
+			stop := serve(t, b.conn, b.e, grouping(nil), rec.handler(), opts...)
+			var wakes []*asynq.TaskInfo
+			eventually(t, "given up", patience, func() bool {
+				var err error
+				wakes, err = b.inspector.ListScheduledTasks("default")
+				return err == nil && len(wakes) == 1
+			})
+			stop()
+			a.set(nil)
+			for _, set := range b.rdb.ZRange(t.Context(), queue+"aggregation_sets", 0, -1).Val() { // its time is over
+				require.NoError(t, b.rdb.ZAdd(t.Context(), queue+"aggregation_sets", redis.Z{Score: 1, Member: set}).Err())
+			}
+			serve(t, b.conn, b.e, grouping(nil), rec.handler(), opts...)
+			eventually(t, "put back", patience, func() bool { return b.rdb.ZCard(t.Context(), queue+"g:g").Val() == 3 })
+			require.Zero(t, b.rdb.SCard(t.Context(), queue+"groups").Val(), "asynq does not look at it")
+			require.NoError(t, b.inspector.RunTask("default", wakes[0].ID))
+			b.awaitState(t, "default", "batch-g", asynq.TaskStateCompleted)
+			require.Equal(t, []string{"batch:g: part=x part=x part=x"}, rec.all())
+		})
+	}
+}
+
+// A group of which only the member that wakes it is left runs nothing.
+func TestGroupsThatWakeForNothing(t *testing.T) {
+	t.Parallel()
+	a := &failingAEAD{Keyring: newKeyring(t)}
+	g := newGroupAggregation(t)
+	e := newEncryptor(t, unsure{a})
+	now := time.Now()
+	agg, _ := g.aggregator(e, asynqjobs.WithNow(func() time.Time { return now }))
+	a.set(aead.ErrKeyServiceUnavailable)
+	for range 2 {
+		require.Nil(t, agg.Aggregate("g", g.members(e, 3, 10)))
+	}
+	a.set(nil)
+	held, err := g.insp.ListScheduledTasks("default")
+	require.NoError(t, err)
+	require.Len(t, held, 1, "one in a minute")
+	require.WithinDuration(t, now.Add(5*time.Minute), held[0].NextProcessAt, time.Second)
+	wake := asynqjobs.HeldMember(t, e, held[0])
+	var rec recorder
+	out := agg.Aggregate("g", []*asynq.Task{wake, wake})
+	require.NotNil(t, out)
+	info, err := g.plain.Enqueue(out, asynq.Retention(time.Hour))
+	require.NoError(t, err)
+	serve(t, g.conn, e, asynq.Config{}, rec.handler())
+	eventually(t, "completed", patience, func() bool {
+		info, err = g.insp.GetTaskInfo("default", info.ID)
+		return err == nil && info.State == asynq.TaskStateCompleted
+	})
+	require.Empty(t, rec.all())
 }
 
 // unsure goes on sealing while its key service is down, as an envelope does under the data key that it has.

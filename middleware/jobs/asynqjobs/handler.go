@@ -65,6 +65,8 @@ func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {
 		if err = h.release(ctx, at, *o.held); err != nil {
 			outcome = string(refusalIn(err).Reason)
 		}
+	case o.wakes():
+		outcome = "ok"
 	default:
 		if err = h.run(ctx, t, o, at); err == nil {
 			outcome = "ok"
