@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -173,13 +174,18 @@ func (a *auditor) jobs(ctx context.Context, names []string, f *findings) (others
 	for i, name := range rest {
 		is, err := a.inRole(ctx, name, kinds[i], texts[i], f)
 		if err != nil {
-			return nil, rediserr.Wrap(err)
+			return nil, jobsError(err)
 		}
 		if !is {
 			others = append(others, name)
 		}
 	}
 	return others, nil
+}
+
+// jobsError is the error of reading an entry of job queues.
+func jobsError(err error) error {
+	return fmt.Errorf("cannot read the entries of job queues: %w", rediserr.Wrap(err))
 }
 
 // inRole examines an entry that has a role by its name and type. It reports false if the entry holds something else.

@@ -75,6 +75,9 @@ func (a *auditor) readTasks(ctx context.Context, names []string, f *findings) (o
 		if err != nil {
 			return nil, rediswalk.CallError("HLEN", err)
 		}
+		if len(fields) != len(taskFields()) {
+			return nil, fmt.Errorf("HMGET returned %d values for %d fields", len(fields), len(taskFields()))
+		}
 		msg, isMessage := fields[0].(string)
 		result, hasResult := fields[1].(string)
 		if !isMessage && !hasResult {

@@ -1,6 +1,8 @@
 package audit_test
 
 import (
+	"cmp"
+	"fmt"
 	"testing"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/audit"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
 
 // An audit of a server that refuses INFO answers, and says that it was not watched.
@@ -67,4 +70,18 @@ func TestRefusedInfoOnce(t *testing.T) {
 		}
 	}
 	require.Greater(t, n, int64(5))
+}
+
+// A proxy that returns fewer values than were asked for ends an audit with an error.
+func TestTooFewFieldsOfATask(t *testing.T) {
+	t.Parallel()
+	addr := redistest.Answering(t, func(command string) string {
+		name := "asynq:{q}:t:00000000-0000-0000-0000-000000000000"
+		answers := map[string]string{"ping": "+PONG", "scan": fmt.Sprintf("*2\r\n$1\r\n0\r\n*1\r\n$%d\r\n%s", len(name), name), "type": "+hash", "hstrlen": ":0", "hlen": ":0", "hmget": "*0"}
+		return cmp.Or(answers[command], "-ERR 42")
+	})
+	rdb := redis.NewClient(&redis.Options{Addr: addr})
+	t.Cleanup(func() { _ = rdb.Close() })
+	_, err := audit.Run(tuned(t.Context(), rediswalk.Tuning{RetryFor: time.Millisecond}), rdb, audit.Config{})
+	require.EqualError(t, err, "audit: HMGET returned 0 values for 8 fields")
 }

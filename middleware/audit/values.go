@@ -143,7 +143,7 @@ func (a *auditor) otherTypes(ctx context.Context, names []string, f *findings) e
 func (a *auditor) otherOfJobs(ctx context.Context, name, kind string, f *findings) error {
 	is, err := a.inRole(ctx, name, kind, nil, f) // it may have been empty a moment ago
 	if err != nil {
-		return rediserr.Wrap(err)
+		return jobsError(err)
 	}
 	if !is {
 		f.notUnderstood(name, a.Samples)

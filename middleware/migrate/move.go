@@ -124,9 +124,12 @@ func (m *migration) readWithExpiry(ctx context.Context, group []entry, c *Counts
 		}
 		text, ok := reply[0].(string)
 		at, known := reply[1].(int64)
-		if !ok || !known || at == -2 {
+		if reply[0] == nil || at == -2 {
 			c.Disappeared++
 			continue
+		}
+		if !ok || !known {
+			return nil, nil, fmt.Errorf("migrate: cannot read an entry to move: Redis returned the types %T and %T", reply[0], reply[1])
 		}
 		v := moved{entry: group[i], expires: at}
 		if v.old = rediswalk.BytesOf(text); v.old == nil {

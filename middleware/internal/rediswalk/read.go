@@ -44,12 +44,12 @@ func (s *Servers) Pipelined(ctx context.Context, fill func(p redis.Pipeliner)) e
 	fill(p)
 	cmds, refused := rediscmd.Exec(ctx, p)
 	if refused != nil {
-		return rediserr.Wrap(refused)
+		return CallError("Redis", refused)
 	}
 	for _, c := range cmds {
 		var reply redis.Error
 		if err := c.Err(); err != nil && !errors.As(err, &reply) {
-			return rediserr.Wrap(err)
+			return CallError("Redis", err)
 		}
 	}
 	return nil
@@ -114,23 +114,28 @@ func (s *Servers) Read(ctx context.Context, names []string) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := 0
-	for _, cmd := range cmds {
+	for n, cmd := range cmds {
 		part, err := cmd.Result()
 		if err != nil {
 			return nil, CallError("MGET", err)
 		}
-		for _, v := range part {
-			if text, ok := v.(string); ok {
-				if values[i] = BytesOf(text); values[i] == nil {
-					values[i] = []byte{}
-				}
-			}
-			i++
+		of := values[n*readNames : min((n+1)*readNames, len(values))]
+		if len(part) != len(of) {
+			return nil, fmt.Errorf("MGET returned %d values for %d keys", len(part), len(of))
 		}
-	}
-	if i != len(values) {
-		return nil, fmt.Errorf("MGET returned %d values for %d keys", i, len(values))
+		for i, v := range part {
+			switch v := v.(type) {
+			case nil:
+			case string:
+				if of[i] = BytesOf(v); of[i] == nil {
+					of[i] = []byte{}
+				}
+			case error: // Envoy returns an error in the place of a value that a server behind it does not return
+				return nil, CallError("MGET", v)
+			default:
+				return nil, fmt.Errorf("MGET returned a value of the type %T", v)
+			}
+		}
 	}
 	return values, nil
 }

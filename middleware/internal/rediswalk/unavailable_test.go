@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -109,4 +110,45 @@ func TestErrorOfTheMasters(t *testing.T) {
 	require.ErrorContains(t, err, "cannot query the masters of the Redis Cluster: ERR unknown command 'cluster'")
 	require.NotContains(t, err.Error(), "secret")
 	require.Equal(t, errNoClusterNodes.Error(), rediserr.Text(errNoClusterNodes))
+}
+
+// An error says that it is Redis that does not answer.
+func TestErrorOfAPipeline(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	o := srv.ClientOptions()
+	o.ReadTimeout, o.MaxRetries = 50*time.Millisecond, -1
+	rdb := redis.NewClient(o)
+	t.Cleanup(func() { _ = rdb.Close() })
+	s, err := New(rdb)
+	require.NoError(t, err)
+	require.NoError(t, rdb.Ping(t.Context()).Err())
+	require.NoError(t, srv.Pause())
+	_, err = s.Kinds(t.Context(), []string{"k"})
+	require.NoError(t, srv.Resume())
+	require.ErrorContains(t, err, "cannot call Redis: ")
+}
+
+// A value that a proxy could not read is not missing.
+func TestReadThroughAProxy(t *testing.T) {
+	t.Parallel()
+	for reply, want := range map[string]string{
+		"*2\r\n$1\r\na\r\n-ERR upstream failure": "cannot call MGET: ERR upstream failure",
+		"*2\r\n$1\r\na\r\n:1":                    "MGET returned a value of the type int64",
+		"*3\r\n$-1\r\n$-1\r\n$-1":                "MGET returned 3 values for 2 keys",
+		"*0":                                     "MGET returned 0 values for 2 keys",
+	} {
+		addr := redistest.Answering(t, func(command string) string {
+			if command == "mget" {
+				return reply
+			}
+			return "-ERR unknown command"
+		})
+		rdb := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1})
+		t.Cleanup(func() { _ = rdb.Close() })
+		s, err := New(rdb)
+		require.NoError(t, err)
+		_, err = s.Read(t.Context(), []string{"a", "b"})
+		require.EqualError(t, err, want)
+	}
 }
