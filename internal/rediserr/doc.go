@@ -16,12 +16,12 @@
 //   - [NotOffered] returns true if the command fails for all keys. The server does not have the command, or the user has
 //     no permission for the command. Example: "ERR unknown command 'INFO'".
 //
-//   - [Denied] returns true if NotOffered does, and if the user has no permission for one of the keys. Example: "NOPERM No
-//     permissions to access a key".
+//   - [Denied] returns true in two cases: NotOffered returns true, or the user has no permission for one of the keys.
+//     Example: "NOPERM No permissions to access a key".
 //
-//   - [Unavailable] returns true if NotOffered does, and for replies with the code ERR that this package does not know. A
-//     caller uses it for an optional command, to continue without the command. An unknown reply can have another cause,
-//     such as a limit of calls. So the caller must not conclude that the server never runs the command.
+//   - [Unavailable] returns true in two cases: NotOffered returns true, or the reply has the code ERR and this package does
+//     not know it. A caller uses Unavailable for an optional command, to continue without the command. An unknown reply can
+//     have another cause, such as a limit of calls. So the caller must not conclude that the server never runs the command.
 //
 // If there is no reply, as after a broken connection, these five functions return false.
 //
