@@ -3,6 +3,7 @@ package aead
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/fips140"
 	"errors"
 	"fmt"
 
@@ -59,6 +60,9 @@ func newGCMPrimitive(key []byte, sealing bool) (*primitive, error) {
 func newTinkPrimitive(a tink.AEAD) (*primitive, error) {
 	sealed, err := a.Encrypt(nil, nil)
 	if err != nil {
+		if fips140.Enforced() {
+			return nil, fmt.Errorf("aead: the mode fips140=only refuses this type (use AES-256-GCM keys): %w", err)
+		}
 		return nil, fmt.Errorf("aead: a test encryption failed: %w", err)
 	}
 	return &primitive{tink: a, overhead: len(sealed)}, nil

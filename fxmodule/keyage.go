@@ -29,7 +29,7 @@ func (k *Keys) measureAges(meters metric.MeterProvider) error {
 	meter := meters.Meter(meterName)
 	gauge, err := meter.Float64ObservableGauge("sealcache.key.age", metric.WithUnit("s"), metric.WithDescription("Age of the keys of keysets."))
 	if err != nil {
-		return fmt.Errorf("fxmodule: register the metric sealcache.key.age: %w", errtext.Guard(err))
+		return fmt.Errorf("fxmodule: the MeterProvider refused the metric sealcache.key.age (check the Views of the MeterProvider): %w", errtext.Guard(err))
 	}
 	rings := k.all
 	registration, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
@@ -40,7 +40,7 @@ func (k *Keys) measureAges(meters metric.MeterProvider) error {
 		return nil
 	}, gauge)
 	if err != nil {
-		return fmt.Errorf("fxmodule: register the metric sealcache.key.age: %w", errtext.Guard(err))
+		return fmt.Errorf("fxmodule: the MeterProvider refused the callback of the metric sealcache.key.age: %w", errtext.Guard(err))
 	}
 	k.closers = append(k.closers, unregister{registration})
 	return nil

@@ -117,8 +117,12 @@ func requireNoXAES(t *testing.T, ctx context.Context, kek *aead.Keyring) {
 	if !fips140.Enforced() {
 		return
 	}
-	_, err := keyset.NewHandle(tinkaead.XAES256GCM192BitNonceKeyTemplate())
+	handle, err := keyset.NewHandle(tinkaead.XAES256GCM192BitNonceKeyTemplate())
 	require.NoError(t, err)
 	err = aead.CreateKeyset(ctx, &bytes.Buffer{}, kek, tinkaead.XAES256GCM192BitNonceKeyTemplate())
 	require.ErrorContains(t, err, "makes neither supported AEAD keys")
+	var file bytes.Buffer
+	require.NoError(t, insecurecleartextkeyset.Write(&file, handle))
+	_, err = insecurecleartextkeyset.OpenKeyring(ctx, aead.BytesSource(file.Bytes()))
+	require.ErrorContains(t, err, "of type XAesGcmKey cannot be used: the mode fips140=only refuses this type")
 }

@@ -90,17 +90,19 @@ func (c *Config) Meter(scope string, attrs ...attribute.KeyValue) *Meter {
 type Meter struct {
 	meter metric.Meter // nil: nothing is measured
 	attrs []attribute.KeyValue
-	errs  []error
+	err   error // of the first instrument that failed
 
 	watched []watched
 }
 
-// Err returns the errors of all instruments that were made.
-func (m *Meter) Err() error {
-	if err := errors.Join(m.errs...); err != nil {
-		return fmt.Errorf("cannot create the metrics: %w", errtext.Guard(err))
+// Err returns the first error of the instruments that were made.
+func (m *Meter) Err() error { return m.err }
+
+// note keeps the error of the first instrument that failed. A View that does not fit fails many, for the same reason.
+func (m *Meter) note(name string, err error) {
+	if m.err == nil && err != nil {
+		m.err = fmt.Errorf("the MeterProvider refused the metric %s (check the Views of the MeterProvider): %w", name, errtext.Guard(err))
 	}
-	return nil
 }
 
 // Counter returns a counter whose measurements carry the attributes keys, at most three. Without a meter provider it is
@@ -110,7 +112,7 @@ func (m *Meter) Counter(name, description string, keys ...string) *Counter {
 		return nil
 	}
 	c, err := m.meter.Int64Counter(name, metric.WithDescription(description))
-	m.errs = append(m.errs, err)
+	m.note(name, err)
 	return &Counter{counter: c, labels: labels{attrs: m.attrs, keys: keys}}
 }
 
@@ -121,7 +123,7 @@ func (m *Meter) Duration(name, description string, keys ...string) *Duration {
 	}
 	h, err := m.meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(description),
 		metric.WithExplicitBucketBoundaries(0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3))
-	m.errs = append(m.errs, err)
+	m.note(name, err)
 	return &Duration{histogram: h, labels: labels{attrs: m.attrs, keys: keys}}
 }
 

@@ -21,7 +21,7 @@ func (m *Meter) Total(name, count, description string) {
 		return
 	}
 	o, err := m.meter.Int64ObservableCounter(name, metric.WithDescription(description))
-	m.errs = append(m.errs, err)
+	m.note(name, err)
 	m.watched = append(m.watched, watched{count, o})
 }
 
@@ -31,7 +31,7 @@ func (m *Meter) Level(name, count, description string) {
 		return
 	}
 	o, err := m.meter.Int64ObservableGauge(name, metric.WithDescription(description))
-	m.errs = append(m.errs, err)
+	m.note(name, err)
 	m.watched = append(m.watched, watched{count, o})
 }
 
@@ -56,7 +56,7 @@ func (m *Meter) Watch(read func() map[string]int64) (stop func() error, err erro
 		return nil
 	}, instruments...)
 	if err != nil {
-		return nil, fmt.Errorf("cannot create the metrics: %w", errtext.Guard(err))
+		return nil, fmt.Errorf("the MeterProvider refused the callback of the metrics: %w", errtext.Guard(err))
 	}
 	return registration.Unregister, nil
 }
