@@ -236,7 +236,7 @@ func (e *Envelope) refuse(header []byte, err error) {
 	e.known.remove(header)
 	if current := e.current.Load(); current != nil && current.is(header) && !current.retired.Swap(true) {
 		current.confirmed.Store(never)
-		e.log.Error("sealcache: the KEK refuses the current data key, so values under it do not open (enable or restore the KEK); a new data key is made", "error", err)
+		e.log.Error("sealcache: the KEK refuses the current data key, so its values do not open (restore the KEK); a new one is made", "error", err)
 	}
 }
 

@@ -149,7 +149,7 @@ func (k *Keyring) checkKEK() {
 		if current.refused == nil {
 			k.stats.refusals.Add(1)
 			k.keyset.Store(&loadedKeyset{refused: errKeysetRefused, digests: digestsOf(current.handle)})
-			k.log.ErrorContext(ctx, "sealcache: the key-encryption key refuses to decrypt the keyset, so sealing and opening under it fail (enable or restore the KEK)", "error", err)
+			k.log.ErrorContext(ctx, "sealcache: the KEK refuses to decrypt the keyset, so sealing and opening fail (enable or restore the KEK)", "error", err)
 			k.notify()
 		}
 	case err != nil:

@@ -108,7 +108,7 @@ func (k *Keyring) notifyLater() {
 // logNotReloaded logs a failed reload, and which keyset is in service.
 func (k *Keyring) logNotReloaded(ctx context.Context, old *loadedKeyset, err error) {
 	if old.refused != nil {
-		k.log.ErrorContext(ctx, "sealcache: the keyset was not reloaded, and the KEK refuses the old one, so sealing and opening fail (enable or restore the KEK)", "error", err)
+		k.log.ErrorContext(ctx, "sealcache: the keyset was not reloaded; the KEK refuses the old one, so sealing and opening fail (restore the KEK)", "error", err)
 		return
 	}
 	k.log.ErrorContext(ctx, "sealcache: the keyset could not be reloaded; the old keyset stays in use", "error", err)

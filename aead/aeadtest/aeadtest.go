@@ -165,7 +165,7 @@ func checkRoundTrip(s *subject) {
 			plaintext, ad := random(n), random(m)
 			opened, err := s.DecryptWithContext(s.Context(), s.seal(plaintext, ad), ad)
 			if err != nil || !bytes.Equal(opened, plaintext) {
-				s.Fatalf("DecryptWithContext did not return the plaintext of %d bytes, sealed with %d bytes of associated data: got %d other bytes, error %v", n, m, len(opened), err)
+				s.Fatalf("DecryptWithContext %s the plaintext of %d bytes, sealed with %d bytes of associated data", outcome(opened, err), n, m)
 			}
 		}
 	}
@@ -299,6 +299,14 @@ func checkContext(s *subject) {
 	}
 }
 
+// outcome describes a call that should have returned a plaintext. The plaintext is named after it.
+func outcome(opened []byte, err error) string {
+	if err != nil {
+		return fmt.Sprintf("returned error %q, want", err)
+	}
+	return fmt.Sprintf("returned %d bytes that differ from", len(opened))
+}
+
 func checkConcurrent(s *subject) {
 	var wg sync.WaitGroup
 	for range 32 {
@@ -312,7 +320,7 @@ func checkConcurrent(s *subject) {
 				}
 				opened, err := s.DecryptWithContext(s.Context(), sealed, ad)
 				if err != nil || !bytes.Equal(opened, plaintext) {
-					s.Errorf("with concurrent calls, DecryptWithContext did not return the plaintext of %d bytes: got %d other bytes, error %v", len(plaintext), len(opened), err)
+					s.Errorf("with concurrent calls, DecryptWithContext %s the plaintext of %d bytes", outcome(opened, err), len(plaintext))
 					return
 				}
 			}

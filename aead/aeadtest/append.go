@@ -32,7 +32,7 @@ func checkSealTo(s *subject) {
 			}
 			opened, err := s.DecryptWithContext(s.Context(), sealed[6:], ad)
 			if err != nil || !bytes.Equal(opened, plaintext) {
-				s.Fatalf("DecryptWithContext did not return the plaintext of %d bytes that SealTo sealed (spare capacity of dst %d): got %d other bytes, error %v", n, room, len(opened), err)
+				s.Fatalf("DecryptWithContext %s the plaintext of %d bytes that SealTo sealed (spare capacity of dst %d)", outcome(opened, err), n, room)
 			}
 		}
 		if !bytes.Equal(plaintext, was) {
@@ -82,7 +82,7 @@ func checkInPlace(s *subject) {
 		own := buf[40 : 40+len(sealed)]
 		opened, err := s.appending.OpenTo(s.Context(), own[:0], own, ad)
 		if err != nil || !bytes.Equal(opened, plaintext) {
-			s.Fatalf("OpenTo with ciphertext[:0] as dst did not return the plaintext of %d bytes: got %d other bytes, error %v", n, len(opened), err)
+			s.Fatalf("OpenTo with ciphertext[:0] as dst %s the plaintext of %d bytes", outcome(opened, err), n)
 		}
 		if n > 0 && !within(opened, own) {
 			s.Errorf("OpenTo did not write the plaintext of %d bytes over the ciphertext, although dst was ciphertext[:0]", n)

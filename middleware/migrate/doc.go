@@ -42,10 +42,12 @@
 // process that writes to the old names. Config.HiddenKeys and Config.OneWayKeys replace names by pseudonyms. Before Seal
 // with one of them, stop every process that does not hide names yet. The comments of these fields describe the details.
 //
-// gocache keeps the names of the entries of each tag in a Redis set. Runs that change names also change these sets. So
-// does Seal with Config.From.Namespace, because a namespace also stands before the names of tags. Runs that change names
-// need Redis 7.0 or newer. Seal with Config.From.Namespace also needs Redis 7.0 if entries have tags. All other runs need
-// Redis 6.2 or newer.
+// For each tag, gocache keeps a Redis set that holds the names of the entries. Runs that change names of entries also change
+// these sets. So does Seal with Config.From.Namespace: it gives the sets the names that a store with this namespace uses. An
+// application that stored plaintext may have used no namespace for its tags.
+//
+// Runs that change names need Redis 7.0 or newer. Seal with Config.From.Namespace also needs Redis 7.0 if entries have tags.
+// All other runs need Redis 6.2 or newer.
 //
 // No error or log line contains a value or the name of an entry.
 package migrate
