@@ -94,7 +94,7 @@ func (r *Report) scanDoubts() []string {
 		doubts = append(doubts, "the scan did not complete (run the audit again)")
 	}
 	if r.Unwatched {
-		doubts = append(doubts, "without the command INFO, the audit cannot notice a restart of Redis (allow INFO with \"ACL SETUSER NAME +info\")")
+		doubts = append(doubts, "INFO is refused or shows too little, so a restart or SWAPDB is not noticed (\"ACL SETUSER NAME +info\" allows it)")
 	}
 	if r.Moved {
 		doubts = append(doubts, "SWAPDB, MOVE or CONFIG RESETSTAT may have been called during the scan, which may have missed entries (audit again)")

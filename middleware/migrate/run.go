@@ -309,7 +309,7 @@ func (m *migration) changeEntries(ctx context.Context) error {
 	}
 	now, err := moves()
 	if err == nil && !m.servers.Clustered() && (m.before.Moves.Run == "" || now.Run == "") {
-		m.warn("the run cannot notice SWAPDB and MOVE, because the server does not show its run id (allow INFO for the Redis user)")
+		m.warn("the run cannot notice SWAPDB and MOVE, because the server does not show its counters (allow INFO for the Redis user)")
 	}
 	if err == nil && now.Since(m.before.Moves) {
 		m.walk.Mu.Lock()

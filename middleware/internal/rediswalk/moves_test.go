@@ -1,8 +1,10 @@
 package rediswalk
 
 import (
+	"fmt"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/internal/redistest"
@@ -55,4 +57,25 @@ func TestDatabaseMovesOfAServer(t *testing.T) {
 	}
 	before = moves()
 	require.False(t, moves().Since(before), "calls before do not count")
+}
+
+// A server that leaves sections out of INFO shows neither its other databases nor calls of SWAPDB.
+func TestInfoWithoutSections(t *testing.T) {
+	t.Parallel()
+	addr := redistest.Answering(t, func(command string) string {
+		if command != "info" {
+			return "-ERR unknown command"
+		}
+		const info = "redis_mode:standalone\r\nrole:master\r\nrun_id:a\r\n"
+		return fmt.Sprintf("$%d\r\n%s", len(info), info)
+	})
+	rdb := redis.NewClient(&redis.Options{Addr: addr})
+	t.Cleanup(func() { _ = rdb.Close() })
+	s, err := New(rdb)
+	require.NoError(t, err)
+	_, err = s.OtherDatabases(t.Context())
+	require.ErrorIs(t, err, ErrNoInfo)
+	moves, err := s.DatabaseMoves(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, moves.Run)
 }

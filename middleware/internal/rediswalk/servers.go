@@ -219,7 +219,7 @@ func (s *Servers) Database() int {
 }
 
 // OtherDatabases lists the databases of a single node that hold anything and are not the selected one. It returns ErrNoInfo
-// if the server does not offer INFO.
+// if the server does not offer INFO, or does not list its databases there.
 func (s *Servers) OtherDatabases(ctx context.Context) ([]int, error) {
 	if s.cluster != nil {
 		return nil, nil
@@ -227,6 +227,9 @@ func (s *Servers) OtherDatabases(ctx context.Context) ([]int, error) {
 	info, err := s.info(ctx, s.Client)
 	if err != nil {
 		return nil, err
+	}
+	if !strings.Contains(info, "# Keyspace") {
+		return nil, ErrNoInfo
 	}
 	var others []int
 	for line := range strings.Lines(info) {
@@ -265,7 +268,7 @@ func (s *Servers) DatabaseMoves(ctx context.Context) (DatabaseMoves, error) {
 		return DatabaseMoves{}, nil
 	}
 	info, err := s.info(ctx, s.Client, "all")
-	if errors.Is(err, ErrNoInfo) {
+	if errors.Is(err, ErrNoInfo) || err == nil && !strings.Contains(info, "cmdstat_") {
 		return DatabaseMoves{}, nil
 	}
 	if err != nil {
