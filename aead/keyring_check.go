@@ -95,7 +95,7 @@ func (k *Keyring) compareKeys(ctx context.Context, old, r *loadedKeyset) {
 	if k.lost != nil && digests.intersects(k.lost) {
 		k.lost = nil
 		k.stats.isUnrelated.Store(false)
-		k.log.InfoContext(ctx, "sealcache: the reloaded keyset has keys again that an earlier reload removed, so older values open again")
+		k.log.InfoContext(ctx, "sealcache: the reloaded keyset has keys again that an earlier reload removed, so values under these keys open again")
 		return
 	}
 	former := old.digests // of a refused keyset
@@ -163,7 +163,7 @@ func (k *Keyring) checkKEK() {
 			return
 		}
 		k.keyset.Store(r)
-		k.log.InfoContext(ctx, "sealcache: the key-encryption key opens the keyset again, so sealing and opening work again")
+		k.log.InfoContext(ctx, "sealcache: the KEK decrypts the keyset again, so sealing and opening work again")
 		k.notify()
 		next = k.kekCheck
 	default:

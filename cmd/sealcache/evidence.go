@@ -191,10 +191,13 @@ func (e *evidenceRun) write(p *program, r *evidence) error {
 	}
 	_, err = p.stdout.Write(shown)
 	errs := []error{err}
-	for path, content := range map[string][]byte{e.report: data, e.markdown: text} {
-		if path != "" {
-			if err := replaceFile(path, content); err != nil {
-				errs = append(errs, fmt.Errorf("the report was printed, but its file cannot be written: %w", err))
+	for _, file := range []struct {
+		path    string
+		content []byte
+	}{{e.report, data}, {e.markdown, text}} {
+		if file.path != "" {
+			if err := replaceFile(file.path, file.content); err != nil {
+				errs = append(errs, fmt.Errorf("cannot write the file of the report: %w", err))
 			}
 		}
 	}

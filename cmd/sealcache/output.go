@@ -111,7 +111,7 @@ func (o *outputFlags) write(p *program, h header, report any, text func(io.Write
 	}
 	if o.report != "" {
 		if err := replaceFile(o.report, data); err != nil {
-			errs = append(errs, fmt.Errorf("the report was printed, but its file cannot be written: %w", err))
+			errs = append(errs, fmt.Errorf("cannot write the file of the report: %w", err))
 		}
 	}
 	return errors.Join(errs...)

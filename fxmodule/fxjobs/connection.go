@@ -39,7 +39,7 @@ type connectionInputs struct {
 
 var (
 	errNoRedis     = errors.New("jobs have no Redis (set \"jobs.redis\", or provide an asynq.RedisConnOpt with fx.As)")
-	errOtherConfig = errors.New("fxjobs: \"jobs.namespace\" is not that of the *jobs.Encryptor (give all modules the same Config)")
+	errOtherConfig = errors.New("fxjobs: \"jobs.namespace\" is not the namespace of the *jobs.Encryptor (use the same namespace in both)")
 	errSentinel    = errors.New("the server is a Sentinel and stores no jobs (use redis+sentinel:// or asynq.RedisFailoverClientOpt)")
 	errTwoRedis    = errors.New("\"jobs.redis\" is set, but the application also provides an asynq.RedisConnOpt (remove one)")
 )

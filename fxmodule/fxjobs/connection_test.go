@@ -131,11 +131,11 @@ func TestSentinelInPlaceOfRedis(t *testing.T) {
 func TestConfigForTheJobsOnly(t *testing.T) {
 	t.Parallel()
 	for want, change := range map[string]func(*fxmodule.Jobs){
-		"\"jobs.namespace\" is not that of":   func(j *fxmodule.Jobs) { j.Namespace = "other" },
-		"keys_of: cache \"nowhere\"":          func(j *fxmodule.Jobs) { j.KeysOf = "nowhere" },
-		"\"plaintext\" needs an end time":     func(j *fxmodule.Jobs) { j.Plaintext = jobs.WritePlaintext },
-		"queues: the weight of \"a\" is 5000": func(j *fxmodule.Jobs) { j.Queues = map[string]int{"a": 5000} },
-		"":                                    func(j *fxmodule.Jobs) { j.Concurrency = 7 },
+		"\"jobs.namespace\" is not the namespace of": func(j *fxmodule.Jobs) { j.Namespace = "other" },
+		"keys_of: cache \"nowhere\"":                 func(j *fxmodule.Jobs) { j.KeysOf = "nowhere" },
+		"\"plaintext\" needs an end time":            func(j *fxmodule.Jobs) { j.Plaintext = jobs.WritePlaintext },
+		"queues: the weight of \"a\" is 5000":        func(j *fxmodule.Jobs) { j.Queues = map[string]int{"a": 5000} },
+		"":                                           func(j *fxmodule.Jobs) { j.Concurrency = 7 },
 	} {
 		err := fx.New(fx.NopLogger, fx.Supply(jobsConfig(t, "redis://127.0.0.1:1")), quiet(), fxmodule.Module, fx.Module("jobs", fxjobs.Module,
 			fx.Decorate(func(c fxmodule.Config) fxmodule.Config {

@@ -142,10 +142,10 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 	}
 	bound, given := Binding(h.Names), m.names()
 	if missing := bound &^ given; missing != 0 {
-		return nil, fmt.Errorf("%w: the caller's jobs.Meta lacks fields that were sealed: %s", ErrUnauthentic, missing)
+		return nil, fmt.Errorf("%w: the jobs.Meta that Open got lacks fields that were sealed (set them): %s", ErrUnauthentic, missing)
 	}
 	if unbound := given &^ bound &^ e.cfg.optional; unbound != 0 {
-		return nil, fmt.Errorf("%w: the caller's jobs.Meta has fields that were not sealed: %s", ErrUnauthentic, unbound)
+		return nil, fmt.Errorf("%w: the jobs.Meta that Open got has fields that were not sealed: %s", ErrUnauthentic, unbound)
 	}
 	inData := m.bound(bound)
 	payload, err := e.boxes[k].Open(ctx, sealed, n, false, inData[:]...)

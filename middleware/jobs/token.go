@@ -97,7 +97,10 @@ func (t *Tokens) input(domain string, parts [][]byte) []byte {
 
 func (t *Tokens) token(key uint32, input []byte) (Token, error) {
 	out, err := t.set.PRFs[key].ComputePRF(input, wire.TagSize)
-	if err != nil || len(out) != wire.TagSize {
+	switch {
+	case err == nil && len(out) != wire.TagSize:
+		return Token{}, fmt.Errorf("jobs: ComputePRF of PRF key %d returned %d bytes, want %d", key, len(out), wire.TagSize)
+	case err != nil:
 		return Token{}, fmt.Errorf("jobs: ComputePRF of PRF key %d failed; its error may quote data of a job, so it is not shown (log it in ComputePRF)", key)
 	}
 	return Token(out), nil

@@ -43,8 +43,8 @@
 // with one of them, stop every process that does not hide names yet. The comments of these fields describe the details.
 //
 // For each tag, gocache keeps a Redis set that holds the names of the entries. Runs that change names of entries also change
-// these sets. So does Seal with Config.From.Namespace: it gives the sets the names that a store with this namespace uses. An
-// application that stored plaintext may have used no namespace for its tags.
+// these sets. A Store with a namespace looks for a tag in another set, whose name begins with the namespace. So Seal with
+// Config.From.Namespace copies the names of entries into that set.
 //
 // Runs that change names need Redis 7.0 or newer. Seal with Config.From.Namespace also needs Redis 7.0 if entries have tags.
 // All other runs need Redis 6.2 or newer.

@@ -96,7 +96,7 @@ func parseURL(raw string) (*target, error) {
 		return nil, errors.New("unknown URL scheme (use \"redis\", \"rediss\", \"redis+unix\", \"redis+sentinel\" or \"redis+cluster\")")
 	}
 	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return nil, errors.New("the URL contains spaces or control characters (percent-encode them)")
+		return nil, errors.New("the URL contains spaces or control characters (remove or percent-encode them)")
 	}
 	rest, query, _ := strings.Cut(rest, "?")
 	authority, path, _ := strings.Cut(rest, "/")

@@ -49,12 +49,12 @@ func New(maxBytes int) (*Codec, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithSingleSegment(true),
 		zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
 	if err != nil {
-		return nil, fmt.Errorf("compress: cannot set up zstd: %w", err)
+		return nil, fmt.Errorf("compress: cannot set up zstd (report this bug): %w", err)
 	}
 	memory := uint64(max(maxBytes, minDecoderMemory))
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(memory), zstd.WithDecoderLowmem(true))
 	if err != nil {
-		return nil, fmt.Errorf("compress: cannot set up zstd: %w", err)
+		return nil, fmt.Errorf("compress: cannot set up zstd (report this bug): %w", err)
 	}
 	return &Codec{enc: enc, dec: dec, max: maxBytes}, nil
 }

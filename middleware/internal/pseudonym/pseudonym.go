@@ -166,9 +166,12 @@ func (s *Set) append(dst []byte, i int, of kind, name string) ([]byte, error) {
 	} else {
 		out, err = k.prf.ComputePRF(in, bytes)
 	}
-	if err != nil || len(out) != bytes {
+	switch {
+	case err == nil && len(out) != bytes:
+		dst, err = nil, fmt.Errorf("ComputePRF of PRF key %d returned %d bytes, want %d", s.keys[i].id, len(out), bytes)
+	case err != nil:
 		dst, err = nil, fmt.Errorf("ComputePRF of PRF key %d failed; its error may quote a cache key, so it is not shown (log it in ComputePRF)", s.keys[i].id)
-	} else {
+	default:
 		dst = base64.RawURLEncoding.AppendEncode(dst, out)
 	}
 	clear(in) // the name may be a secret

@@ -119,7 +119,7 @@ func (w *Walk[C]) Run(ctx context.Context, resume map[string]Position[C], since 
 			w.forgetLayout("moved")
 			return errMoved
 		}
-		w.Log.WarnContext(ctx, "sealcache: slots moved or a master restarted; the scan restarts when the Cluster is stable")
+		w.Log.WarnContext(ctx, "sealcache: slots moved or a server restarted, so the scan starts again when all servers are ready")
 		if err := w.settle(ctx); err != nil {
 			w.forgetLayout("unsettled")
 			return err
