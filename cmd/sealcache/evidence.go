@@ -115,6 +115,9 @@ func (e *evidenceRun) run(ctx context.Context, p *program, f *flags) (int, error
 	if err := f.checkAlone("", e.keys.keyset, e.context); err != nil {
 		return 0, err
 	}
+	if samePath(e.report, e.markdown) {
+		return 0, wrong("--report and --markdown name the same file")
+	}
 	err := errors.Join(
 		reportWritable("report", e.report, isReport(commandOf(f))),
 		reportWritable("markdown", e.markdown, isMarkdown),

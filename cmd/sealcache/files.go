@@ -228,6 +228,16 @@ func reportWritable(flag, path string, earlier func(beginning []byte) bool) erro
 	return nil
 }
 
+// samePath reports whether two flags name the same file. The file need not exist. Links are not followed.
+func samePath(a, b string) bool {
+	if a == "" || b == "" {
+		return false
+	}
+	one, err := filepath.Abs(a)
+	other, err2 := filepath.Abs(b)
+	return err == nil && err2 == nil && one == other
+}
+
 // readBeginning returns the first bytes of a file.
 func readBeginning(path string) ([]byte, error) {
 	f, err := openRegular(path, os.O_RDONLY)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/sealcache/sealcache/middleware"
@@ -120,7 +119,7 @@ func (m *moveCommand) config(p *program, f *flags) (migrate.Config, error) {
 	switch {
 	case m.proof != "" && m.allowUnproven:
 		return config, wrong("--proof and --allow-unproven cannot be used together")
-	case m.checkpoint != "" && m.output.report != "" && filepath.Clean(m.checkpoint) == filepath.Clean(m.output.report):
+	case samePath(m.checkpoint, m.output.report):
 		return config, wrong("--checkpoint and --report name the same file")
 	case m.old.kek == "" && (m.old.keyset != "" || m.old.name != "" || len(m.old.context) > 0 || m.old.tenant != "" || m.old.tenantKEKs != "" || f.Changed("old-keys-as")):
 		return config, wrong("--old-kek is missing (the other --old- flags need it)")

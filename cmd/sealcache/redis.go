@@ -106,7 +106,7 @@ func (r *redisFlag) failed(err error) error {
 	case rediserr.Code(err) == "NOPERM":
 		return wrong("redis refused the request: %s (check the ACL of the Redis user)", shortReply(err))
 	case strings.HasSuffix(scheme, "+sentinel") && rediserr.NotOffered(err):
-		return wrong("the Redis server is not a Sentinel (write redis:// in --%s, or the address of a Sentinel)", r.name)
+		return wrong("the Redis server is not a Sentinel (write %s:// in --%s, or the address of a Sentinel)", strings.TrimSuffix(scheme, "+sentinel"), r.name)
 	case rediserr.Temporary(err):
 		return fmt.Errorf("redis cannot serve the request now: %s (try again later)", shortReply(err))
 	case rediserr.IsReply(err):

@@ -123,8 +123,8 @@ type Report struct {
 	Schema int `json:"schema"`
 	// Complete reports whether every master was scanned to its end, while no slots of a Cluster moved.
 	Complete bool `json:"complete"`
-	// Unwatched reports whether the server refused INFO, so that a restart or failover during the scan went
-	// unnoticed. Then no answer is reassuring.
+	// Unwatched reports whether the server refused INFO, or did not show its run id, its databases or its counters of commands
+	// there. So a restart, a failover or SWAPDB during the scan went unnoticed. Then no answer is reassuring.
 	Unwatched bool `json:"unwatched"`
 	// Moved reports whether any application may have called SWAPDB, MOVE or CONFIG RESETSTAT during the scan. It is also true
 	// if the server showed its counters of these calls only before or only after the scan. SWAPDB and MOVE may bring entries

@@ -130,8 +130,10 @@ func (s *Servers) Read(ctx context.Context, names []string) ([][]byte, error) {
 				if of[i] = BytesOf(v); of[i] == nil {
 					of[i] = []byte{}
 				}
-			case error: // Envoy returns an error in the place of a value that a server behind it does not return
-				return nil, CallError("MGET", v)
+			case error: // Envoy sends a GET for each key, and returns each error in the place of the value
+				if rediserr.Code(v) != "WRONGTYPE" {
+					return nil, CallError("MGET", v)
+				}
 			default:
 				return nil, fmt.Errorf("MGET returned a value of the type %T", v)
 			}

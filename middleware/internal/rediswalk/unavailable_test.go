@@ -152,3 +152,21 @@ func TestReadThroughAProxy(t *testing.T) {
 		require.EqualError(t, err, want)
 	}
 }
+
+// Envoy returns an error in the place of an entry that is not a string. Redis itself returns nil.
+func TestReadOfOtherTypesThroughAProxy(t *testing.T) {
+	t.Parallel()
+	addr := redistest.Answering(t, func(command string) string {
+		if command == "mget" {
+			return "*2\r\n$1\r\na\r\n-WRONGTYPE Operation against a key holding the wrong kind of value"
+		}
+		return "-ERR unknown command"
+	})
+	rdb := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1})
+	t.Cleanup(func() { _ = rdb.Close() })
+	s, err := New(rdb)
+	require.NoError(t, err)
+	values, err := s.Read(t.Context(), []string{"a", "b"})
+	require.NoError(t, err)
+	require.Equal(t, [][]byte{[]byte("a"), nil}, values)
+}

@@ -21,8 +21,9 @@ import (
 // HealthCheckFunc and Logger get the errors of Redis without the parts that may quote a stored value or a key name. If Logger is
 // nil, asynq logs to the logger of WithLogger.
 //
-// Queues must be the queues of the server: tasks and members of groups are checked against them. A task that names another
-// queue is not run. An attacker has moved it, and asynq leaves it in its list of active tasks.
+// Queues must be the queues of the server: tasks and members of groups are checked against them. Set them before you call Config:
+// if the server has other queues, their tasks are archived. A task that names another queue than asynq took it from is not run. An
+// attacker has moved it, and asynq leaves it in its list of active tasks.
 //
 // ErrorHandler and RetryDelayFunc see a task that could not be opened as Redis holds it, with a *Refusal.
 //
@@ -40,7 +41,9 @@ import (
 // into the group, and this is logged each time.
 //
 // asynq does not look at a group that it has put back before the next task is enqueued into it. So the aggregator also enqueues a
-// task that makes asynq look at the group five minutes later. If a server dies while it aggregates, there is no such task.
+// task that makes asynq look at the group five minutes later. There is no such task if a server dies while it aggregates, or if
+// asynq cannot enqueue the aggregated task, as when its id is taken. The task must be sealed. So there is none either if sealing
+// fails in the outage: the data key is older than aead.WithMaxAge, or the KEK of a Keyring refuses the keyset.
 //
 // asynq does not tell the aggregator the queue of the group. If a server has several queues, the aggregator uses the queue
 // that is named in most tasks of the group. So an attacker can copy many old tasks of another queue into a group, and the
