@@ -114,11 +114,11 @@ func (s *subject) refuses(what string, sealed, ad []byte) {
 		s.Helper()
 		switch {
 		case err == nil:
-			s.Errorf("%s %s: got no error, want ErrUnauthentic or ErrUnknownKey", how, what)
+			s.Errorf("%s %s: got no error\n(want one that wraps aead.ErrUnauthentic or aead.ErrUnknownKey)", how, what)
 		case !errors.Is(err, aead.ErrUnauthentic) && !errors.Is(err, aead.ErrUnknownKey):
-			s.Errorf("%s %s: got error %v, want ErrUnauthentic or ErrUnknownKey", how, what, err)
+			s.Errorf("%s %s: got error %q\n(want one that wraps aead.ErrUnauthentic or aead.ErrUnknownKey)", how, what, err)
 		case opened != nil:
-			s.Errorf("%s %s: got bytes and an error, want only an error", how, what)
+			s.Errorf("%s %s: got a slice of %d bytes beside the error, want nil", how, what, len(opened))
 		}
 	}
 	opened, err := s.DecryptWithContext(s.Context(), sealed, ad)
@@ -177,9 +177,14 @@ func checkEmpty(s *subject) {
 			sealed := s.seal(plaintext, sealedWith)
 			for _, ad := range [][]byte{nil, {}} {
 				opened, err := s.DecryptWithContext(s.Context(), sealed, ad)
-				if err != nil || opened == nil || len(opened) != 0 {
-					s.Errorf("DecryptWithContext returned %#v, error %v, want []byte{} (sealed %#v with associated data %#v, opened with %#v)", opened, err, plaintext, sealedWith, ad)
+				if err == nil && opened != nil && len(opened) == 0 {
+					continue
 				}
+				got := fmt.Sprintf("%#v", opened)
+				if err != nil {
+					got = fmt.Sprintf("error %q", err)
+				}
+				s.Errorf("DecryptWithContext returned %s, want []byte{}\n(sealed %#v with associated data %#v, opened with %#v)", got, plaintext, sealedWith, ad)
 			}
 		}
 	}
@@ -288,14 +293,25 @@ func checkContext(s *subject) {
 	sealed := s.seal([]byte("message"), nil)
 	ctx, cancel := context.WithCancel(s.Context())
 	cancel()
-	if out, err := s.EncryptWithContext(ctx, []byte("message"), nil); !errors.Is(err, context.Canceled) || out != nil {
-		s.Errorf("EncryptWithContext with a cancelled context returned %d bytes, error %v, want nil and context.Canceled", len(out), err)
-	}
-	if out, err := s.DecryptWithContext(ctx, sealed, nil); !errors.Is(err, context.Canceled) || out != nil {
-		s.Errorf("DecryptWithContext with a cancelled context returned %d bytes, error %v, want nil and context.Canceled", len(out), err)
-	}
+	out, err := s.EncryptWithContext(ctx, []byte("message"), nil)
+	s.ended("EncryptWithContext", out, err)
+	out, err = s.DecryptWithContext(ctx, sealed, nil)
+	s.ended("DecryptWithContext", out, err)
 	if _, err := s.DecryptWithContext(s.Context(), sealed, nil); err != nil {
 		s.Errorf("DecryptWithContext with a live context failed after a call with a cancelled context: %v", err)
+	}
+}
+
+// ended checks the results of a call with a cancelled context.
+func (s *subject) ended(method string, out []byte, err error) {
+	s.Helper()
+	switch {
+	case err == nil:
+		s.Errorf("%s with a cancelled context returned no error, want one that wraps context.Canceled", method)
+	case !errors.Is(err, context.Canceled):
+		s.Errorf("%s with a cancelled context returned error %q, want one that wraps context.Canceled", method, err)
+	case out != nil:
+		s.Errorf("%s with a cancelled context returned a slice of %d bytes beside the error, want nil", method, len(out))
 	}
 }
 

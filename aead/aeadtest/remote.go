@@ -100,13 +100,16 @@ func (r Remote) check(t *testing.T, breakIt func(), hangs bool) {
 		switch {
 		case errors.Is(err, errStillRunning):
 			t.Fatalf("%s was still running %v after the deadline of its context, want an error at the deadline", name, patience)
-		case err == nil || out != nil:
-			t.Errorf("%s during the outage returned %d bytes and error %v, want only an error", name, len(out), err)
+		case err == nil:
+			t.Errorf("%s during the outage returned no error, want one", name)
+			continue
+		case out != nil:
+			t.Errorf("%s during the outage returned a slice of %d bytes beside its error, want nil", name, len(out))
 			continue
 		case errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey):
-			t.Errorf("%s during the outage returned %v, want an error that is neither ErrUnauthentic nor ErrUnknownKey", name, err)
+			t.Errorf("%s during the outage returned error %q\n(want one that wraps neither aead.ErrUnauthentic nor aead.ErrUnknownKey)", name, err)
 		case hangs && !errors.Is(err, context.DeadlineExceeded):
-			t.Errorf("%s during the outage returned error %v, want context.DeadlineExceeded", name, err)
+			t.Errorf("%s during the outage returned error %q\n(want one that wraps context.DeadlineExceeded)", name, err)
 		}
 		for _, verb := range []string{"%v", "%+v", "%#v"} {
 			r.showsNothing(t, "the error of "+name, fmt.Sprintf(verb, err))

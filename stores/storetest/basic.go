@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -60,10 +59,10 @@ func basicCases() []testCase {
 				}
 				noError(t, "Clear", s.Store.Clear(t.Context()))
 				for i := range 20 {
-					s.lacks(t, fmt.Sprint(i))
+					s.lacks(t, "Clear", fmt.Sprint(i))
 				}
 				s.set(t, "1", "2")
-				s.holds(t, "1", "2")
+				s.holds(t, "Clear and a new Set", "1", "2")
 			},
 		},
 		{
@@ -107,30 +106,34 @@ func takesBytes(c Capabilities) string {
 func setGetDelete(t *testing.T, s *subject) {
 	s.set(t, "k", "one")
 	s.set(t, "other", "else")
-	s.holds(t, "k", "one")
+	s.holds(t, "Set of this key and of another one", "k", "one")
 	s.set(t, "k", "two, which is longer")
-	s.holds(t, "k", "two, which is longer")
+	s.holds(t, "a second Set with a longer value", "k", "two, which is longer")
 	s.set(t, "k", "3")
-	s.holds(t, "k", "3")
+	s.holds(t, "a third Set with a shorter value", "k", "3")
 	noError(t, "Delete", s.Store.Delete(t.Context(), "k"))
-	s.lacks(t, "k")
-	s.holds(t, "other", "else")
+	s.lacks(t, "Delete", "k")
+	s.holds(t, "Delete of another key", "other", "else")
 	s.set(t, "k", "four")
-	s.holds(t, "k", "four")
+	s.holds(t, "Delete and a new Set", "k", "four")
 }
 
 func miss(t *testing.T, s *subject) {
-	value, err := s.Store.Get(t.Context(), "absent")
+	_, err := s.Store.Get(t.Context(), "absent")
 	if err == nil {
-		t.Fatalf("Get of an absent key returned a %T and no error, want an error", value)
+		t.Fatal("Get of an absent key returned no error, want one")
 	}
 	declared(t, "MissIsNotFound", "Get of an absent key returns store.NotFound", errors.Is(err, store.NotFound{}), s.Can.MissIsNotFound)
 	_, ttl, err := s.Store.GetWithTTL(t.Context(), "absent")
 	if err == nil {
 		t.Fatal("GetWithTTL of an absent key returned no error, want one")
 	}
-	if s.Can.MissIsNotFound && (!errors.Is(err, store.NotFound{}) || ttl > 0 || (s.Can.Sealed && ttl != 0)) {
-		t.Errorf("GetWithTTL of an absent key returned the TTL %v, error %v, want 0 and store.NotFound", ttl, err)
+	if !s.Can.MissIsNotFound {
+		return
+	}
+	notFound(t, "GetWithTTL", err)
+	if ttl > 0 || (s.Can.Sealed && ttl != 0) {
+		t.Errorf("GetWithTTL of an absent key returned the TTL %v beside its error, want 0", ttl)
 	}
 }
 
@@ -206,18 +209,23 @@ func comesBack(t *testing.T, s *subject, field string, form Form, value any, tex
 	case AsString:
 		want = text
 	}
+	check := func(method string, got any, err error) {
+		t.Helper()
+		if err != nil || !same(got, want) {
+			t.Errorf("after Set of a value of type %T, %s %s, want %s (Subject.Can.%s is %v)", value, method, outcome(typed(got), err), typed(want), field, form)
+		}
+	}
 	got, err := s.Store.Get(t.Context(), "k")
-	if err != nil || !same(got, want) {
-		t.Errorf("after Set of a value of type %T, Get returned %s, error %v, want %s (Subject.Can.%s is %v)", value, typed(got), err, typed(want), field, form)
-	}
+	check("Get", got, err)
 	got, _, err = s.Store.GetWithTTL(t.Context(), "k")
-	if err != nil || !same(got, want) {
-		t.Errorf("after Set of a value of type %T, GetWithTTL returned %s, error %v, want %s (Subject.Can.%s is %v)", value, typed(got), err, typed(want), field, form)
-	}
+	check("GetWithTTL", got, err)
 }
 
 // typed returns the type and the text of a value.
 func typed(value any) string {
+	if value == nil {
+		return "nil and no error"
+	}
 	if b, ok := value.([]byte); ok {
 		return "[]byte " + shown(string(b))
 	}
@@ -249,7 +257,7 @@ func sizes(t *testing.T, s *subject) {
 		strings.Repeat("y", s.maxValue()),
 	} {
 		s.set(t, "k", text)
-		s.holds(t, "k", text)
+		s.holds(t, "Set", "k", text)
 	}
 }
 
@@ -279,20 +287,20 @@ func scopedClear(t *testing.T, s *subject) {
 	s.set(t, "both", "1")
 	beside.set(t, "both", "2", store.WithTags([]string{"tag"}))
 	beside.set(t, "theirs", "2")
-	s.holds(t, "both", "1")
+	s.holds(t, "Set of the same key in Subject.Beside", "both", "1")
 	noError(t, "Clear", s.Store.Clear(t.Context()))
-	s.lacks(t, "own")
-	s.lacks(t, "both")
-	beside.holds(t, "both", "2")
-	beside.holds(t, "theirs", "2")
+	s.lacks(t, "Clear", "own")
+	s.lacks(t, "Clear", "both")
+	beside.holds(t, "Clear of Subject.Store, in Subject.Beside", "both", "2")
+	beside.holds(t, "Clear of Subject.Store, in Subject.Beside", "theirs", "2")
 	if !s.Can.Tags {
 		return
 	}
 	noError(t, "Invalidate", s.Store.Invalidate(t.Context(), store.WithInvalidateTags([]string{"tag"})))
-	beside.holds(t, "both", "2")
+	beside.holds(t, "Invalidate of the tag in Subject.Store, in Subject.Beside", "both", "2")
 	noError(t, "Invalidate", beside.Store.Invalidate(t.Context(), store.WithInvalidateTags([]string{"tag"})))
-	beside.lacks(t, "both")
-	beside.holds(t, "theirs", "2")
+	beside.lacks(t, "Invalidate of the tag in Subject.Beside", "both")
+	beside.holds(t, "Set without the tag and Invalidate of the tag, in Subject.Beside", "theirs", "2")
 }
 
 func heedsContext(t *testing.T, s *subject) {
@@ -311,11 +319,9 @@ func heedsContext(t *testing.T, s *subject) {
 		if name == "Invalidate" && !s.Can.ConcurrentTags {
 			continue // gocache's stores drop the errors of Invalidate
 		}
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("%s with a cancelled context returned error %v, want context.Canceled", name, err)
-		}
+		heeded(t, name, err)
 	}
-	s.holds(t, "k", "v")
+	s.holds(t, "calls with a cancelled context", "k", "v")
 }
 
 func concurrency(t *testing.T, s *subject) {

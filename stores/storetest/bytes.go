@@ -1,8 +1,8 @@
 package storetest
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -14,9 +14,8 @@ func ownedBytes(t *testing.T, s *subject) {
 	b := s.Store.(BytesStore)
 	_, err := b.GetBytes(t.Context(), "absent")
 	_, _, err2 := b.GetBytesWithTTL(t.Context(), "absent")
-	if !errors.Is(err, store.NotFound{}) || !errors.Is(err2, store.NotFound{}) {
-		t.Errorf("for an absent key, GetBytes returned error %v and GetBytesWithTTL error %v, want store.NotFound", err, err2)
-	}
+	notFound(t, "GetBytes", err)
+	notFound(t, "GetBytesWithTTL", err2)
 	given := []byte("0123456789")
 	const d = time.Hour + 345*time.Millisecond
 	start := time.Now()
@@ -27,36 +26,43 @@ func ownedBytes(t *testing.T, s *subject) {
 	clear(given)
 	for range 2 {
 		got, err := b.GetBytes(t.Context(), "k")
-		if err != nil || string(got) != "0123456789" {
-			t.Fatalf("after SetBytes, GetBytes returned %q, error %v, want \"0123456789\"\n(the caller has since changed slices that it gave or got, which the store must not share)", got, err)
+		noError(t, "GetBytes after SetBytes", err)
+		if string(got) != "0123456789" {
+			t.Fatalf("after SetBytes, GetBytes returned %q, want \"0123456789\"\n(the caller has since changed slices that it gave or got, which the store must not share)", got)
 		}
 		clear(got[:cap(got)])
 		got, ttl, err := b.GetBytesWithTTL(t.Context(), "k")
-		if err != nil || string(got) != "0123456789" {
-			t.Fatalf("after SetBytes, GetBytesWithTTL returned %q, error %v, want \"0123456789\"\n(the caller has since changed slices that it gave or got, which the store must not share)", got, err)
+		noError(t, "GetBytesWithTTL after SetBytes", err)
+		if string(got) != "0123456789" {
+			t.Fatalf("after SetBytes, GetBytesWithTTL returned %q, want \"0123456789\"\n(the caller has since changed slices that it gave or got, which the store must not share)", got)
 		}
 		if elapsed := time.Since(start); ttl > d || ttl < d-elapsed-time.Millisecond {
 			t.Errorf("GetBytesWithTTL returned the TTL %v, want between %v and %v, the expiration that SetBytes was given", ttl, d-elapsed-time.Millisecond, d)
 		}
 		clear(got[:cap(got)])
 	}
-	s.holds(t, "k", "0123456789")
+	s.holds(t, "SetBytes (the caller has since changed slices that it gave or got)", "k", "0123456789")
 	s.set(t, "k", "set", store.WithExpiration(0))
 	got, ttl, err := b.GetBytesWithTTL(t.Context(), "k")
-	if err != nil || string(got) != "set" || ttl != 0 {
-		t.Errorf("after Set without expiration of a key that had one, GetBytesWithTTL returned %q, TTL %v, error %v, want \"set\" and TTL 0", got, ttl, err)
+	switch {
+	case err != nil:
+		t.Errorf("GetBytesWithTTL failed after Set, want no error: %v", err)
+	case string(got) != "set":
+		t.Errorf("after Set of a key that had another value, GetBytesWithTTL returned %q, want \"set\"", got)
+	case ttl != 0:
+		t.Errorf("after Set without expiration of a key that had one, GetBytesWithTTL returned the TTL %v, want 0", ttl)
 	}
 	if s.Can.Strings.taken() {
 		noError(t, "Set", s.Store.Set(t.Context(), "k", "a string"))
 		if got, err := b.GetBytes(t.Context(), "k"); err != nil || string(got) != "a string" {
-			t.Errorf("GetBytes of an entry that was set as a string returned %q, error %v, want the bytes of the string", got, err)
+			t.Errorf("GetBytes of an entry that was set as a string %s, want \"a string\"", outcome(bytesText(got), err))
 		}
 	}
 	s.invalidate(t, "tag")
-	s.lacks(t, "k")
+	s.lacks(t, "Invalidate of the tag that SetBytes gave", "k")
 	noError(t, "SetBytes of a nil slice", b.SetBytes(t.Context(), "k", nil))
 	if got, err := b.GetBytes(t.Context(), "k"); err != nil || len(got) != 0 {
-		t.Errorf("GetBytes of an empty value returned %q, error %v, want no bytes and no error", got, err)
+		t.Errorf("after SetBytes of a nil slice, GetBytes %s, want an empty value", outcome(bytesText(got), err))
 	}
 }
 
@@ -76,11 +82,12 @@ func setsTTL(t *testing.T, s *subject) {
 		}
 		clear(given)
 		got, ttl, err := b.GetBytesWithTTL(t.Context(), "k")
-		if err != nil || string(got) != "0123456789" {
-			t.Fatalf("after SetBytesWithTTL, GetBytesWithTTL returned %q, error %v, want \"0123456789\"\n(the caller has since changed the slice that it gave, which the store must not share)", got, err)
+		noError(t, "GetBytesWithTTL after SetBytesWithTTL", err)
+		if string(got) != "0123456789" {
+			t.Fatalf("after SetBytesWithTTL, GetBytesWithTTL returned %q, want \"0123456789\"\n(the caller has since changed the slice that it gave, which the store must not share)", got)
 		}
 		if ttl > want || ttl < want-time.Minute || want == 0 && ttl != 0 {
-			t.Errorf("after SetBytesWithTTL with the TTL %v, GetBytesWithTTL returned the TTL %v", want, ttl)
+			t.Errorf("after SetBytesWithTTL with the TTL %v, GetBytesWithTTL returned the TTL %v, want the same", want, ttl)
 		}
 	}
 	noError(t, "SetBytesWithTTL of a nil slice with a TTL below 1ms", b.SetBytesWithTTL(t.Context(), "k", nil, time.Millisecond-1))
@@ -91,7 +98,7 @@ func setsTTL(t *testing.T, s *subject) {
 		s.set(t, "tagged", "1", store.WithTags([]string{"former"}))
 		noError(t, "SetBytesWithTTL", b.SetBytesWithTTL(t.Context(), "tagged", []byte("2"), time.Hour))
 		s.invalidate(t, "former")
-		s.lacks(t, "tagged")
+		s.lacks(t, "Set with a tag, SetBytesWithTTL, and Invalidate of the tag", "tagged")
 	}
 	if s.Can.TTL.NegativeIsError {
 		if err := b.SetBytesWithTTL(t.Context(), "k", nil, -time.Second); err == nil {
@@ -99,9 +106,7 @@ func setsTTL(t *testing.T, s *subject) {
 		}
 	}
 	if s.Can.HeedsContext {
-		if err := b.SetBytesWithTTL(cancelled(t.Context()), "k", nil, 0); !errors.Is(err, context.Canceled) {
-			t.Errorf("SetBytesWithTTL with a cancelled context returned %v, want context.Canceled", err)
-		}
+		heeded(t, "SetBytesWithTTL", b.SetBytesWithTTL(cancelled(t.Context()), "k", nil, 0))
 	}
 }
 
@@ -123,23 +128,21 @@ func boundedReads(t *testing.T, s *subject) {
 			value, ttl, err := get(limit)
 			switch {
 			case size > limit && !tooLarge(err):
-				t.Errorf("%s of %d bytes with a limit of %d returned error %v, want an error whose TooLarge() is true", name, size, limit, err)
+				t.Errorf("%s of %d bytes with a limit of %d returned %s, want an error whose TooLarge() is true", name, size, limit, errorText(err))
 			case size > limit && errors.Is(err, store.NotFound{}):
 				t.Errorf("%s of %d bytes with a limit of %d returned an error that wraps store.NotFound, want another error", name, size, limit)
 			case size <= limit && (err != nil || len(value) != size):
-				t.Errorf("%s of %d bytes with a limit of %d returned %d bytes, error %v, want all bytes and no error", name, size, limit, len(value), err)
+				t.Errorf("%s of %d bytes with a limit of %d %s, want all bytes", name, size, limit, outcome(fmt.Sprintf("%d bytes", len(value)), err))
 			case err == nil && s.Can.TTL.Reported && (ttl <= 59*time.Minute || ttl > time.Hour):
 				t.Errorf("%s returned the TTL %v, want one hour", name, ttl)
 			}
 			if value, _, err := get(0); size == 0 && (err != nil || value == nil || len(value) != 0) {
-				t.Errorf("%s of an empty value with a limit of 0 returned %#v, error %v, want []byte{}", name, value, err)
+				t.Errorf("%s of an empty value with a limit of 0 %s, want []byte{}", name, outcome(fmt.Sprintf("%#v", value), err))
 			}
 		}
 	}
-	if _, err := b.GetBytesMax(t.Context(), "absent", limit); !errors.Is(err, store.NotFound{}) {
-		t.Errorf("GetBytesMax of an absent key returned error %v, want store.NotFound", err)
-	}
-	if _, _, err := b.GetBytesWithTTLMax(t.Context(), "absent", limit); !errors.Is(err, store.NotFound{}) {
-		t.Errorf("GetBytesWithTTLMax of an absent key returned error %v, want store.NotFound", err)
-	}
+	_, err := b.GetBytesMax(t.Context(), "absent", limit)
+	notFound(t, "GetBytesMax", err)
+	_, _, err = b.GetBytesWithTTLMax(t.Context(), "absent", limit)
+	notFound(t, "GetBytesWithTTLMax", err)
 }

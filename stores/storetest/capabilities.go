@@ -175,9 +175,15 @@ func declarations(t *testing.T, s *subject) {
 		names = append(names, "SetIfNotExistsStore")
 	}
 	owner, listed := d.Capabilities()
-	if o, v := reflect.ValueOf(owner), reflect.ValueOf(s.Store); v.Kind() != reflect.Pointer || !o.IsValid() ||
-		o.Type() != v.Type() || o.Pointer() != v.Pointer() {
-		t.Errorf("the method Capabilities returned a %T as owner, want the store itself: the pointer in Subject.Store, a %T", owner, s.Store)
+	switch o, v := reflect.ValueOf(owner), reflect.ValueOf(s.Store); {
+	case v.Kind() != reflect.Pointer:
+		t.Errorf("Subject.Store is a %T, want a pointer, which the method Capabilities returns as owner", s.Store)
+	case !o.IsValid():
+		t.Errorf("the method Capabilities returned nil as owner, want the store itself: the pointer in Subject.Store, a %T", s.Store)
+	case o.Type() != v.Type():
+		t.Errorf("the method Capabilities returned a %T as owner, want the store itself, which is a %T", owner, s.Store)
+	case o.Pointer() != v.Pointer():
+		t.Errorf("the method Capabilities returned another %T as owner, want the pointer in Subject.Store", owner)
 	}
 	for _, name := range names {
 		if !slices.Contains(listed, name) {

@@ -1,8 +1,6 @@
 package storetest
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -45,8 +43,11 @@ func enumerate(t *testing.T, s *subject) {
 			got[key] = true
 		}
 		for key := range got {
-			if !want[key] {
-				t.Errorf("Keys(%q) returned the key %q, which does not start with that prefix or was not set", prefix, key)
+			switch {
+			case !strings.HasPrefix(key, prefix):
+				t.Errorf("Keys(%q) returned the key %q, which does not start with that prefix", prefix, key)
+			case !want[key]:
+				t.Errorf("Keys(%q) returned the key %q, which was not set", prefix, key)
 			}
 		}
 		if len(got) < len(want) {
@@ -66,14 +67,14 @@ func enumerate(t *testing.T, s *subject) {
 			break
 		}
 	}
-	for range e.Keys(t.Context(), "absent") {
-		t.Error("Keys(\"absent\") returned a key, although no key starts with that prefix")
+	for key, err := range e.Keys(t.Context(), "absent") {
+		noError(t, "Keys(\"absent\")", err)
+		t.Errorf("Keys(\"absent\") returned the key %q, although no key starts with that prefix", key)
 	}
 	errs := 0
 	for _, err := range e.Keys(cancelled(t.Context()), "") {
-		if errs++; !errors.Is(err, context.Canceled) {
-			t.Errorf("Keys with a cancelled context returned error %v, want context.Canceled", err)
-		}
+		errs++
+		heeded(t, "Keys", err)
 	}
 	if errs != 1 {
 		t.Errorf("Keys with a cancelled context yielded %d times, want once, with the error", errs)
@@ -102,11 +103,11 @@ func clearPrefix(t *testing.T, s *subject) {
 		}
 		s.invalidate(t, prefix+"tag") // the tag is gone: this finds nothing
 		for _, key := range append(neighbours, "elsewhere") {
-			s.holds(t, key, "v")
+			s.holds(t, fmt.Sprintf("ClearPrefix(%q) and Invalidate of a tag with that prefix", prefix), key, "v")
 		}
 		s.invalidate(t, "tag") // this one is not
 		for _, key := range append(neighbours, "elsewhere") {
-			s.lacks(t, key)
+			s.lacks(t, fmt.Sprintf("ClearPrefix(%q) and Invalidate of a tag without that prefix", prefix), key)
 		}
 	}
 }
@@ -121,16 +122,16 @@ func invalidatePrefix(t *testing.T, s *subject) {
 	}
 	p := s.Store.(PrefixInvalidator)
 	noError(t, "InvalidatePrefix", p.InvalidatePrefix(t.Context(), "p*:", store.WithInvalidateTags([]string{"t", "unknown"})))
-	s.lacks(t, "p*:1")
-	s.lacks(t, "p*:2")
+	s.lacks(t, "InvalidatePrefix with the prefix \"p*:\" and a tag of the entry", "p*:1")
+	s.lacks(t, "InvalidatePrefix with the prefix \"p*:\" and a tag of the entry", "p*:2")
 	s.invalidate(t, "t")
 	for _, key := range []string{"p*", "px:1", "other", "p*:untagged"} {
-		s.holds(t, key, "v")
+		s.holds(t, "InvalidatePrefix with the prefix \"p*:\", and Invalidate of the same tag", key, "v")
 	}
 	s.invalidate(t, "u")
-	s.lacks(t, "other")
+	s.lacks(t, "InvalidatePrefix with another prefix, and Invalidate of another tag of the entry", "other")
 	s.set(t, "other", "v", store.WithTags([]string{"t"}))
 	noError(t, "InvalidatePrefix", p.InvalidatePrefix(t.Context(), "", store.WithInvalidateTags([]string{"t"})))
-	s.lacks(t, "other")
-	s.holds(t, "p*:untagged", "v")
+	s.lacks(t, "InvalidatePrefix with an empty prefix and the tag of the entry", "other")
+	s.holds(t, "InvalidatePrefix with a tag of another entry", "p*:untagged", "v")
 }

@@ -49,7 +49,7 @@ func expiryCases() []testCase {
 				s.set(t, "k", "v", store.WithExpiration(time.Hour))
 				_, ttl, err := s.Store.GetWithTTL(t.Context(), "k")
 				if err != nil || ttl > 0 {
-					t.Errorf("GetWithTTL returned the TTL %v, error %v, want 0 or less and no error, because Subject.Can does not declare TTL.Reported", ttl, err)
+					t.Errorf("GetWithTTL %s, want a TTL of 0 or less, because Subject.Can does not declare TTL.Reported", outcome("the TTL "+ttl.String(), err))
 				}
 			},
 		},
@@ -69,7 +69,7 @@ func expiryCases() []testCase {
 						t.Errorf("Set accepted the negative expiration %v, want an error", d)
 					}
 				}
-				s.lacks(t, "k")
+				s.lacks(t, "Set with negative expirations, which should fail", "k")
 				if s.Can.TTL.NeverNone {
 					return
 				}
@@ -105,11 +105,9 @@ func expires(t *testing.T, s *subject) {
 	const month = 31 * 24 * time.Hour
 	s.set(t, "longest", "v", store.WithExpiration(month))
 	s.expiresInTime(t, "goes", s.lifetime())
-	s.holds(t, "stays", "v")
-	s.holds(t, "longer", "v")
-	stayed, err := s.present(t.Context(), "longest")
-	noError(t, "Get", err)
-	declared(t, "a TTL.Max that allows 31 days", "the store keeps an entry with an expiration of 31 days", stayed, s.Can.TTL.Max == 0 || s.Can.TTL.Max >= month)
+	s.holds(t, "Set without expiration", "stays", "v")
+	s.holds(t, "Set with an expiration of one hour, and the expiration of another entry", "longer", "v")
+	declared(t, "a TTL.Max that allows 31 days (0: no limit)", "the store keeps an entry with an expiration of 31 days", s.there(t, "longest"), s.Can.TTL.Max == 0 || s.Can.TTL.Max >= month)
 }
 
 // expiresInTime checks that an entry goes at its end, neither sooner nor later. The clock of a server of whole seconds ticks
@@ -143,9 +141,7 @@ func (s *subject) watchExpiry(t *testing.T, key string, d time.Duration, sightin
 	set := time.Now()
 	for ; ; time.Sleep(5 * time.Millisecond) {
 		asked := time.Now()
-		there, err := s.present(t.Context(), key)
-		noError(t, "Get", err)
-		if !there {
+		if !s.there(t, key) {
 			return d - unit - time.Since(start)
 		}
 		if late := asked.Sub(set) - d - unit; late > 0 {
@@ -178,7 +174,7 @@ func (s *subject) reportsTTLOf(t *testing.T, d time.Duration) bool {
 		return false
 	}
 	if err != nil || textOf(value) != "v" {
-		t.Fatalf("GetWithTTL returned %s, error %v, want \"v\", which was set", typed(value), err)
+		t.Fatalf("GetWithTTL %s, want \"v\", which was set", outcome(typed(value), err))
 	}
 	if ttl > d+unit || ttl < d-elapsed-unit {
 		t.Errorf("GetWithTTL returned the TTL %v for an entry with the expiration %v, want between %v and %v", ttl, d, d-elapsed-unit, d+unit)
@@ -201,6 +197,6 @@ func overwriteTTL(t *testing.T, s *subject) {
 		there, err := s.present(t.Context(), "made-shorter")
 		return err == nil && !there
 	})
-	s.holds(t, "made-longer", "2")
-	s.holds(t, "made-eternal", "2")
+	s.holds(t, "a second Set with an expiration of one hour, and the end of the first expiration", "made-longer", "2")
+	s.holds(t, "a second Set without expiration, and the end of the first expiration", "made-eternal", "2")
 }

@@ -39,20 +39,20 @@ func distinct(t *testing.T, s *subject, keys ...string) {
 		s.set(t, key, "value of "+key)
 	}
 	for _, key := range keys {
-		s.holds(t, key, "value of "+key)
+		s.holds(t, "Set of this key and of other keys", key, "value of "+key)
 	}
 	for i, key := range keys {
 		noError(t, "Delete", s.Store.Delete(t.Context(), key))
-		s.lacks(t, key)
+		s.lacks(t, "Delete", key)
 		if i+1 < len(keys) {
-			s.holds(t, keys[i+1], "value of "+keys[i+1])
+			s.holds(t, "Delete of key "+shown(key), keys[i+1], "value of "+keys[i+1])
 		}
 	}
 }
 
 func otherKeys(t *testing.T, s *subject) {
 	ok := true
-	for _, key := range []any{nil, 1, struct{ A int }{1}} {
+	for kind, key := range map[string]any{"nil": nil, "an int": 1, "a struct": struct{ A int }{1}} {
 		for name, call := range map[string]func() error{
 			"Get":        func() error { _, err := s.Store.Get(t.Context(), key); return err },
 			"GetWithTTL": func() error { _, _, err := s.Store.GetWithTTL(t.Context(), key); return err },
@@ -63,12 +63,12 @@ func otherKeys(t *testing.T, s *subject) {
 			if reason := panicking(func() { err = call() }); reason != nil {
 				ok = false
 				if s.Can.KeyErrors {
-					t.Errorf("%s with a key that is not a string panicked: %v", name, reason)
+					t.Errorf("%s with %s as key panicked, want an error: %v", name, kind, reason)
 				}
 			} else if err == nil {
 				ok = false
 				if s.Can.KeyErrors {
-					t.Errorf("%s accepted a key of type %T, want an error", name, key)
+					t.Errorf("%s with %s as key returned no error, want one", name, kind)
 				}
 			}
 		}

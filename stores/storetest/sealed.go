@@ -50,7 +50,7 @@ func sealedCases() []testCase {
 				s.set(t, "b", "value of b")
 				s.refuses(t, "b", s.raw(t, "a"), "a value that was moved from key \"a\" to key \"b\"")
 				s.refuses(t, "new", s.raw(t, "a"), "a value that was moved from key \"a\" to a new key")
-				s.holds(t, "a", "value of a")
+				s.holds(t, "Subject.Plant of the same bytes under other keys", "a", "value of a")
 			},
 		},
 		{
@@ -100,20 +100,21 @@ func (s *subject) plant(t *testing.T, key string, value []byte) {
 func (s *subject) refuses(t *testing.T, key string, stored []byte, what string) {
 	t.Helper()
 	s.plant(t, key, stored)
+	check := func(method string, value any, err error) {
+		t.Helper()
+		switch {
+		case err == nil:
+			t.Fatalf("%s of %s returned no error, want one", method, what)
+		case errors.Is(err, store.NotFound{}):
+			t.Fatalf("%s of %s returned an error that wraps store.NotFound, want another error: %v", method, what, err)
+		case value != nil:
+			t.Fatalf("%s of %s returned a value of type %T beside its error, want nil", method, what, value)
+		}
+	}
 	value, err := s.Store.Get(t.Context(), key)
-	if err == nil {
-		t.Fatalf("Get of %s returned a %T and no error, want an error", what, value)
-	}
-	if errors.Is(err, store.NotFound{}) {
-		t.Fatalf("Get of %s returned store.NotFound, want another error: %v", what, err)
-	}
-	if value != nil {
-		t.Fatalf("Get of %s returned a %T and an error, want only an error", what, value)
-	}
+	check("Get", value, err)
 	value, _, err = s.Store.GetWithTTL(t.Context(), key)
-	if err == nil || value != nil || errors.Is(err, store.NotFound{}) {
-		t.Fatalf("GetWithTTL of %s returned a %T, error %v, want only an error other than store.NotFound", what, value, err)
-	}
+	check("GetWithTTL", value, err)
 }
 
 const canary = "canary-4111111111111111-canary"
@@ -122,13 +123,13 @@ func nothingInPlaintext(t *testing.T, s *subject) {
 	for _, value := range []any{canary, []byte(canary), strings.Repeat(canary, 100)} {
 		first, again := s.sealed(t, value), s.sealed(t, value)
 		for _, b := range [][]byte{first, again} {
-			for _, form := range []string{
-				canary[:14],
-				base64.StdEncoding.EncodeToString([]byte(canary))[:16],
-				hex.EncodeToString([]byte(canary))[:16],
+			for form, text := range map[string]string{
+				"plaintext": canary[:14],
+				"base64":    base64.StdEncoding.EncodeToString([]byte(canary))[:16],
+				"hex":       hex.EncodeToString([]byte(canary))[:16],
 			} {
-				if bytes.Contains(b, []byte(form)) {
-					t.Errorf("the backing store holds a value of type %T in plaintext, base64 or hex", value)
+				if bytes.Contains(b, []byte(text)) {
+					t.Errorf("after Set of a value of type %T, the backing store holds the value in %s", value, form)
 				}
 			}
 		}
@@ -159,5 +160,5 @@ func alteredValues(t *testing.T, s *subject) {
 	s.refuses(t, "k", append([]byte{whole[0]}, whole...), "a value with a byte put before it")
 	// The original bytes open again, so the values above were refused because they were altered.
 	s.plant(t, "k", whole)
-	s.holds(t, "k", "a value")
+	s.holds(t, "Subject.Plant of the unaltered bytes", "k", "a value")
 }

@@ -267,26 +267,38 @@ func (s *subject) set(t *testing.T, key, text string, options ...store.Option) {
 	noError(t, "Set of key "+shown(key), s.Store.Set(t.Context(), key, s.value(text), options...))
 }
 
-// holds checks that key holds text in any form.
-func (s *subject) holds(t *testing.T, key, want string) {
+// holds checks that key holds text in any form. after names the calls that came before.
+func (s *subject) holds(t *testing.T, after, key, want string) {
 	t.Helper()
 	got, err := s.Store.Get(t.Context(), key)
-	if err != nil {
-		t.Fatalf("Get of key %s failed, although the entry should exist: %v", shown(key), err)
-	}
-	if textOf(got) != want {
-		t.Fatalf("Get of key %s returned %s, want %s", shown(key), shown(textOf(got)), shown(want))
+	switch {
+	case err != nil:
+		t.Fatalf("Get of key %s failed, although the entry should exist: %v\n(after %s)", shown(key), err, after)
+	case got == nil:
+		t.Fatalf("Get of key %s returned nil and no error, want %s\n(after %s)", shown(key), shown(want), after)
+	case textOf(got) != want:
+		t.Fatalf("Get of key %s %s\n(after %s)", shown(key), difference(textOf(got), want), after)
 	}
 }
 
-// lacks checks that key is absent.
-func (s *subject) lacks(t *testing.T, key string) {
+// lacks checks that key is absent. after names the calls that came before.
+func (s *subject) lacks(t *testing.T, after, key string) {
 	t.Helper()
 	if present, err := s.present(t.Context(), key); err != nil {
-		t.Fatalf("Get of key %s returned error %v, want store.NotFound", shown(key), err)
+		t.Fatalf("Get of key %s returned the error %q, want an error that wraps store.NotFound\n(there should be no entry after %s)", shown(key), err, after)
 	} else if present {
-		t.Fatalf("Get of key %s found an entry, but there should be none", shown(key))
+		t.Fatalf("Get of key %s found an entry, but there should be none\n(after %s)", shown(key), after)
 	}
+}
+
+// there reports whether key, which may have expired, has an entry.
+func (s *subject) there(t *testing.T, key string) bool {
+	t.Helper()
+	present, err := s.present(t.Context(), key)
+	if err != nil {
+		t.Fatalf("Get of key %s returned the error %q\n(want the value, or an error that wraps store.NotFound after the expiration)", shown(key), err)
+	}
+	return present
 }
 
 // present reports whether key has an entry. If the store does not return store.NotFound for a miss, every error counts as a
@@ -320,6 +332,58 @@ func noError(t *testing.T, call string, err error) {
 	if err != nil {
 		t.Fatalf("%s failed, want no error: %v", call, err)
 	}
+}
+
+// notFound checks the error of a call for an absent key.
+func notFound(t *testing.T, method string, err error) {
+	t.Helper()
+	if !errors.Is(err, store.NotFound{}) {
+		t.Errorf("%s of an absent key returned %s, want an error that wraps store.NotFound", method, errorText(err))
+	}
+}
+
+// heeded checks the error of a call with a cancelled context.
+func heeded(t *testing.T, method string, err error) {
+	t.Helper()
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%s with a cancelled context returned %s, want an error that wraps context.Canceled", method, errorText(err))
+	}
+}
+
+// outcome describes what a call returned: its error, or got if there is none. The message goes on with what was wanted.
+func outcome(got string, err error) string {
+	if err != nil {
+		return fmt.Sprintf("returned the error %q", err)
+	}
+	return "returned " + got
+}
+
+// errorText describes an error, or that there is none.
+func errorText(err error) string {
+	if err == nil {
+		return "no error"
+	}
+	return fmt.Sprintf("the error %q", err)
+}
+
+// bytesText describes a slice, so that nil does not look like an empty one.
+func bytesText(b []byte) string {
+	if b == nil {
+		return "a nil slice"
+	}
+	return shown(string(b))
+}
+
+// difference describes a text that a call returned and the one that was wanted, or where they differ if they are long.
+func difference(got, want string) string {
+	if shown(got) != shown(want) {
+		return fmt.Sprintf("returned %s, want %s", shown(got), shown(want))
+	}
+	at := 0
+	for at < len(got) && got[at] == want[at] {
+		at++
+	}
+	return fmt.Sprintf("returned the right number of bytes (%d), but byte %d is %q, want %q", len(got), at, got[at:at+1], want[at:at+1])
 }
 
 // panicking runs f and returns the value of its panic.

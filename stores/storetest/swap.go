@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,15 +19,17 @@ func setIfNotExists(t *testing.T, s *subject) {
 		noError(t, "SetIfNotExists", err)
 		return written
 	}
-	if !try("k", "1") || try("k", "2") {
-		t.Error("SetIfNotExists did not return true for an absent key and then false for the same key")
+	if !try("k", "1") {
+		t.Error("SetIfNotExists of an absent key returned false, want true")
+	} else if try("k", "2") {
+		t.Error("SetIfNotExists of a key that has an entry returned true, want false")
 	}
-	s.holds(t, "k", "1")
+	s.holds(t, "SetIfNotExists of an absent key, and again of the same key", "k", "1")
 	noError(t, "Delete", s.Store.Delete(t.Context(), "k"))
 	if !try("k", "3") {
 		t.Error("SetIfNotExists did not write a key that was deleted before")
 	}
-	s.holds(t, "k", "3")
+	s.holds(t, "Delete and SetIfNotExists", "k", "3")
 
 	if s.Can.TTL.PerEntry {
 		d := s.lifetime()
@@ -36,14 +39,14 @@ func setIfNotExists(t *testing.T, s *subject) {
 		eventually(t, d+s.Can.TTL.Resolution+patience, "SetIfNotExists has replaced the expired entry", func() bool {
 			return try("short", "2")
 		})
-		s.holds(t, "short", "2")
+		s.holds(t, "SetIfNotExists of a key whose entry has expired", "short", "2")
 	}
 	if s.Can.Tags {
 		try("tagged", "1", store.WithTags([]string{"tag"}))
 		try("k", "4", store.WithTags([]string{"tag"})) // not written: not tagged
 		s.invalidate(t, "tag")
-		s.lacks(t, "tagged")
-		s.holds(t, "k", "3")
+		s.lacks(t, "SetIfNotExists with a tag, and Invalidate of the tag", "tagged")
+		s.holds(t, "SetIfNotExists with a tag, which wrote nothing, and Invalidate of the tag", "k", "3")
 	}
 
 	var won atomic.Int32
@@ -101,27 +104,28 @@ func swap(t *testing.T, s *subject) {
 	if try("", 0, "new") || try("old", 0, "new") {
 		t.Error("CompareAndSwap of an absent entry returned true, want false")
 	}
-	s.lacks(t, "k")
+	s.lacks(t, "CompareAndSwap of an absent key", "k")
 	for _, c := range comparisons() {
 		s.set(t, "k", "head\x00tail")
+		call := fmt.Sprintf("CompareAndSwap with old %q and tail %d", c.old, c.tail)
 		if got := try(c.old, c.tail, "new"); got != c.want {
-			t.Errorf("CompareAndSwap with old %q and tail %d returned %v, want %v, because the value is \"head\\x00tail\"", c.old, c.tail, got, c.want)
+			t.Errorf("%s returned %v, want %v, because the value is \"head\\x00tail\"", call, got, c.want)
 		}
 		if c.want {
-			s.holds(t, "k", "new")
+			s.holds(t, call, "k", "new")
 		} else {
-			s.holds(t, "k", "head\x00tail")
+			s.holds(t, call, "k", "head\x00tail")
 		}
 	}
 	s.set(t, "k", "")
 	if !try("", 16, "not empty") {
 		t.Error("CompareAndSwap with old \"\" and tail 16 returned false, want true, because the value is empty")
 	}
-	s.holds(t, "k", "not empty")
+	s.holds(t, "CompareAndSwap of an empty value", "k", "not empty")
 	if !try("not empty", 16, "") {
 		t.Error("CompareAndSwap with old \"not empty\", which is stored, tail 16 and next \"\" returned false, want true")
 	}
-	s.holds(t, "k", "")
+	s.holds(t, "CompareAndSwap with an empty next", "k", "")
 }
 
 func swapKeeps(t *testing.T, s *subject) {
@@ -130,12 +134,12 @@ func swapKeeps(t *testing.T, s *subject) {
 		t.Helper()
 		s.set(t, "k", "old", store.WithTags([]string{"tag"}), store.WithExpiration(set))
 		if ok, err := sw.CompareAndSwap(t.Context(), "k", []byte("old"), 0, []byte("new"), asked); err != nil || !ok {
-			t.Fatalf("CompareAndSwap returned %v, error %v, want true and no error, because the value is \"old\"", ok, err)
+			t.Fatalf("CompareAndSwap with old \"old\" %s, want true, because the value is \"old\"", outcome(fmt.Sprint(ok), err))
 		}
 		_, ttl, err := s.Store.GetWithTTL(t.Context(), "k")
 		noError(t, "GetWithTTL", err)
 		s.invalidate(t, "tag")
-		s.lacks(t, "k")
+		s.lacks(t, "CompareAndSwap and Invalidate of the tag that Set gave", "k")
 		return ttl
 	}
 	near := func(got, want time.Duration) bool { return got <= want && got > want-time.Minute }
@@ -186,5 +190,5 @@ func swapConcurrently(t *testing.T, s *subject) {
 		})
 	}
 	wg.Wait()
-	s.holds(t, "n", strconv.Itoa(workers*each))
+	s.holds(t, "concurrent calls of CompareAndSwap, of which 200 added 1 each", "n", strconv.Itoa(workers*each))
 }

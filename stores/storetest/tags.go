@@ -25,20 +25,20 @@ func tagCases() []testCase {
 				s.invalidate(t)
 				s.invalidate(t, "unknown")
 				for _, key := range []string{"x", "xy", "y", "z", "none"} {
-					s.holds(t, key, "v")
+					s.holds(t, "Invalidate without tags and of an unknown tag", key, "v")
 				}
 				s.invalidate(t, "X")
-				s.lacks(t, "x")
-				s.lacks(t, "xy")
-				s.holds(t, "y", "v")
+				s.lacks(t, "Set with the tag X and Invalidate of X", "x")
+				s.lacks(t, "Set with the tags X and Y, and Invalidate of X", "xy")
+				s.holds(t, "Set with the tag Y and Invalidate of X", "y", "v")
 				s.set(t, "x", "w", store.WithTags([]string{"X"}))
 				s.invalidate(t, "Y", "Z")
-				s.lacks(t, "y")
-				s.lacks(t, "z")
-				s.holds(t, "x", "w")
-				s.holds(t, "none", "v")
+				s.lacks(t, "Set with the tag Y and Invalidate of Y and Z", "y")
+				s.lacks(t, "Set with the tag Z and Invalidate of Y and Z", "z")
+				s.holds(t, "Invalidate of X, Set with the tag X, and Invalidate of Y and Z", "x", "w")
+				s.holds(t, "Set without tags, and Invalidate of X, Y and Z", "none", "v")
 				s.invalidate(t, "X")
-				s.lacks(t, "x")
+				s.lacks(t, "Invalidate of X, Set with the tag X, and Invalidate of X", "x")
 			},
 		},
 		{
@@ -50,9 +50,9 @@ func tagCases() []testCase {
 					key := fmt.Sprint("k", i)
 					s.set(t, key, "1", store.WithTags([]string{"old"}))
 					s.set(t, key, "2", options...)
-					s.holds(t, key, "2")
+					s.holds(t, "a second Set", key, "2")
 					s.invalidate(t, "old")
-					s.lacks(t, key)
+					s.lacks(t, "Set with a tag, a second Set without that tag, and Invalidate of the tag", key)
 				}
 			},
 		},
@@ -67,7 +67,7 @@ func tagCases() []testCase {
 				}
 				s.invalidate(t, "many")
 				for i := range n {
-					s.lacks(t, fmt.Sprint("k", i))
+					s.lacks(t, "Invalidate of the tag that 1200 entries have", fmt.Sprint("k", i))
 				}
 			},
 		},

@@ -49,7 +49,7 @@ func throughCases() []testCase {
 			run: func(t *testing.T, s *subject) {
 				noError(t, "Set", cache.New[int64](s.Store).Set(t.Context(), "k", 42))
 				if _, err := cache.New[float64](s.Store).Get(t.Context(), "k"); !errors.Is(err, cache.ErrValueTypeMismatch) {
-					t.Errorf("Set stored an int64, but Get through cache.New[float64] returned error %v, want cache.ErrValueTypeMismatch\n(Get of the store must return the int64, from which gocache makes this error)", err)
+					t.Errorf("Set stored an int64, but Get through cache.New[float64] returned %s, want one that wraps cache.ErrValueTypeMismatch\n(Get of the store must return the int64, from which gocache makes this error)", errorText(err))
 				}
 			},
 		},
@@ -106,28 +106,28 @@ func throughCache[T any](t *testing.T, s *subject, value T) {
 	noError(t, key+": Set", c.Set(ctx, key, value, store.WithTags([]string{key})))
 	got, err := c.Get(ctx, key)
 	if err != nil || !reflect.DeepEqual(got, value) {
-		t.Errorf("%s: Get returned %#v, error %v, want %#v, which was set", key, got, err, value)
+		t.Errorf("%s: Get %s, want %s, which was set", key, outcome(typed(got), err), typed(value))
 	}
 	got, _, err = c.GetWithTTL(ctx, key)
 	if err != nil || !reflect.DeepEqual(got, value) {
-		t.Errorf("%s: GetWithTTL returned %#v, error %v, want %#v, which was set", key, got, err, value)
+		t.Errorf("%s: GetWithTTL %s, want %s, which was set", key, outcome(typed(got), err), typed(value))
 	}
 	if s.Can.SetIfNotExists {
 		if written, err := c.SetIfNotExists(ctx, key, value); err != nil || written {
-			t.Errorf("%s: SetIfNotExists of an existing key returned %v, error %v, want false and no error", key, written, err)
+			t.Errorf("%s: SetIfNotExists of an existing key %s, want false and no error", key, outcome(fmt.Sprint(written), err))
 		}
 		if written, err := c.SetIfNotExists(ctx, key+"-new", value); err != nil || !written {
-			t.Errorf("%s: SetIfNotExists of an absent key returned %v, error %v, want true and no error", key, written, err)
+			t.Errorf("%s: SetIfNotExists of an absent key %s, want true and no error", key, outcome(fmt.Sprint(written), err))
 		}
 	} else if _, err := c.SetIfNotExists(ctx, key, value); !errors.Is(err, store.ErrNotSupported) {
-		t.Errorf("%s: SetIfNotExists returned error %v, want store.ErrNotSupported, because Subject.Can does not declare SetIfNotExists", key, err)
+		t.Errorf("%s: SetIfNotExists returned %s, want an error that wraps store.ErrNotSupported\n(because Subject.Can does not declare SetIfNotExists)", key, errorText(err))
 	}
 	type structKey struct{ ID int }
 	// gocache hashes keys that are not strings before the store sees them.
 	const hashed = " with a struct as key (gocache gives the store a hash of it)"
 	noError(t, key+": Set"+hashed, c.Set(ctx, structKey{1}, value))
 	if got, err := c.Get(ctx, structKey{1}); err != nil || !reflect.DeepEqual(got, value) {
-		t.Errorf("%s: Get with a struct as key returned %#v, error %v, want %#v, which was set", key, got, err, value)
+		t.Errorf("%s: Get with a struct as key %s, want %s, which was set", key, outcome(typed(got), err), typed(value))
 	}
 	if s.Can.Tags {
 		noError(t, key+": Invalidate", c.Invalidate(ctx, store.WithInvalidateTags([]string{key})))
@@ -163,11 +163,11 @@ func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 		if got, err := c.Get(t.Context(), "k"); err != nil {
 			t.Errorf("Get through gocache's LoadableCache failed: %v", err)
 		} else if textOf(got) != "loaded k" {
-			t.Errorf("Get through gocache's LoadableCache returned %#v, want %#v, the result of the load function\n(check what Get returns for an absent entry, and what Set stores)", got, value("loaded k"))
+			t.Errorf("Get through gocache's LoadableCache returned %s, want \"loaded k\", the result of the load function\n(check what Get returns for an absent entry, and what Set stores)", shown(textOf(got)))
 		}
 	}
 	if _, err := c.Get(t.Context(), "fails"); !errors.Is(err, failure) {
-		t.Errorf("Get through gocache's LoadableCache returned error %v, want the error of the load function\n(check what Get returns for an absent entry)", err)
+		t.Errorf("Get through gocache's LoadableCache returned %s, want one that wraps the error of the load function\n(check what Get returns for an absent entry)", errorText(err))
 	}
 	loads.Store(0)
 	var wg sync.WaitGroup
@@ -202,10 +202,10 @@ func throughChain[T any](t *testing.T, s *subject, value func(string) T) {
 	closeAfter(t, c)
 
 	if _, err := c.Get(t.Context(), "absent"); err == nil {
-		t.Error("Get of an absent key returned no error, want one")
+		t.Error("Get of an absent key through gocache's ChainCache returned no error, want one")
 	}
-	noError(t, "Set", c.Set(t.Context(), "both", value("v"), store.WithTags([]string{"tag"})))
-	s.holds(t, "both", "v")
+	noError(t, "Set through gocache's ChainCache", c.Set(t.Context(), "both", value("v"), store.WithTags([]string{"tag"})))
+	s.holds(t, "Set through gocache's ChainCache", "both", "v")
 	s.set(t, "eternal", "lower")
 	options := []store.Option{}
 	if s.Can.TTL.PerEntry {
@@ -214,7 +214,7 @@ func throughChain[T any](t *testing.T, s *subject, value func(string) T) {
 	s.set(t, "mortal", "lower", options...)
 	for _, key := range []string{"eternal", "mortal"} {
 		if got, err := c.Get(t.Context(), key); err != nil || textOf(got) != "lower" {
-			t.Fatalf("Get of key %q through gocache's ChainCache returned %#v, error %v, want \"lower\", which was set in the store", key, got, err)
+			t.Fatalf("Get of key %q through gocache's ChainCache %s, want \"lower\", which was set in the store", key, outcome(shown(textOf(got)), err))
 		}
 		eventually(t, patience, "gocache's ChainCache has copied the value to its upper level", func() bool {
 			got, err := first.Get(t.Context(), key)
@@ -222,29 +222,32 @@ func throughChain[T any](t *testing.T, s *subject, value func(string) T) {
 		})
 	}
 	if ttl := upper.expiration("eternal"); s.Can.TTL.None <= 0 && ttl > 0 || s.Can.TTL.None == 0 && ttl != 0 {
-		t.Errorf("for an entry without expiration, gocache's ChainCache got the TTL %v from GetWithTTL, want none", ttl)
+		t.Errorf("for an entry without expiration, gocache's ChainCache got the TTL %v from GetWithTTL\n(want %v, which Subject.Can.TTL.None declares)", ttl, s.Can.TTL.None)
 	}
 	if ttl := upper.expiration("mortal"); s.Can.TTL.Reported && (ttl <= 0 || ttl > time.Hour+s.Can.TTL.Resolution) {
 		t.Errorf("for an entry with a TTL of one hour, gocache's ChainCache got the TTL %v from GetWithTTL, want one hour", ttl)
 	}
-	noError(t, "Delete", c.Delete(t.Context(), "both"))
-	s.lacks(t, "both")
+	noError(t, "Delete through gocache's ChainCache", c.Delete(t.Context(), "both"))
+	s.lacks(t, "Delete through gocache's ChainCache", "both")
 }
 
 func throughMetric[T any](t *testing.T, s *subject, value T) {
 	var recorded metrics
 	c := cache.NewMetric[T](&recorded, cache.New[T](s.Store))
 	if _, err := c.Get(t.Context(), "k"); err == nil {
-		t.Error("Get of an absent key returned no error, want one")
+		t.Error("Get of an absent key through gocache's MetricCache returned no error, want one")
 	}
-	noError(t, "Set", c.Set(t.Context(), "k", value))
+	noError(t, "Set through gocache's MetricCache", c.Set(t.Context(), "k", value))
 	for range 2 {
 		if got, err := c.Get(t.Context(), "k"); err != nil || !reflect.DeepEqual(got, value) {
-			t.Errorf("Get through gocache's MetricCache returned %#v, error %v, want %#v, which was set", got, err, value)
+			t.Errorf("Get through gocache's MetricCache %s, want %s, which was set", outcome(shown(textOf(got)), err), shown(textOf(value)))
 		}
 	}
-	if recorded.hits != 2 || recorded.misses != 1 || recorded.label != s.Store.GetType() {
-		t.Errorf("gocache's MetricCache counted %d hits and %d misses of store %q, want 2 and 1 of %q", recorded.hits, recorded.misses, recorded.label, s.Store.GetType())
+	if recorded.hits != 2 || recorded.misses != 1 {
+		t.Errorf("gocache's MetricCache counted %d hits and %d misses in two Gets of an entry and one of an absent key\n(want 2 hits and 1 miss)", recorded.hits, recorded.misses)
+	}
+	if label := s.Store.GetType(); recorded.label != label {
+		t.Errorf("GetType() returned %q to gocache's MetricCache, but now %q, want the same text at each call", recorded.label, label)
 	}
 }
 
@@ -260,15 +263,15 @@ func throughMarshaler(t *testing.T, s *subject) {
 	c := marshaler.NewCache[record](cache.New[[]byte](s.Store))
 	noError(t, "Set", c.Set(t.Context(), "k", want))
 	if got, err := c.Get(t.Context(), "k"); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("Get through gocache's marshaler.Cache returned %+v, error %v, want the struct that was set", got, err)
+		t.Errorf("Get through gocache's marshaler.Cache %s\n(want %+v, which was set)", outcome(fmt.Sprintf("%+v", got), err), want)
 	}
 	if got, _, err := c.GetWithTTL(t.Context(), "k"); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("GetWithTTL through gocache's marshaler.Cache returned %+v, error %v, want the struct that was set", got, err)
+		t.Errorf("GetWithTTL through gocache's marshaler.Cache %s\n(want %+v, which was set)", outcome(fmt.Sprintf("%+v", got), err), want)
 	}
 	loadable := cache.NewLoadable(func(context.Context, any) (record, []store.Option, error) { return want, nil, nil }, c)
 	closeAfter(t, loadable)
 	if got, err := loadable.Get(t.Context(), "loaded"); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("Get of an absent key through gocache's LoadableCache over marshaler.Cache returned %+v, error %v\n(want the struct that the load function returned)", got, err)
+		t.Errorf("Get of an absent key through gocache's LoadableCache over marshaler.Cache %s\n(want %+v, which the load function returned)", outcome(fmt.Sprintf("%+v", got), err), want)
 	}
 	eventually(t, patience, "the store holds the struct that gocache's LoadableCache loaded in a Get", func() bool {
 		got, err := c.Get(t.Context(), "loaded")
