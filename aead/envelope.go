@@ -206,13 +206,13 @@ func (e *Envelope) start(ctx context.Context) error {
 	}
 }
 
-var errDataKeyTemplate = errors.New("aead: WithDataKeyTemplate: the template makes no usable key (give one of Tink's AEAD templates)")
+var errDataKeyTemplate = errors.New("aead: WithDataKeyTemplate: the template makes no usable key (use Tink's AES256GCMKeyTemplate)")
 
 // prove tests a data key that is used for nothing else. It measures how many bytes sealing adds.
 func (e *Envelope) prove() error {
 	data, err := registry.NewKeyData(e.template)
 	if err != nil {
-		return fmt.Errorf("aead: WithDataKeyTemplate: %w", err)
+		return fmt.Errorf("aead: WithDataKeyTemplate: Tink makes no key from the template (use Tink's AES256GCMKeyTemplate): %w", err)
 	}
 	defer clear(data.Value)
 	sealing, err := dataKeyPrimitive(e.template.GetTypeUrl(), data.GetValue(), true)

@@ -130,7 +130,7 @@ func (e *Envelope) install(key *dataKey) {
 func (e *Envelope) newDataKey(ctx context.Context, epoch uint64) (*dataKey, error) {
 	data, err := registry.NewKeyData(e.template)
 	if err != nil {
-		return nil, fmt.Errorf("aead: WithDataKeyTemplate: %w", err)
+		return nil, fmt.Errorf("aead: WithDataKeyTemplate: Tink makes no key from the template (use Tink's AES256GCMKeyTemplate): %w", err)
 	}
 	serialized := data.GetValue()
 	defer clear(serialized)

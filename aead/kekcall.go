@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -48,6 +49,9 @@ func take(ctx context.Context, slots chan struct{}) error {
 		}
 		<-slots
 	case <-ctx.Done():
+		if len(slots) == cap(slots) {
+			return fmt.Errorf("earlier calls have not ended: %w", ended(ctx))
+		}
 	}
 	return fmt.Errorf("the context ended before the call began: %w", ended(ctx))
 }
@@ -118,7 +122,10 @@ func answered(ctx context.Context, err error) error {
 // nor a refusal.
 type lateError struct{ err error }
 
-func (e *lateError) Error() string { return errNoAnswer.Error() + ": " + withoutPrefix(e.err).Error() }
+// Error does not say twice that the time is over.
+func (e *lateError) Error() string {
+	return strings.TrimSuffix(errNoAnswer.Error()+": "+withoutPrefix(e.err).Error(), ": "+context.DeadlineExceeded.Error())
+}
 
 func (e *lateError) Is(target error) bool {
 	switch target {

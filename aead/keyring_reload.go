@@ -203,7 +203,7 @@ func (k *Keyring) watch(ctx context.Context, every time.Duration) {
 	if w, ok := k.src.src.(watchable); ok {
 		var err error
 		if watcher, err = watchDir(w.watchPath()); err != nil {
-			k.log.WarnContext(ctx, "sealcache: the keyset file cannot be watched for changes, so it is only read at intervals", "every", every, "error", err)
+			k.log.WarnContext(ctx, "sealcache: the keyset file is read only at intervals, because it cannot be watched (is a limit of inotify too low?)", "every", every, "error", err)
 		}
 	}
 	k.background.Go(func() {

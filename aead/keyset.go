@@ -48,14 +48,14 @@ func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t 
 		if spy.err != nil {
 			return kekError(encryptKeyset, spy.err)
 		}
-		return fmt.Errorf("aead: write keyset: %w", err)
+		return fmt.Errorf("aead: Tink cannot encode the new keyset (report this bug): %w", err)
 	}
 	n, err := w.Write(buf.Bytes())
 	if err == nil && n < buf.Len() {
 		err = io.ErrShortWrite
 	}
 	if err != nil {
-		return fmt.Errorf("aead: write keyset: %w", errtext.Guard(err))
+		return fmt.Errorf("aead: write keyset: the writer failed: %w", errtext.Guard(err))
 	}
 	return nil
 }
@@ -67,7 +67,7 @@ func newKeysetHandle(t *tinkpb.KeyTemplate) (*keyset.Handle, error) {
 	}
 	handle, err := keyset.NewHandle(t)
 	if err != nil {
-		return nil, fmt.Errorf("aead: create keyset: make a key from the template: %w", err)
+		return nil, fmt.Errorf("aead: create keyset: Tink makes no key from the template of type %q (use another): %w", shortType(t.GetTypeUrl()), err)
 	}
 	// Tink's own constructor of AES-GCM fails in FIPS 140-only mode; the primitive of a Keyring does not.
 	_, aeadErr := newLoadedKeyset(handle, &messageCounters{})
@@ -77,7 +77,10 @@ func newKeysetHandle(t *tinkpb.KeyTemplate) (*keyset.Handle, error) {
 	if _, err := prf.NewPRFSet(handle); err == nil {
 		return handle, nil
 	}
-	return nil, fmt.Errorf("aead: the key template of type %s makes neither supported AEAD keys nor PRF keys (use another): %w", shortType(t.GetTypeUrl()), withoutPrefix(aeadErr))
+	if cause := errors.Unwrap(aeadErr); cause != nil {
+		aeadErr = cause // the caller does not know the id of the key
+	}
+	return nil, fmt.Errorf("aead: the key template of type %s makes neither supported AEAD keys nor PRF keys: %w", shortType(t.GetTypeUrl()), withoutPrefix(aeadErr))
 }
 
 // parseKeyset opens a serialized keyset. The errors of parsers are not passed on: they quote their input, which may be

@@ -58,7 +58,7 @@ func SealKeyTimes(h *keyset.Handle, times []KeyTimes) ([]byte, error) {
 	}
 	f := keyTimesFile{Schema: keyTimesSchema, Keys: keys}
 	if f.Tag, err = auth.tag(append([]byte(keyTimesDomain), keys...)); err != nil {
-		return nil, fmt.Errorf("aead: write the ages of the keys (the .times file next to the keyset): %w", err)
+		return nil, fmt.Errorf("aead: write the ages of the keys: the primary key makes no tag of 32 bytes (use HMAC-SHA256 PRF keys): %w", err)
 	}
 	data, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
@@ -96,7 +96,7 @@ func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 		return nil, errors.New("aead: read the ages of the keys: the keyset's .times file is damaged (delete the .times file)")
 	}
 	if err := auth.check(append([]byte(keyTimesDomain), keys.Bytes()...), f.Tag); err != nil {
-		return nil, fmt.Errorf("aead: read the ages of the keys (the .times file next to the keyset): %w", err)
+		return nil, fmt.Errorf("aead: read the ages of the keys: the .times file was altered or is of another keyset (restore or delete it): %w", withoutPrefix(err))
 	}
 	var times []KeyTimes
 	if err := strictjson.Unmarshal(f.Keys, &times); err != nil {

@@ -227,7 +227,7 @@ func keyPrimitive(k key.Key) (*primitive, error) {
 	}
 	a, err := tinkaead.New(h)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("aead: Tink cannot encrypt with such a key (use AES-256-GCM keys): %w", err)
 	}
 	return newTinkPrimitive(a)
 }

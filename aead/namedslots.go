@@ -31,7 +31,7 @@ func (s *namedSlots) take(ctx context.Context, name string) (release func(), err
 			if !s.withdraw(name, turn) {
 				s.leave(name) // its turn has just come
 			}
-			return nil, fmt.Errorf("the context ended before the call began: %w", ended(ctx))
+			return nil, fmt.Errorf("earlier calls have not ended: %w", ended(ctx))
 		}
 	}
 	if err := take(ctx, s.all); err != nil {

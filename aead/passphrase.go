@@ -132,12 +132,12 @@ func newPassphraseKEK(ctx context.Context, passphrase, salt []byte, params argon
 	defer clear(secret)
 	key, err := hkdf.Expand(sha256.New, secret, passphraseDomain+"key", 32)
 	if err != nil {
-		return nil, fmt.Errorf("derive the key from the passphrase: %w", err)
+		return nil, fmt.Errorf("cannot derive the key from the passphrase (report this bug): %w", err)
 	}
 	defer clear(key)
 	commitment, err := hkdf.Expand(sha256.New, secret, passphraseDomain+"commitment", passphraseCommitment)
 	if err != nil {
-		return nil, fmt.Errorf("derive the key from the passphrase: %w", err)
+		return nil, fmt.Errorf("cannot derive the key from the passphrase (report this bug): %w", err)
 	}
 	k := &passphraseKEK{described: "aead: passphrase KEK"}
 	copy(k.header[copy(k.header[:], passphraseMagic):], commitment)

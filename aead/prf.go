@@ -124,7 +124,7 @@ func (p *hmacPRF) AppendPRF(dst, input []byte, outputLength uint32) ([]byte, err
 	if !ok {
 		clone, err := p.keyed.Clone()
 		if err != nil {
-			return nil, fmt.Errorf("aead: compute the PRF: %w", err)
+			return nil, fmt.Errorf("aead: Go's package crypto/hmac cannot copy the state of an HMAC (report this bug): %w", err)
 		}
 		mac = clone
 	}

@@ -51,7 +51,7 @@ func newGCMPrimitive(key []byte, sealing bool) (*primitive, error) {
 	// The random nonce comes from the same generator as crypto/rand and at the same cost. This form is also
 	// approved in FIPS 140-only mode, where NewGCM fails.
 	if p.seal, err = cipher.NewGCMWithRandomNonce(block); err != nil {
-		return nil, fmt.Errorf("aead: make the AES-GCM cipher: %w", err)
+		return nil, fmt.Errorf("aead: Go's package crypto/cipher refused an AES-GCM key of an allowed length (report this bug): %w", err)
 	}
 	return p, nil
 }
@@ -63,7 +63,7 @@ func newTinkPrimitive(a tink.AEAD) (*primitive, error) {
 		if fips140.Enforced() {
 			return nil, fmt.Errorf("aead: the mode fips140=only refuses this type (use AES-256-GCM keys): %w", err)
 		}
-		return nil, fmt.Errorf("aead: a test encryption failed: %w", err)
+		return nil, fmt.Errorf("aead: Tink cannot encrypt with such a key (use AES-256-GCM keys): %w", err)
 	}
 	return &primitive{tink: a, overhead: len(sealed)}, nil
 }
@@ -78,7 +78,7 @@ func (p *primitive) sealTo(dst, plaintext, associatedData []byte) ([]byte, error
 	}
 	sealed, err := p.tink.Encrypt(plaintext, associatedData)
 	if err != nil {
-		return nil, fmt.Errorf("aead: seal: %w", err)
+		return nil, fmt.Errorf("aead: seal: Tink failed to encrypt the message: %w", err)
 	}
 	return append(dst, sealed...), nil
 }

@@ -71,7 +71,10 @@ func (r *sourceReader) load(ctx context.Context) ([]byte, error) {
 	}
 	data, err := abandonable(ctx, r.slots, r.src.Load)
 	if err != nil {
-		return nil, errtext.From("aead", err)
+		if err = errtext.Guard(err); strings.HasPrefix(err.Error(), "aead: ") {
+			return nil, err
+		}
+		return nil, fmt.Errorf("aead: read keyset: %w", err)
 	}
 	if len(data) == 0 {
 		return nil, errors.New("aead: read keyset: the keyset is empty (its file, variable or other source holds no bytes)")
@@ -120,7 +123,7 @@ func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
 	}
 	release, err := fileReads.take(ctx, path)
 	if err != nil {
-		return nil, fmt.Errorf("%w (too many file reads have not ended: if a file system hung, restart the process)", err)
+		return nil, fmt.Errorf("too many file reads have not ended (if a file system hung, restart the process): %w", ended(ctx))
 	}
 	defer release()
 	data, err := secretfile.Read(ctx, path, limit)

@@ -39,7 +39,7 @@ var errOtherTenant = fmt.Errorf("%w: the data key of the ciphertext belongs to a
 func commitToDataKey(tenant string, serialized []byte) ([]byte, error) {
 	commitment, err := hkdf.Key(sha256.New, serialized, nil, tenantCommitDomain+tenant, tenantCommitment)
 	if err != nil {
-		return nil, fmt.Errorf("cannot compute the hash that binds the data key to its tenant: %w", err)
+		return nil, fmt.Errorf("cannot compute the hash that binds the data key to its tenant (report this bug): %w", err)
 	}
 	return commitment, nil
 }

@@ -45,7 +45,7 @@ func (l localAEAD) EncryptWithContext(ctx context.Context, plaintext, associated
 	}
 	sealed, err := l.aead.Encrypt(plaintext, associatedData)
 	if err != nil {
-		return nil, fmt.Errorf("aead: seal: %w", errtext.Guard(err))
+		return nil, fmt.Errorf("aead: seal: the AEAD given to WithContext failed: %w", errtext.Guard(err))
 	}
 	return sealed, nil
 }

@@ -155,7 +155,7 @@ func classify(err error, needs string) *keyservice.Failure {
 		if text := api.ErrorMessage(); strings.Contains(text, "pending deletion") || strings.Contains(text, "pending replica deletion") {
 			return refuse(aead.ErrUnknownKey, "the key is scheduled for deletion in the key service")
 		}
-		return &keyservice.Failure{Reason: "the state of the key does not allow its use", Cause: err}
+		return &keyservice.Failure{Reason: "the state of the key does not allow its use", Remedy: "check the state in AWS KMS", Cause: err}
 	case "InvalidKeyUsageException", "UnsupportedOperationException":
 		return &keyservice.Failure{Reason: "the key is not a symmetric key for encryption", Cause: err}
 	case "AccessDeniedException":

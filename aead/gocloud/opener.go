@@ -85,7 +85,7 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 			return nil, fmt.Errorf("the opener for %q in Opener.Keepers is nil", u.Scheme)
 		}
 		if k, err = other.OpenKeeperURL(ctx, u); err != nil {
-			return nil, &keyservice.Failure{Reason: "the Keeper cannot be opened", Cause: err}
+			return nil, &keyservice.Failure{Reason: "the opener in Opener.Keepers failed", Remedy: "check the URI and the settings of that opener", Cause: err}
 		}
 	} else if k, err = o.openAzure(u, &key); err != nil {
 		return nil, err

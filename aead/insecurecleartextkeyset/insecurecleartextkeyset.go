@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	tinkcleartext "github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
@@ -54,7 +55,7 @@ func CreateKeyset(w io.Writer, t *tinkpb.KeyTemplate) error {
 	}
 	handle, err := keyset.NewHandle(t)
 	if err != nil {
-		return fmt.Errorf("insecurecleartextkeyset: create keyset: make a key from the template: %w", err)
+		return fmt.Errorf("insecurecleartextkeyset: create keyset: Tink makes no key from the template (use another): %w", err)
 	}
 	if err := usable(handle); err != nil {
 		return err
@@ -71,7 +72,10 @@ func usable(handle *keyset.Handle) error {
 	if _, prfErr := prf.NewPRFSet(handle); prfErr == nil {
 		return nil
 	}
-	return fmt.Errorf("insecurecleartextkeyset: the template makes no supported AEAD or PRF keys (use another): %w", err)
+	if cause := errors.Unwrap(err); cause != nil {
+		err = cause // the caller does not know the id of the key
+	}
+	return fmt.Errorf("insecurecleartextkeyset: the template makes neither supported AEAD keys nor PRF keys: %w", err)
 }
 
 // loadTimeout bounds the reading of a source.
@@ -97,8 +101,11 @@ func Handle(ctx context.Context, src aead.Source) (*keyset.Handle, error) {
 		return nil, errors.New("insecurecleartextkeyset: read keyset: the source is nil")
 	}
 	data, err := load(ctx, src)
-	if err != nil {
+	if err != nil && strings.HasPrefix(err.Error(), "aead: ") {
 		return nil, err
+	}
+	if err != nil {
+		return nil, errtext.From("insecurecleartextkeyset: read keyset", err)
 	}
 	if len(data) > aead.MaxKeysetBytes {
 		return nil, fmt.Errorf("insecurecleartextkeyset: read keyset: the keyset has more than %d bytes", aead.MaxKeysetBytes)
@@ -117,7 +124,7 @@ func Write(w io.Writer, handle *keyset.Handle) error {
 	}
 	var buf bytes.Buffer
 	if err := tinkcleartext.Write(handle, keyset.NewJSONWriter(&buf)); err != nil {
-		return fmt.Errorf("insecurecleartextkeyset: write keyset: %w", err)
+		return fmt.Errorf("insecurecleartextkeyset: write keyset: Tink refused the *keyset.Handle (is it nil?): %w", err)
 	}
 	defer clear(buf.Bytes())
 	n, err := w.Write(buf.Bytes())
@@ -125,7 +132,7 @@ func Write(w io.Writer, handle *keyset.Handle) error {
 		err = io.ErrShortWrite
 	}
 	if err != nil {
-		return fmt.Errorf("insecurecleartextkeyset: write keyset: %w", errtext.Guard(err))
+		return fmt.Errorf("insecurecleartextkeyset: write keyset: the writer failed: %w", errtext.Guard(err))
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ func describe(err error) string {
 	case errors.As(err, &slow) && slow.Timeout():
 		return "timeout: the key service did not answer in time"
 	}
-	return "no answer from the key service"
+	return "the call failed, or the key service did not answer"
 }
 
 // withoutRefusal makes every failure to wrap an outage: there is no ciphertext that could have been refused.
