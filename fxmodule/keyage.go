@@ -40,7 +40,7 @@ func (k *Keys) measureAges(meters metric.MeterProvider) error {
 		return nil
 	}, gauge)
 	if err != nil {
-		return fmt.Errorf("fxmodule: the MeterProvider refused the callback of the metric sealcache.key.age: %w", errtext.Guard(err))
+		return fmt.Errorf("fxmodule: the MeterProvider refused the callback of the metric sealcache.key.age (use OpenTelemetry's SDK): %w", errtext.Guard(err))
 	}
 	k.closers = append(k.closers, unregister{registration})
 	return nil

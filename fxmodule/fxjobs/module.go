@@ -83,12 +83,18 @@ func newClient(s settings, c *connection, lc fx.Lifecycle) (*asynqjobs.Client, e
 
 func newInspector(c *connection) *asynq.Inspector { return asynq.NewInspectorFromRedisClient(c.client) }
 
+// noPRFError is jobs.ErrNoPRF in the words of the Config.
+type noPRFError struct{}
+
+func (noPRFError) Error() string { return "the scheduler needs the setting \"jobs.prf_keyset\"" }
+func (noPRFError) Unwrap() error { return jobs.ErrNoPRF }
+
 // newScheduler makes a Scheduler that runs while the application does.
 func newScheduler(s settings, c *connection, client *asynqjobs.Client, lc fx.Lifecycle) (*asynqjobs.Scheduler, error) {
 	opts := options.Given[asynqjobs.SchedulerOption](nil, s.Config.Jobs.Schedules.CatchUp, asynqjobs.WithCatchUp)
 	scheduler, err := asynqjobs.NewScheduler(c.client, client, opts...)
 	if errors.Is(err, jobs.ErrNoPRF) {
-		err = fmt.Errorf("the scheduler needs the setting \"jobs.prf_keyset\": %w", err)
+		err = noPRFError{}
 	}
 	if err != nil {
 		return nil, s.failed(err)
