@@ -78,8 +78,12 @@ func ping(ctx context.Context, backing store.StoreInterface, p Pinger, t traits,
 	} else {
 		_, err = backing.Get(ctx, prefix+"sealcache-probe")
 	}
+	failed := err
 	if err = t.backingError(backing, err); err == nil || isMiss(err) {
 		return nil
+	}
+	if t.quotes { // the text of err names the store once more
+		err = &withheld{causeOf(failed), err}
 	}
 	return fmt.Errorf("%w: %s store: %w", ErrStoreUnavailable, backing.GetType(), err)
 }

@@ -42,7 +42,7 @@ func TestCheckFindsAEADsThatDoNotSeal(t *testing.T) {
 		"does nothing":  {aeadFuncs{same, same}, "does not encrypt"},
 		"appends only":  {aeadFuncs{func(b, _ []byte) ([]byte, error) { return append(bytes.Clone(b), 1), nil }, same}, "does not encrypt"},
 		"seals nothing": {aeadFuncs{func([]byte, []byte) ([]byte, error) { return nil, nil }, same}, "neither a ciphertext"},
-		"does not open": {aeadFuncs{k.Encrypt, func([]byte, []byte) ([]byte, error) { return nil, broken }}, "does not open"},
+		"does not open": {aeadFuncs{k.Encrypt, func([]byte, []byte) ([]byte, error) { return nil, broken }}, "did not open"},
 		"opens other":   {aeadFuncs{k.Encrypt, func([]byte, []byte) ([]byte, error) { return []byte("other"), nil }}, "decryption did not return the bytes"},
 		"cannot seal":   {aeadFuncs{func([]byte, []byte) ([]byte, error) { return nil, broken }, same}, "broken"},
 		"no authentication": {aeadFuncs{

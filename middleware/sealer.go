@@ -188,7 +188,7 @@ func (s *Sealer) sealBytes(ctx context.Context, dst []byte, sc *scratch, b bindi
 	}
 	out, err := s.box.Seal(ctx, dst, h, plaintext, b.name)
 	if err != nil {
-		return nil, fmt.Errorf("middleware: %w", err)
+		return nil, fmt.Errorf("middleware: seal the value: %w", err)
 	}
 	return out, nil
 }
@@ -236,7 +236,7 @@ func (s *Sealer) unseal(ctx context.Context, name string, h wire.Header, n int, 
 	}
 	plaintext, err := s.box.Open(ctx, stored, n, owned, name)
 	if err != nil {
-		return opened{}, fmt.Errorf("middleware: %w", err)
+		return opened{}, fmt.Errorf("middleware: open the value: %w", err)
 	}
 	labels, encoded, err := s.packer.Unpack(h, plaintext)
 	if errors.Is(err, ErrTooLarge) {

@@ -208,7 +208,7 @@ func Open(ctx context.Context, client redis.UniversalClient, namespace, key stri
 	}
 	_, plaintext, err = content.New(content.None, 0, false, cachevalue.MaxBytes).Unpack(h, plaintext)
 	if err != nil {
-		return Value{}, fmt.Errorf("audit: decompress the value: %w", err)
+		return Value{}, fmt.Errorf("audit: open the entry: %w", err)
 	}
 	text, err := cachevalue.Text(h.Type, plaintext)
 	if errors.Is(err, cachevalue.ErrNoForm) {

@@ -315,7 +315,7 @@ func (a *auditor) open(ctx context.Context, group []peeked, f *findings) error {
 		}
 		plaintext, err := open(ctx, i, n)
 		if err != nil && !box.Refused(err) {
-			return fmt.Errorf("audit: cannot examine a value: %w", err)
+			return fmt.Errorf("audit: cannot open a value: %w", err)
 		}
 		as := sealedAs{name: now.name, unreadable: err != nil, notGiven: box.NotGiven(err, wire.KeyOf(values[i][n:]))}
 		if err == nil {

@@ -96,7 +96,7 @@ func (e *Encryptor) seal(ctx context.Context, dst []byte, m Meta, payload []byte
 	bound := m.bound(names)
 	out, err := e.boxes[k].Seal(ctx, dst, h, payload, bound[:]...)
 	if err != nil {
-		return nil, fmt.Errorf("jobs: %w", err)
+		return nil, fmt.Errorf("jobs: seal the value: %w", err)
 	}
 	return out, nil
 }
@@ -150,11 +150,11 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 	inData := m.bound(bound)
 	payload, err := e.boxes[k].Open(ctx, sealed, n, false, inData[:]...)
 	if err != nil {
-		return nil, fmt.Errorf("jobs: %w", err)
+		return nil, fmt.Errorf("jobs: open the value: %w", err)
 	}
 	if h.Flags&wire.Compressed != 0 {
 		if payload, err = e.codec.Expand(payload); err != nil {
-			return nil, fmt.Errorf("jobs: decompress: %w", withRemedy(err))
+			return nil, withRemedy(err)
 		}
 	}
 	if len(payload) > e.cfg.maxBytes {

@@ -235,7 +235,7 @@ func (m *migration) writeCheckpoint(ctx context.Context) error {
 		data, err = json.Marshal(checkpointFile{checkpointFormat, sealed})
 	}
 	if err != nil {
-		return fmt.Errorf("migrate: cannot write the checkpoint file: %w", err)
+		return fmt.Errorf("migrate: cannot encrypt the checkpoint file: %w", err)
 	}
 	return unwritable(replaceFile(m.Checkpoint, append(data, '\n')))
 }

@@ -358,7 +358,7 @@ func (m *migration) holds(ctx context.Context, v *moved, stored []byte) (bool, e
 	case box.Refused(err):
 		return false, nil
 	default:
-		return false, err
+		return false, fmt.Errorf("migrate: cannot decrypt the value that Redis has under the new name of an entry: %w", err)
 	}
 }
 

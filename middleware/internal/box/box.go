@@ -89,7 +89,8 @@ const maxWrapped = wire.MaxWrappedBytes + 128
 func (b *Box) MaxSize(n int) int { return max(b.Size(n), wire.MaxHeaderSize+maxWrapped+n) }
 
 // Seal appends the sealed form of plaintext to dst, whose spare capacity plaintext must not overlap. It binds the value to
-// names, of which each kind has a fixed number. Only the type, flags and bound names of h are used.
+// names, of which each kind has a fixed number. Only the type, flags and bound names of h are used. The text of an error does not
+// name the action: the caller puts it before the text. Open does the same.
 func (b *Box) Seal(ctx context.Context, dst []byte, h wire.Header, plaintext []byte, names ...string) ([]byte, error) {
 	start := len(dst)
 	if need := b.Size(len(plaintext)); cap(dst)-start < need {
@@ -100,18 +101,18 @@ func (b *Box) Seal(ctx context.Context, dst []byte, h wire.Header, plaintext []b
 	header := len(out)
 	out, err := b.encrypt(ctx, out, plaintext, b.bind(out[start:], names))
 	if err != nil {
-		return nil, fmt.Errorf("seal the value: %w", err)
+		return nil, err
 	}
 	if len(out) <= header {
-		return nil, fmt.Errorf("%w: seal the value: the AEAD returned neither a ciphertext nor an error", aead.ErrKeyServiceUnavailable)
+		return nil, fmt.Errorf("%w: the AEAD returned neither a ciphertext nor an error", aead.ErrKeyServiceUnavailable)
 	}
 	if b.proves {
 		opened, err := b.open(ctx, out[start:], header-start, false, names)
 		switch {
 		case err != nil && Undecided(err):
-			return nil, fmt.Errorf("seal the value: %w", err)
+			return nil, err
 		case err != nil || !bytes.Equal(opened, plaintext):
-			return nil, fmt.Errorf("%w: seal the value: the AEAD does not open the value that it just sealed", aead.ErrKeyServiceUnavailable)
+			return nil, fmt.Errorf("%w: the AEAD does not open the value that it just sealed", aead.ErrKeyServiceUnavailable)
 		}
 	}
 	return out, nil
@@ -156,7 +157,7 @@ func (b *Box) Open(ctx context.Context, stored []byte, n int, owned bool, names 
 	id, named := b.reads.keyOf(stored[n:])
 	plaintext, err := b.open(ctx, stored, n, owned, names)
 	if err != nil {
-		return nil, fmt.Errorf("open the value: %w", err)
+		return nil, err
 	}
 	if named {
 		if label := b.reads.count(id); label != "" {
@@ -207,10 +208,10 @@ func (b *Box) Probe(ctx context.Context) ([]byte, error) {
 	}
 	opened, err := b.open(ctx, sealed, wire.HeaderSize, false, []string{name})
 	if err != nil {
-		return nil, fmt.Errorf("the AEAD does not open a value that it just sealed: %w", err)
+		return nil, fmt.Errorf("the AEAD did not open a value that it had just sealed: %w", err)
 	}
 	if !bytes.Equal(opened, probe) {
-		return nil, errors.New("the AEAD does not work: decryption did not return the bytes that were encrypted")
+		return nil, errors.New("decryption did not return the bytes that were encrypted")
 	}
 	if _, err := b.open(ctx, sealed, wire.HeaderSize, false, []string{name + " elsewhere"}); err == nil {
 		return nil, errors.New("the AEAD does not authenticate associated data: it opens a value with other associated data")

@@ -124,7 +124,7 @@ type master struct {
 }
 
 // errNoMaster is transient. A node that was removed from the Cluster, or that begins to be a master, lists no slots to the client.
-var errNoMaster = errors.New("the client found no master (check the addresses that the client has)")
+var errNoMaster = errors.New("the client found no master of the Redis Cluster (check the addresses of the nodes)")
 
 // masters returns all masters, each with the name of its present run, and their layout.
 func (s *Servers) masters(ctx context.Context) ([]master, layout, error) {
@@ -153,7 +153,7 @@ func (s *Servers) masters(ctx context.Context) ([]master, layout, error) {
 		return nil
 	})
 	if err == nil && len(all) == 0 {
-		err = errNoMaster
+		return nil, layout{}, errNoMaster
 	}
 	if err != nil {
 		return nil, layout{}, fmt.Errorf("cannot query the masters of the Redis Cluster: %w", rediserr.Wrap(err))
@@ -203,7 +203,7 @@ func (s *Servers) EachMaster(ctx context.Context, f func(ctx context.Context, no
 		return f(ctx, c)
 	})
 	if err == nil && !found {
-		err = fmt.Errorf("cannot query the masters of the Redis Cluster: %w", errNoMaster)
+		err = errNoMaster
 	}
 	return err
 }

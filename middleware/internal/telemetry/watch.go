@@ -56,7 +56,7 @@ func (m *Meter) Watch(read func() map[string]int64) (stop func() error, err erro
 		return nil
 	}, instruments...)
 	if err != nil {
-		return nil, fmt.Errorf("the MeterProvider refused the callback of the metrics: %w", errtext.Guard(err))
+		return nil, fmt.Errorf("the MeterProvider refused the callback of the metrics (use that of OpenTelemetry's SDK): %w", errtext.Guard(err))
 	}
 	return registration.Unregister, nil
 }

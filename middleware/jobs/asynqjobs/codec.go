@@ -71,9 +71,14 @@ func codecError[T any](action string, cause error) error {
 	return &hiddenCause{text: fmt.Sprintf("%v: cannot %s a value of type %T", ErrCodec, action, *new(T)), causes: []error{ErrCodec, cause}}
 }
 
-// within puts an action before the text of an error of this package, which then has its prefix only once.
+// within puts an action before the text of an error of this package, which then has its prefix only once. The action also replaces
+// that of package jobs, which seals or opens a value for it.
 func within(action string, err error) error {
-	return &hiddenCause{text: "asynqjobs: " + action + ": " + strings.TrimPrefix(err.Error(), "asynqjobs: "), causes: []error{err}}
+	lines := strings.Split(strings.TrimPrefix(err.Error(), "asynqjobs: "), "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimPrefix(strings.TrimPrefix(line, "jobs: seal the value: "), "jobs: open the value: ")
+	}
+	return &hiddenCause{text: "asynqjobs: " + action + ": " + strings.Join(lines, "\n"), causes: []error{err}}
 }
 
 type hiddenCause struct {

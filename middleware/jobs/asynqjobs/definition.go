@@ -244,7 +244,7 @@ func (d *definition) content() ([]byte, error) {
 		Name: d.Name, Spec: d.Spec, Type: d.Type, Payload: d.Payload, Headers: d.Headers, Options: d.Options,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("asynqjobs: encode a schedule: %w", err)
+		return nil, fmt.Errorf("asynqjobs: cannot encode a schedule as JSON (report this bug): %w", err)
 	}
 	return b, nil
 }

@@ -60,7 +60,7 @@ func openFailure(ctx context.Context, e *jobs.Encryptor, typename string, at ide
 	}
 	b, err := e.Open(ctx, failureMeta(typename, at), sealed)
 	if err != nil {
-		return "", fmt.Errorf("asynqjobs: decrypt the error text of a task: %w", err)
+		return "", within("decrypt the error text of a task", err)
 	}
 	if strings.HasPrefix(string(b), "panic") {
 		before = asynqwire.CutPanic(before)

@@ -105,7 +105,7 @@ func enqueueAgain(ctx context.Context, conflicts []func() error) error {
 		return nil
 	}
 	if err := sleep.For(ctx, conflictPause); err != nil {
-		return fmt.Errorf("asynqjobs: a task stays in its group for now: its new id is taken, and the time for a second try ran out: %w", err)
+		return fmt.Errorf("asynqjobs: cannot wait to enqueue a task whose new id is taken (it stays in its group): %w", err)
 	}
 	for _, enqueue := range conflicts {
 		if err := enqueue(); err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {

@@ -146,7 +146,7 @@ func checkGiven(function string, e *jobs.Encryptor, info *asynq.TaskInfo) error 
 func openInfo(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*opened, error) {
 	o, err := openTask(ctx, e, info.Type, info.Payload, info.Headers, identity{queue: info.Queue, id: info.ID}, false)
 	if err != nil {
-		return nil, fmt.Errorf("asynqjobs: open the task: %w", err)
+		return nil, within("open the task", err)
 	}
 	if info.Group != "" {
 		if claim, _ := claimOf(info.Payload, info.Headers); claim.group != info.Group {
@@ -167,7 +167,7 @@ func OpenResult(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) ([
 	}
 	b, err := e.Open(ctx, jobs.Meta{Kind: jobs.Result, Type: info.Type, Queue: info.Queue, ID: info.ID}, info.Result)
 	if err != nil {
-		return nil, fmt.Errorf("asynqjobs: open the result of the task: %w", err)
+		return nil, within("open the result of the task", err)
 	}
 	return b, nil
 }

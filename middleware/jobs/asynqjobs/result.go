@@ -3,7 +3,6 @@ package asynqjobs
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/hibiken/asynq"
 
@@ -35,7 +34,7 @@ func WriteResult(ctx context.Context, result []byte) error {
 		m := jobs.Meta{Kind: jobs.Result, Type: d.typename, Queue: d.at.queue, ID: d.at.id}
 		sealed, err := d.e.Seal(ctx, m, result)
 		if err != nil {
-			return fmt.Errorf("asynqjobs: WriteResult: %w", err)
+			return within("WriteResult", err)
 		}
 		result = sealed
 	}

@@ -82,8 +82,10 @@ func parseCron(spec string) (c *cron.SpecSchedule, err error) {
 	if !hasZone {
 		zone, hasZone = strings.CutPrefix(spec, "TZ=")
 	}
+	var name string
 	if hasZone {
-		name, _, ok := strings.Cut(zone, " ")
+		var ok bool
+		name, _, ok = strings.Cut(zone, " ")
 		switch {
 		case !ok:
 			return nil, fmt.Errorf("asynqjobs: schedule %s: the cron expression after the time zone is missing", quoted(spec))
@@ -96,7 +98,10 @@ func parseCron(spec string) (c *cron.SpecSchedule, err error) {
 		if len(spec) > maxQuoted { // the error may repeat all of it
 			return nil, fmt.Errorf("asynqjobs: schedule %s: the text is not a cron expression", quoted(spec))
 		}
-		return nil, fmt.Errorf("asynqjobs: read the cron expression: %w", err)
+		if _, zoneErr := time.LoadLocation(name); hasZone && zoneErr != nil {
+			return nil, fmt.Errorf("asynqjobs: schedule %s: %w (correct it, or import time/tzdata)", quoted(spec), zoneErr)
+		}
+		return nil, fmt.Errorf("asynqjobs: schedule %s: the text is not a cron expression: %w", quoted(spec), err)
 	}
 	c, ok := parsed.(*cron.SpecSchedule)
 	switch {

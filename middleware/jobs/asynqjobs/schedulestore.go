@@ -104,11 +104,11 @@ func (s *scheduleStore) sealAs(ctx context.Context, field string, d *definition,
 	c.Sealed = now.UnixMilli()
 	b, err := json.Marshal(&c)
 	if err != nil {
-		return entry{}, fmt.Errorf("asynqjobs: encode a schedule: %w", err)
+		return entry{}, fmt.Errorf("asynqjobs: cannot encode a schedule as JSON (report this bug): %w", err)
 	}
 	sealed, err := s.e.Seal(ctx, jobs.Meta{Kind: jobs.Schedule, ID: field}, b)
 	if err != nil {
-		return entry{}, fmt.Errorf("asynqjobs: seal a schedule: %w", err)
+		return entry{}, within("seal a schedule", err)
 	}
 	copied, err := unmarshal(b)
 	if err != nil {

@@ -51,7 +51,7 @@ func (s *sealer) sealAt(ctx context.Context, typename string, at identity, f *fr
 	}
 	sealed, err := s.e.SealTo(ctx, dst, jobs.Meta{Type: typename, Queue: at.queue, ID: at.boundID()}, plain)
 	if err != nil {
-		return nil, fmt.Errorf("asynqjobs: seal the task: %w", err)
+		return nil, within("seal the task", err)
 	}
 	return at.appendClaim(sealed), nil
 }

@@ -210,7 +210,7 @@ func encode(name string, values map[any]any) ([]byte, error) {
 	var b bytes.Buffer
 	e := gob.NewEncoder(&b)
 	if err := errors.Join(e.Encode(name), e.Encode(values)); err != nil {
-		return nil, fmt.Errorf("gorillasessions: encode the session: %w", errtext.Guard(err))
+		return nil, fmt.Errorf("gorillasessions: cannot encode the session (register the types of its values with gob.Register): %w", errtext.Guard(err))
 	}
 	return b.Bytes(), nil
 }
@@ -221,7 +221,7 @@ func decode(encoded []byte) (name string, values map[any]any, err error) {
 		err = d.Decode(&values)
 	}
 	if err != nil {
-		return "", nil, fmt.Errorf("gorillasessions: decode the stored session: %w", errtext.Guard(err))
+		return "", nil, fmt.Errorf("gorillasessions: cannot decode the session (register its types with gob.Register, or delete it): %w", errtext.Guard(err))
 	}
 	return name, values, nil
 }
