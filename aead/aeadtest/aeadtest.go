@@ -56,10 +56,12 @@ func Run(t *testing.T, newAEAD func(t *testing.T) tink.AEADWithContext, limits .
 			if c.name == "Empty" && within.MinPlaintext > 0 {
 				t.Skip("Limits.MinPlaintext says that the AEAD under test does not encrypt an empty plaintext")
 			}
+			defer func() { // also after Fatalf
+				if t.Failed() {
+					t.Logf("this test checks the rule: %s", c.rule)
+				}
+			}()
 			c.check(s)
-			if t.Failed() {
-				t.Logf("this test checks the rule: %s", c.rule)
-			}
 		})
 	}
 }

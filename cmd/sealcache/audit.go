@@ -159,7 +159,7 @@ func (a *auditCommand) config(p *program, f *flags) (audit.Config, error) {
 		c.Namespace = s.namespace
 	}
 	if a.whole(f) && len(a.namespaces) > 0 && len(a.exclude)+len(a.groups) > 0 && !a.stored {
-		return c, wrong("with --all or --may-destroy, --exclude and --group-by must start with a namespace and need --stored")
+		return c, wrong("with --all or --may-destroy: add --stored, and begin each value of --exclude and --group-by with a namespace")
 	}
 	var errs [4]error
 	c.Prefix, errs[0] = s.key("prefix", a.prefix)

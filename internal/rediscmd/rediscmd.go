@@ -71,7 +71,7 @@ func CheckType(t string) error {
 	case len(t) == moduleTypeBytes, strings.Contains(t, "-"), slices.Contains(knownTypes(), t):
 		return nil
 	default:
-		return fmt.Errorf("%.32q is not a type that can be ignored (allowed: hash, list, set, zset, stream, module types)", t)
+		return fmt.Errorf("%.32q is not a type of Redis (give the answer of the Redis command TYPE, such as hash or ReJSON-RL)", t)
 	}
 }
 

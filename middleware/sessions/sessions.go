@@ -143,7 +143,7 @@ func sessionIn(b []byte, err error) (r record, found bool, _ error) {
 	}
 	switch r, found = decode(b); {
 	case !found && perhapsNewer(b):
-		return record{}, false, fmt.Errorf("%w: the stored session has the format version %d (use a newer release)", middleware.ErrUnsupportedFormat, b[0])
+		return record{}, false, fmt.Errorf("%w: the stored session has the format version %d (update sealcache)", middleware.ErrUnsupportedFormat, b[0])
 	case !found || !time.Now().Before(r.absolute):
 		return record{}, false, nil
 	default:

@@ -77,14 +77,14 @@ func (c *Check) Open(ctx context.Context, stored []byte) error {
 		return err
 	}
 	if h.Type != wire.Bytes || h.Flags != 0 {
-		return fmt.Errorf("%w: %s has an unknown value type or flags (use a newer release)", wire.ErrUnsupportedFormat, Name)
+		return fmt.Errorf("%w: %s has an unknown value type or flags (update sealcache)", wire.ErrUnsupportedFormat, Name)
 	}
 	plaintext, err := c.box.Open(ctx, stored, n, false, Name)
 	if err != nil {
 		return err
 	}
 	if string(plaintext) != content {
-		return fmt.Errorf("%w: %s has unknown content (use a newer release)", wire.ErrUnsupportedFormat, Name)
+		return fmt.Errorf("%w: %s has unknown content (update sealcache)", wire.ErrUnsupportedFormat, Name)
 	}
 	return nil
 }

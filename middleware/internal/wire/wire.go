@@ -301,10 +301,10 @@ func Parse(b []byte) (Header, int, error) {
 	}
 	h := Header{Kind: Kind(b[3]), Type: Type(b[4]), Flags: Flags(b[5])}
 	if h.Kind < CacheValue || h.Kind > KeyCheck || h.Kind == KeyName {
-		return Header{}, 0, fmt.Errorf("%w: the header has the unknown kind %d (use a newer release)", ErrUnsupportedFormat, b[3])
+		return Header{}, 0, fmt.Errorf("%w: the header has the unknown kind %d (update sealcache)", ErrUnsupportedFormat, b[3])
 	}
 	if !h.Type.valid() {
-		return Header{}, 0, fmt.Errorf("%w: the header has the unknown value type %#02x (use a newer release)", ErrUnsupportedFormat, b[4])
+		return Header{}, 0, fmt.Errorf("%w: the header has the unknown value type %#02x (update sealcache)", ErrUnsupportedFormat, b[4])
 	}
 	if err := h.checkFlags(); err != nil {
 		return Header{}, 0, err
@@ -325,7 +325,7 @@ func Parse(b []byte) (Header, int, error) {
 // checkFlags returns an error for flags that this release does not know, or that the kind and type do not have.
 func (h Header) checkFlags() error {
 	if unknown := h.Flags &^ known; unknown != 0 {
-		return fmt.Errorf("%w: the header has the unknown flags %#02x (use a newer release)", ErrUnsupportedFormat, byte(unknown))
+		return fmt.Errorf("%w: the header has the unknown flags %#02x (update sealcache)", ErrUnsupportedFormat, byte(unknown))
 	}
 	var has Flags
 	switch {
@@ -335,7 +335,7 @@ func (h Header) checkFlags() error {
 		has = ofJobs
 	}
 	if extra := h.Flags &^ has; extra != 0 {
-		return fmt.Errorf("%w: the header of a %s has the unknown flags %#02x (use a newer release)", ErrUnsupportedFormat, h.Kind, byte(extra))
+		return fmt.Errorf("%w: the header of a %s has the unknown flags %#02x (update sealcache)", ErrUnsupportedFormat, h.Kind, byte(extra))
 	}
 	if h.Flags&Compressed != 0 && !h.Type.Compressible() {
 		return fmt.Errorf("%w: the value is marked as compressed, but its type is %s (delete the value)", ErrUnsupportedFormat, h.Type)
@@ -357,7 +357,7 @@ func (h *Header) readFields(b []byte) error {
 	if h.Flags&Bound != 0 {
 		h.Names = Names(b[0])
 		if unknown := h.Names &^ knownNames; unknown != 0 {
-			return fmt.Errorf("%w: the header has the unknown binding flags %#02x (use a newer release)", ErrUnsupportedFormat, byte(unknown))
+			return fmt.Errorf("%w: the header has the unknown binding flags %#02x (update sealcache)", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 {
 			return fmt.Errorf("%w: the header lacks the binding to type, queue and id of the job (delete the value)", ErrUnsupportedFormat)

@@ -107,9 +107,9 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 	}
 	switch {
 	case f.unique && !l.tagged:
-		return nil, fmt.Errorf("%w: the task was sealed as a unique task (asynq.Unique), but is not stored as one", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: a task sealed with asynq.Unique is stored as one without it (delete it, and enqueue the job again)", jobs.ErrUnauthentic)
 	case l.tagged && !f.unique:
-		return nil, fmt.Errorf("%w: the task is stored as a unique task (asynq.Unique), but was not sealed as one", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: a task sealed without asynq.Unique is stored as one with it (delete it, and enqueue the job again)", jobs.ErrUnauthentic)
 	}
 	// The tag is compared with the sealed one and not computed again, so that workers need no PRF keys.
 	if l.tagged && subtle.ConstantTimeCompare(payload[len(payload)-wire.TagSize:], f.tag[:]) != 1 {
