@@ -65,6 +65,9 @@ func apply(t *testing.T, text, diff string) string {
 		case '-':
 			replace()
 			old = line[1:]
+		case ' ': // the added lines follow it
+			replace()
+			old, added = line[1:], []string{line[1:]}
 		case '+':
 			added = append(added, line[1:])
 		default:
