@@ -146,7 +146,7 @@ func (k *dataKey) fresh(now, ttl int64) bool { return now-k.confirmed.Load() < t
 
 func (k *dataKey) is(header []byte) bool { return k != nil && bytes.Equal(k.header, header) }
 
-var errNotDataKey = errors.New("the decrypted bytes are not a data key of the expected type (set the same WithDataKeyTemplate as the writer)")
+var errNotDataKey = errors.New("the decrypted bytes are not a data key of the expected type (set the writer's WithDataKeyTemplate)")
 
 // dataKeyPrimitive returns the primitive of a serialized Tink key, as NewKeyData of Tink's registry makes it. The overhead is
 // known for AES-GCM only.

@@ -212,7 +212,7 @@ var errDataKeyTemplate = errors.New("aead: WithDataKeyTemplate: the template mak
 func (e *Envelope) prove() error {
 	data, err := registry.NewKeyData(e.template)
 	if err != nil {
-		return fmt.Errorf("aead: WithDataKeyTemplate: Tink makes no key from the template (use Tink's AES256GCMKeyTemplate): %w", err)
+		return fmt.Errorf("aead: WithDataKeyTemplate: Tink refuses the template (use Tink's AES256GCMKeyTemplate): %w", err)
 	}
 	defer clear(data.Value)
 	sealing, err := dataKeyPrimitive(e.template.GetTypeUrl(), data.GetValue(), true)

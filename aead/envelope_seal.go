@@ -130,7 +130,7 @@ func (e *Envelope) install(key *dataKey) {
 func (e *Envelope) newDataKey(ctx context.Context, epoch uint64) (*dataKey, error) {
 	data, err := registry.NewKeyData(e.template)
 	if err != nil {
-		return nil, fmt.Errorf("aead: WithDataKeyTemplate: Tink makes no key from the template (use Tink's AES256GCMKeyTemplate): %w", err)
+		return nil, fmt.Errorf("aead: WithDataKeyTemplate: Tink refuses the template (use Tink's AES256GCMKeyTemplate): %w", err)
 	}
 	serialized := data.GetValue()
 	defer clear(serialized)
@@ -190,9 +190,9 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 	unwrapped, err := e.unwrap(ctx, releaser(e.wrapSlots), key.header)
 	switch {
 	case isRefusal(err):
-		return fmt.Errorf("the key-encryption key encrypted a new data key and then rejected the encrypted data key as invalid: %w", withoutPrefix(err))
+		return fmt.Errorf("the KEK encrypted a new data key and then rejected the encrypted data key as invalid: %w", withoutPrefix(err))
 	case err == nil && !unwrapped.same(key), errors.Is(err, errNotDataKey):
-		return errors.New("the key-encryption key encrypted a new data key and decrypted it to something else (check the key service)")
+		return errors.New("the KEK encrypted a new data key and decrypted it to something else (check the key service)")
 	}
 	return err
 }

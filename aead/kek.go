@@ -113,7 +113,7 @@ func OpenKEKWithLogger(ctx context.Context, uri string, log *slog.Logger, opener
 		}
 	}
 	if uri == "" {
-		return nil, errors.New("aead: open KEK: the URI of the KEK is empty (if it comes from an environment variable, set that variable)")
+		return nil, errors.New("aead: open KEK: the URI of the KEK is empty (if an environment variable holds it, set that variable)")
 	}
 	scheme, _, ok := strings.Cut(uri, ":")
 	scheme = strings.ToLower(scheme)

@@ -86,7 +86,7 @@ func TestOpenKEKRefuses(t *testing.T) {
 		openers []aead.KEKOpener
 		want    string
 	}{
-		"":                                     {nil, "the URI of the KEK is empty (if it comes from an environment variable, set that variable)"},
+		"":                                     {nil, "the URI of the KEK is empty (if an environment variable holds it, set that variable)"},
 		secret:                                 {nil, "must begin with a scheme, for example file:///path (allowed schemes: file, passphrase)"},
 		"://" + secret:                         {nil, "must begin with a scheme"},
 		"2x://" + secret:                       {nil, "must begin with a scheme"},

@@ -72,11 +72,11 @@ func TestErrorsOfMistakenKeysNameTheRemedy(t *testing.T) {
 		"a KEK of another kind":      {openKeyring(aeadKeys, other), "another kind of key"},
 		"the KEK of another keyset":  {openKeyring(aeadKeys, newKeyring(t)), "which is not in the given KEK (enabled keys: "},
 		"a KEKSet of other keysets":  {openKeyring(aeadKeys, set), "cannot decrypt the keyset: KEKSet: all 2 key-encryption keys refuse"},
-		"an unset variable":          {openKEK(""), "the URI of the KEK is empty (if it comes from an environment variable, set that variable)"},
+		"an unset variable":          {openKEK(""), "the URI of the KEK is empty (if an environment variable holds it, set that variable)"},
 		"an unset path": {func() error {
 			_, err := aead.OpenPRF(t.Context(), aead.FileSource(""), kek)
 			return err
-		}, "the path is empty (if it comes from an environment variable, set that variable)"},
+		}, "the path is empty (if an environment variable holds it, set that variable)"},
 		"PRF keys instead of AEAD's": {openKeyring(prfKeys, kek), "the keyset holds PRF keys"},
 		"AEAD keys instead of PRF's": {func() error { _, err := aead.OpenPRF(t.Context(), aeadKeys, kek); return err }, "keys create --type prf"},
 		"a KEK as the PRF keyset": {func() error {
@@ -134,7 +134,7 @@ func TestErrorOfAnUnusableAnswerNamesTheSetting(t *testing.T) {
 	sealed := seal(t, newEnvelope(t, kek), "message")
 	_, err := newEnvelope(t, kek, aead.WithDataKeyTemplate(tinkaead.ChaCha20Poly1305KeyTemplate())).DecryptWithContext(t.Context(), sealed, nil)
 	const want = "aead: the key cannot be used now: the decrypted bytes are not a data key of the expected type " +
-		"(set the same WithDataKeyTemplate as the writer)"
+		"(set the writer's WithDataKeyTemplate)"
 	if !errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrUnauthentic) || err.Error() != want {
 		t.Errorf("%v", err)
 	}

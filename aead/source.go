@@ -105,7 +105,7 @@ type fileSource string
 
 func (f fileSource) Load(ctx context.Context) ([]byte, error) {
 	if f == "" {
-		return nil, errors.New("aead: keyset file: the path is empty (if it comes from an environment variable, set that variable)")
+		return nil, errors.New("aead: keyset file: the path is empty (if an environment variable holds it, set that variable)")
 	}
 	data, err := readFile(ctx, string(f), MaxKeysetBytes+1)
 	if err != nil {
